@@ -1,0 +1,129 @@
+"""Hop through three accounts, read a table that only the last role may read, and do it again when all has expired.
+
+Without arguments, on an AWS of its own: moto's server, in this process, on loopback. With ``--role-arn``, once for
+each hop, on the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import urllib.request
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from aws_assume_role_lib import assume_role
+
+HOPS = [
+    "arn:aws:iam::111111111111:role/Hub",
+    "arn:aws:iam::222222222222:role/Spoke",
+    "arn:aws:iam::333333333333:role/Reader",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--role-arn", action="append", help="a role to hop to, on real AWS; may be repeated")
+    parser.add_argument("--profile", help="where to start from, on real AWS")
+    arguments = parser.parse_args()
+    if arguments.role_arn:
+        sessions = hop(boto3.Session(profile_name=arguments.profile), arguments.role_arn)
+        show_identities(sessions)
+    else:
+        on_moto()
+
+
+def hop(session: boto3.Session, role_arns: Iterable[str]) -> list[boto3.Session]:
+    sessions = [session]
+    for role_arn in role_arns:
+        sessions.append(assume_role(sessions[-1], role_arn, RoleSessionName="demo"))
+    return sessions
+
+
+def show_identities(sessions: list[boto3.Session]) -> None:
+    for session in sessions:
+        print("  I am", session.client("sts").get_caller_identity()["Arn"])
+
+
+def on_moto() -> None:
+    import time_machine
+    from moto.server import ThreadedMotoServer
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    os.environ["AWS_ENDPOINT_URL"] = url
+    try:
+        with time_machine.travel("2030-01-31T09:00:00Z", tick=True) as clock:
+            sessions = hop(set_up(url), HOPS)
+            asked: list[str] = []
+            for session in sessions:
+                session.events.register("before-call.sts.AssumeRole", lambda params, **_: asked.append("AssumeRole"))
+
+            print("Three hops:")
+            show_identities(sessions)
+            table = sessions[-1].client("dynamodb")
+            print("The last role reads the table:", read(table))
+            print("The role before it may not:", read(sessions[-2].client("dynamodb")))
+            print(f"That took {len(asked)} AssumeRole calls, one for each hop.")
+
+            asked.clear()
+            clock.shift(timedelta(hours=12))
+            print("Twelve hours later, when the credentials of each hop have long expired:")
+            print("The same client reads again:", read(table))
+            print("And again:", read(table))
+            print(f"That took {len(asked)} AssumeRole calls, one for each hop.")
+    finally:
+        server.stop()
+
+
+def read(client: Any) -> str:
+    try:
+        return client.get_item(TableName="greetings", Key={"id": {"S": "1"}})["Item"]["text"]["S"]
+    except ClientError as error:
+        return f"denied, {error.response['Error']['Code']}"
+
+
+def set_up(url: str) -> boto3.Session:
+    """Make a user, a role in each of three accounts, and a table in the last, then have moto enforce IAM."""
+    region = "eu-central-1"
+    root = boto3.Session("root", "root", region_name=region)
+    iam = root.client("iam")
+    iam.create_user(UserName="demo")
+    iam.put_user_policy(UserName="demo", PolicyName="p", PolicyDocument=allow("sts:*", "*"))
+    key = iam.create_access_key(UserName="demo")["AccessKey"]
+    for arn, action in zip(HOPS, ["sts:*", "sts:*", "*"], strict=True):
+        account = assume_role(root, arn)
+        iam = account.client("iam")
+        iam.create_role(RoleName=arn.rpartition("/")[2], AssumeRolePolicyDocument=allow("sts:AssumeRole", None))
+        iam.put_role_policy(RoleName=arn.rpartition("/")[2], PolicyName="p", PolicyDocument=allow(action, "*"))
+    table = account.resource("dynamodb").create_table(
+        TableName="greetings",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    table.put_item(Item={"id": "1", "text": "Hello from account 333333333333"})
+    enforce = urllib.request.Request(f"{url}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
+    urllib.request.urlopen(enforce).close()
+    return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=region)
+
+
+def allow(action: str, resource: str | None) -> str:
+    statement: dict[str, Any] = {"Effect": "Allow", "Action": action}
+    statement |= {"Resource": resource} if resource else {"Principal": {"AWS": "*"}}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+if __name__ == "__main__":
+    main()

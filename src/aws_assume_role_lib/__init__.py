@@ -1,0 +1,23 @@
+"""Act as another IAM role with boto3: ``assume_role(session, RoleArn)`` returns a session that refreshes itself."""
+
+from ._arns import get_assumed_role_session_arn, get_role_arn
+from ._assume import assume_role
+from ._cache import JSONFileCache
+from ._lambda import generate_lambda_session_name
+from ._parameters import AUTOMATIC_ROLE_SESSION_NAME
+from ._patch import patch_boto3
+from ._session import AssumedRoleSession
+
+__version__ = "3.0.0"
+
+__all__ = [
+    "AUTOMATIC_ROLE_SESSION_NAME",
+    "AssumedRoleSession",
+    "JSONFileCache",
+    "__version__",
+    "assume_role",
+    "generate_lambda_session_name",
+    "get_assumed_role_session_arn",
+    "get_role_arn",
+    "patch_boto3",
+]

@@ -1,0 +1,204 @@
+"""``assume_role()``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import boto3
+from botocore.credentials import RefreshableCredentials
+from botocore.utils import validate_region_name
+
+from ._cache import check_cache
+from ._credentials import AssumedRoleCredentials, Role
+from ._parameters import AutomaticRoleSessionName, build_request, check_request
+from ._session import AssumedRoleSession, ChildSession, session_class
+from ._sts import checked_sts_client_kwargs
+
+if TYPE_CHECKING:
+    from ._cache import CredentialCache
+
+
+class AssumeRoleParameters(TypedDict, total=False):
+    """The keywords of :func:`assume_role`."""
+
+    RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None
+    PolicyArns: Sequence[str | Mapping[str, str]] | None
+    Policy: Mapping[str, object] | str | None
+    DurationSeconds: int | timedelta | None
+    Tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None
+    TransitiveTagKeys: Sequence[str] | None
+    ExternalId: str | None
+    SerialNumber: str | None
+    TokenCode: str | Callable[[], str] | None
+    SourceIdentity: str | None
+    ProvidedContexts: Sequence[Mapping[str, str]] | None
+    MinimumSessionTokenSize: int | None
+    additional_kwargs: Mapping[str, object] | None
+    region_name: str | bool | None
+    validate: bool
+    cache: CredentialCache | None
+    sts_client_kwargs: Mapping[str, object] | None
+
+
+def assume_role(
+    session: boto3.session.Session,
+    RoleArn: str,
+    *,
+    RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None = None,
+    PolicyArns: Sequence[str | Mapping[str, str]] | None = None,
+    Policy: Mapping[str, object] | str | None = None,
+    DurationSeconds: int | timedelta | None = None,
+    Tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+    TransitiveTagKeys: Sequence[str] | None = None,
+    ExternalId: str | None = None,
+    SerialNumber: str | None = None,
+    TokenCode: str | Callable[[], str] | None = None,
+    SourceIdentity: str | None = None,
+    ProvidedContexts: Sequence[Mapping[str, str]] | None = None,
+    MinimumSessionTokenSize: int | None = None,
+    additional_kwargs: Mapping[str, object] | None = None,
+    region_name: str | bool | None = None,
+    validate: bool = True,
+    cache: CredentialCache | None = None,
+    sts_client_kwargs: Mapping[str, object] | None = None,
+) -> AssumedRoleSession:
+    """Return a session that acts as a role, and refreshes its own credentials for as long as the process lives.
+
+    The call opens no connection. STS is asked at the first use, once whatever the number of threads, and again
+    before the credentials run out. The session may be the parent of the next hop.
+
+    All parameters of STS's `AssumeRole`_ are keywords, under STS's names; what is None is not sent.
+
+    .. _AssumeRole: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+
+    Args:
+        session: The session that assumes the role, a :class:`boto3.session.Session`. Its credentials, and
+            their refreshes, sign the call to STS.
+        RoleArn: The role to assume.
+        RoleSessionName: Names the session in logs: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: the
+            ``SourceIdentity`` if given, else generated, and then the same on every refresh.
+            ``AUTOMATIC_ROLE_SESSION_NAME`` asks for a generated one even with a ``SourceIdentity``. A callable
+            without arguments is asked for the name each time that STS is asked, as
+            :func:`generate_lambda_session_name` should be; it is not part of the cache key.
+        PolicyArns: Managed policies that limit the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
+        Policy: A policy that limits the session: a mapping or a string of JSON, sent as compact JSON, at most
+            2048 characters. See `session policies`_.
+        DurationSeconds: Lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta;
+            at most 3600 where the parent is itself an assumed role (`role chaining`_). Default: STS's, 3600.
+            It does not limit the session, which refreshes itself.
+        Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have
+            1 to 128 characters, values 0 to 256.
+        TransitiveTagKeys: Keys of the tags that the next hops inherit, at most 50. See `session tags`_.
+        ExternalId: What the role's trust policy asks for: 2 to 1224 characters of ``[A-Za-z0-9_+=,.@:/-]``. See
+            `external id`_.
+        SerialNumber: Serial number or ARN of an MFA device. Without ``TokenCode``, the code is asked for on the
+            terminal, each time that STS is asked.
+        TokenCode: The MFA device's code. Six digits serve once: the credentials are then used to their end, and
+            the next use raises ``RefreshWithMFAUnsupportedError``. A callable without arguments is asked each
+            time that STS is asked, by one thread at a time. Needs ``SerialNumber``.
+        SourceIdentity: Who is behind the session, kept through a chain: 2 to 64 characters of
+            ``[A-Za-z0-9_+=,.@-]``. See `source identity`_.
+        ProvidedContexts: Trusted context assertions, at most 5, in the API's form.
+        MinimumSessionTokenSize: The size that STS pads the session token to: 0 to 4096 bytes. Default: STS's, 0,
+            no padding. Needs a botocore that knows it.
+        additional_kwargs: Parameters of AssumeRole that are not named here, for the day that AWS adds one.
+        region_name: The region of the new session. None follows the parent, at the time of asking; a string sets
+            it; True keeps the parent's current one; False leaves it to the environment and the config file, and
+            ignores a region set in code on the parent.
+        validate: Check all of the above now. False skips that, and loads no service model.
+        cache: Where credentials are shared: anything with ``__getitem__``, ``__setitem__`` and
+            ``__contains__``, such as a dict or :class:`JSONFileCache`. An entry serves only the same request by
+            the same identity. Its failures are logged and never cost credentials. Default: none.
+        sts_client_kwargs: For the STS client: ``endpoint_url``, ``region_name``, ``config``, ``verify``,
+            ``use_ssl``, ``api_version``, as for :meth:`boto3.session.Session.client`. Children of one parent
+            with the same options share one client. Its timeouts are short (2 seconds to connect, 4 to read, 3
+            attempts) unless a ``Config``, here or the parent's default, says otherwise.
+
+    Returns:
+        A session, also an instance of whatever ``boto3.Session`` is at the time of the call.
+
+    Raises:
+        TypeError: ``session`` is no boto3 session; an argument that is not STS's has a wrong type; a parameter is
+            given twice, or ``sts_client_kwargs`` has what it cannot have.
+        botocore.exceptions.NoCredentialsError: The parent has no credentials.
+        botocore.exceptions.ParamValidationError: All that is wrong with the parameters of STS, at once.
+        botocore.exceptions.InvalidRegionError: ``region_name`` can be no region.
+        ValueError: An ``endpoint_url`` is no URL.
+
+        The use of the session raises what STS answers, a ``ClientError`` or one of botocore's connection errors,
+        once there are no good credentials left; ``CredentialRetrievalError`` where something else answers for
+        STS, or the MFA code cannot be asked for; ``RefreshWithMFAUnsupportedError`` as said above.
+
+    Example:
+        >>> import boto3
+        >>> from aws_assume_role_lib import assume_role
+        >>> session = boto3.Session()
+        >>> hub = assume_role(session, "arn:aws:iam::111111111111:role/Hub")
+        >>> spoke = assume_role(hub, "arn:aws:iam::222222222222:role/Spoke", ExternalId="abc")
+        >>> spoke.client("sts").get_caller_identity()["Account"]
+        '222222222222'
+
+    .. _session policies: https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
+    .. _role chaining: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
+    .. _session tags: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
+    .. _external id: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html
+    .. _source identity:
+       https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html
+    """
+    _check_arguments(session, RoleArn, region_name, additional_kwargs)
+    check_cache(cache)
+    request = build_request(
+        {
+            "RoleArn": RoleArn,
+            "RoleSessionName": RoleSessionName,
+            "PolicyArns": PolicyArns,
+            "Policy": Policy,
+            "DurationSeconds": DurationSeconds,
+            "Tags": Tags,
+            "TransitiveTagKeys": TransitiveTagKeys,
+            "ExternalId": ExternalId,
+            "SerialNumber": SerialNumber,
+            "TokenCode": TokenCode,
+            "SourceIdentity": SourceIdentity,
+            "ProvidedContexts": ProvidedContexts,
+            "MinimumSessionTokenSize": MinimumSessionTokenSize,
+        },
+        additional_kwargs,
+    )
+    role = Role(session, request, checked_sts_client_kwargs(sts_client_kwargs))
+    if validate:
+        _check(request, session, role.parent_credentials())
+    credentials = AssumedRoleCredentials(role, cache)
+    child = ChildSession(session._session, credentials, region_name)
+    return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
+
+
+def _check_arguments(session: Any, RoleArn: Any, region_name: Any, additional_kwargs: Any) -> None:
+    # The last but one class is boto3's own, where a library has put a subclass in the place of boto3.Session.
+    if not isinstance(session, (boto3.Session, boto3.session.Session.__mro__[-2])):
+        raise TypeError(
+            f"session must be a boto3.Session, not {type(session).__name__}. Pass boto3.Session(), "
+            "or the session that is to assume the role."
+        )
+    if not isinstance(RoleArn, str):
+        raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
+    if not (region_name is None or isinstance(region_name, (str, bool))):
+        raise TypeError(f"region_name must be a string, True, False or None, not {type(region_name).__name__}.")
+    if isinstance(region_name, str):
+        validate_region_name(region_name)
+    if not (additional_kwargs is None or isinstance(additional_kwargs, Mapping)):
+        raise TypeError(f"additional_kwargs must be a dict, not {type(additional_kwargs).__name__}.")
+
+
+def _check(request: Mapping[str, Any], session: boto3.session.Session, credentials: Any) -> None:
+    shape = session._session.get_service_model("sts").operation_model("AssumeRole").input_shape
+    assert shape is not None
+    check_request(
+        request,
+        shape,
+        parent_is_role=credentials.method in ("assume-role", "assume-role-with-web-identity"),
+        # Long-term keys have no token, and belong to a user. Others may be a role's.
+        parent_may_be_role=isinstance(credentials, RefreshableCredentials) or credentials.token is not None,
+    )

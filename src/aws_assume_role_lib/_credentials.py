@@ -1,0 +1,278 @@
+"""A role's credentials: what is asked of STS, when they are refreshed, and what happens while STS is away."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials, ReadOnlyCredentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    RefreshWithMFAUnsupportedError,
+)
+from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
+
+from ._cache import ScopedCache
+from ._identity import identity_of
+from ._locks import ForkSafeLock
+from ._parameters import check_session_name
+from ._sts import family_lock, sts_client
+
+if TYPE_CHECKING:
+    from ._cache import CredentialCache
+
+logger = logging.getLogger("aws_assume_role_lib")
+
+MAX_REFRESH_WINDOW = 15 * 60
+BLOCKING_WINDOW = 60
+RETRY_INTERVAL = 60
+
+
+def refresh_window(lifetime: float) -> float:
+    """Seconds before the expiry at which a refresh is due, of credentials granted for ``lifetime`` seconds."""
+    return min(MAX_REFRESH_WINDOW, lifetime / 4)
+
+
+class AssumedRoleCredentials(DeferredRefreshableCredentials):
+    """A role's credentials, refreshed early where STS allows it, and used to their end where it does not."""
+
+    def __init__(self, role: Role, cache: CredentialCache | None) -> None:
+        self.role = role
+        self._role_cache = ScopedCache(cache, role.cache_key, refresh_window)
+        # The fetcher asks for a client and a dict; these have the methods of each that it calls.
+        client: Any = role
+        entry: Any = self._role_cache
+        fetcher = AssumeRoleCredentialFetcher(
+            # botocore hands over frozen keys and expects a new client each time; the parent's one client is kept,
+            # and signs with the parent's live credentials, so the keys passed here are not used.
+            client_creator=lambda *_, **__: client,
+            source_credentials=role.parent_credentials(),
+            role_arn=role.arn,
+            cache=entry,
+            expiry_window_seconds=0,
+        )
+        self._fetch = fetcher.fetch_credentials
+        super().__init__(refresh_using=self._fetch, method="assume-role")
+        self._lock = ForkSafeLock()
+        self._due = self._expires = 0.0
+        self._refresher: tuple[int, int] | None = None
+
+    def cache_key(self) -> list[Any]:
+        """What tells these credentials from others, whatever the keys are at the moment."""
+        return self.role.cache_key()
+
+    def refresh_needed(self, refresh_in: float | None = None) -> bool:
+        """Whether a refresh is due; with ``refresh_in``, whether less than that many seconds remain."""
+        now = time.time()
+        return now >= (self._due if refresh_in is None else self._expires - refresh_in)
+
+    def _refresh(self) -> None:
+        # botocore internal: each accessor calls it before it answers. botocore's own has fixed windows of 15 and
+        # 10 minutes, asks again at each request while STS is away, and keeps a lock that a fork can leave held.
+        # Covered by tests/test_internals.py.
+        now = time.time()
+        if now < self._due:
+            return
+        # The process, because a forked child never sees the end of a refresh that another thread was in.
+        me = (os.getpid(), threading.get_ident())
+        if me == self._refresher:
+            self._refresh_again(now)
+            return
+        if not self._lock.acquire(blocking=now >= self._expires - BLOCKING_WINDOW):
+            return
+        try:
+            if time.time() >= self._due:
+                self._refresher = me
+                self._renew()
+        finally:
+            self._refresher = None
+            self._lock.release()
+
+    def _refresh_again(self, now: float) -> None:
+        """A handler or a callable of the user's, run by the refresh, uses the session that is being refreshed."""
+        if now >= self._expires:
+            raise CredentialRetrievalError(
+                provider=self.method,
+                error_msg=f"the credentials for {self.role.arn} were asked for while they are being refreshed, by what "
+                "the refresh itself runs: an event handler or a callable. Let it use another session.",
+            )
+
+    def _renew(self) -> None:
+        try:
+            metadata = self._fetch()
+            expires = parse_timestamp(metadata["expiry_time"])
+            if expires.timestamp() <= time.time():
+                raise CredentialRetrievalError(
+                    provider=self.method,
+                    error_msg=f"STS's credentials for {self.role.arn} had expired when they arrived, at "
+                    f"{metadata['expiry_time']}. Check this machine's clock.",
+                )
+        except Exception as error:
+            now = time.time()
+            if now >= self._expires:
+                if hasattr(error, "add_note"):
+                    error.add_note(f"Raised while {self.role.hop}.")
+                raise
+            self._due = min(now + RETRY_INTERVAL, self._expires)
+            logger.warning(
+                "Early refresh failed while %s: %s. The credentials are good until %s; next attempt in %d seconds.",
+                self.role.hop,
+                _in_one_line(error),
+                _utc(self._expires),
+                self._due - now,
+            )
+            return
+        # account_id is one of these since botocore 1.35.
+        keys = {name: metadata.get(name) for name in ReadOnlyCredentials._fields}
+        for name, value in keys.items():
+            setattr(self, name, value)
+        # botocore internals: where its accessors, and other libraries, find them. Covered by tests/test_internals.py.
+        self._frozen_credentials = ReadOnlyCredentials(**keys)
+        self._expiry_time = expires
+        self._expires = expires.timestamp()
+        window = 0 if self.role.has_one_code else refresh_window(self._role_cache.lifetime)
+        self._due = self._expires - window
+
+
+class Role:
+    """One role, as one parent assumes it. It is what botocore's fetcher takes for its STS client."""
+
+    def __init__(
+        self, parent: boto3.session.Session, request: Mapping[str, Any], sts_client_kwargs: Mapping[str, Any]
+    ) -> None:
+        self.arn: str = request["RoleArn"]
+        self._parent = parent
+        self._request = dict(request)
+        self._token_code: str | Callable[[], str] | None = self._request.pop("TokenCode", None)
+        # A code given as a string serves once: asking early would fail, and only that.
+        self.has_one_code = isinstance(self._token_code, str)
+        self._code_is_spent = False
+        self._session_name: Callable[[], str] | None = None
+        if callable(request.get("RoleSessionName")):
+            self._session_name = self._request.pop("RoleSessionName")
+        self._sts_client_kwargs = sts_client_kwargs
+
+    @property
+    def hop(self) -> str:
+        source = getattr(self._parent, "role_arn", None) or f"profile {self._parent.profile_name!r}"
+        return f"assuming {self.arn} from {source}"
+
+    def parent_credentials(self) -> Any:
+        # botocore loads a session's credentials when first asked, and two threads would get an object each.
+        with family_lock(self._parent._session):
+            credentials = self._parent.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        return credentials
+
+    def cache_key(self) -> list[Any]:
+        """The request, in one form for all that mean the same, where it goes, and who makes it."""
+        request = dict(self._request)
+        for name in ("PolicyArns", "Tags", "TransitiveTagKeys"):
+            if name in request:
+                request[name] = sorted(request[name], key=repr)
+        if "Policy" in request:
+            request["Policy"] = json.loads(request["Policy"])
+        return [
+            request,
+            self._sts_client_kwargs.get("endpoint_url"),
+            identity_of(self._parent._session, self.parent_credentials()),
+        ]
+
+    def assume_role(self, **request: Any) -> dict[str, Any]:
+        """Ask STS. ``request`` is botocore's: the role, and a session name generated once per session."""
+        request |= self._request
+        if self._session_name is not None:
+            request["RoleSessionName"] = check_session_name(self._session_name())
+        if "SerialNumber" in request:
+            # The hops before this one may each need a code of their own; this one's would grow old meanwhile.
+            self.parent_credentials().get_frozen_credentials()
+            request["TokenCode"] = self._code(request["SerialNumber"])
+        client = sts_client(self._parent, self._sts_client_kwargs)
+        try:
+            response: dict[str, Any] = client.assume_role(**request)
+            expiration = _check(response)
+        except (ClientError, BotoCoreError):
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, ResponseParserError) as error:
+            # botocore's parser quotes the answer, and half of one may hold the keys.
+            quotes = isinstance(error, ResponseParserError)
+            reason = type(error).__name__ if quotes else f"{type(error).__name__}: {error}"
+            raise CredentialRetrievalError(
+                provider="assume-role",
+                error_msg=f"what answered for STS at {client.meta.endpoint_url} is not an AssumeRole response "
+                f"({reason}). Look for a proxy or an endpoint URL that leads elsewhere.",
+            ) from (None if quotes else error)
+        self._code_is_spent = True
+        logger.info(
+            "Assumed %s as %s, good until %s.",
+            self.arn,
+            request["RoleSessionName"],
+            _utc(expiration.timestamp()),
+        )
+        return response
+
+    def _code(self, serial: str) -> str:
+        if isinstance(self._token_code, str):
+            if self._code_is_spent:
+                raise RefreshWithMFAUnsupportedError
+            return self._token_code
+        with _asking:
+            if self._token_code is not None:
+                return self._token_code()
+            if not _has_terminal():
+                raise CredentialRetrievalError(
+                    provider="assume-role",
+                    error_msg=f"MFA device {serial} needs a code and there is no terminal to ask on. "
+                    "Pass TokenCode: six digits, or a callable that returns them.",
+                )
+            return getpass.getpass(f"Enter MFA code for {serial}: ")
+
+
+# One question at a time: a person has one terminal, and a code generator may not be safe to share.
+_asking = ForkSafeLock()
+
+
+def _has_terminal() -> bool:
+    # getpass reads stdin where it finds no terminal, and a service would wait there for ever.
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return True
+
+
+def _check(response: Mapping[str, Any]) -> datetime:
+    """Return the expiration of a complete AssumeRole response; ValueError names what is missing from any other."""
+    credentials = response["Credentials"]
+    for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
+        if not isinstance(credentials.get(name), str) or not credentials[name]:
+            raise ValueError(f"no {name}")
+    expiration = credentials["Expiration"]
+    return expiration if isinstance(expiration, datetime) else parse_timestamp(expiration)
+
+
+def _in_one_line(error: Exception) -> str:
+    """What happened, without what the request contained: STS quotes it in some messages."""
+    if isinstance(error, ClientError):
+        return f"{error.operation_name} was answered with {error.response.get('Error', {}).get('Code', 'an error')}"
+    if isinstance(error, BotoCoreError):
+        return " ".join(str(error).split()).rstrip(".")
+    return type(error).__name__
+
+
+def _utc(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,62 @@
+"""``patch_boto3()``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import boto3
+
+from ._assume import assume_role
+from ._session import AssumedRoleSession
+
+
+def patch_boto3() -> None:
+    """Add :func:`assume_role` to boto3, as ``boto3.assume_role`` and ``boto3.Session.assume_role``.
+
+    ``boto3.assume_role(RoleArn, ...)`` uses the default session, as it is at the time of the call.
+    Calling this again does nothing.
+
+    Raises:
+        RuntimeError: boto3 has something else under that name; nothing is changed.
+
+    Example:
+        >>> import boto3
+        >>> from aws_assume_role_lib import patch_boto3
+        >>> patch_boto3()
+        >>> boto3.assume_role("arn:aws:iam::111111111111:role/Hub").role_arn
+        'arn:aws:iam::111111111111:role/Hub'
+        >>> boto3.Session().assume_role("arn:aws:iam::111111111111:role/Hub").role_arn
+        'arn:aws:iam::111111111111:role/Hub'
+    """
+    additions: tuple[tuple[Any, Any], ...] = ((boto3, _on_default_session), (boto3.Session, _on_session))
+    for owner, function in additions:
+        if getattr(owner, "assume_role", function) is not function:
+            raise RuntimeError(
+                f"{owner.__name__} has an assume_role of its own, which is not overwritten. "
+                "Call aws_assume_role_lib.assume_role(session, RoleArn) instead."
+            )
+    for owner, function in additions:
+        owner.assume_role = function
+
+
+@functools.wraps(assume_role)
+def _on_default_session(RoleArn: str, **parameters: Any) -> AssumedRoleSession:
+    if boto3.DEFAULT_SESSION is None:
+        boto3.setup_default_session()
+    default_session: Any = boto3.DEFAULT_SESSION
+    return assume_role(default_session, RoleArn, **parameters)
+
+
+@functools.wraps(assume_role)
+def _on_session(self: boto3.Session, RoleArn: str, **parameters: Any) -> AssumedRoleSession:
+    return assume_role(self, RoleArn, **parameters)
+
+
+_session, *_parameters = inspect.signature(assume_role).parameters.values()
+_signature = inspect.signature(assume_role)
+_on_default_session.__signature__ = _signature.replace(parameters=_parameters)  # type: ignore[attr-defined]
+_on_session.__signature__ = _signature.replace(  # type: ignore[attr-defined]
+    parameters=[_session.replace(name="self"), *_parameters]
+)

@@ -1,0 +1,266 @@
+"""The child session: its parent with other credentials. What is inherited, and what is not."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import boto3.session
+import botocore.handlers
+import botocore.session
+from botocore.configprovider import (
+    BaseProvider,
+    ChainProvider,
+    ConfigChainFactory,
+    ConfigValueStore,
+    ConstantProvider,
+    InstanceVarProvider,
+)
+from botocore.credentials import CredentialProvider, CredentialResolver
+from botocore.hooks import EventAliaser, HierarchicalEmitter
+
+from ._sts import family_lock
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._assume import AssumeRoleParameters
+    from ._credentials import AssumedRoleCredentials
+
+
+class AssumedRoleSession(boto3.session.Session):
+    """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
+
+    Made by :func:`assume_role`, and used wherever a ``boto3.Session`` is. It is its parent with other
+    credentials: region, profile settings, default client config, service models and user agent are the parent's,
+    at the time of asking. Event handlers registered on the parent are not copied.
+
+    Unlike a plain ``boto3.Session`` it may be shared between threads, :meth:`client` and :meth:`resource`
+    included.
+
+    Attributes:
+        role_arn: The ARN of the role, as it was given.
+        assume_role_parent_session: The session that assumes the role.
+
+    Example:
+        >>> import boto3
+        >>> from aws_assume_role_lib import assume_role
+        >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+        >>> hub
+        AssumedRoleSession(role_arn='arn:aws:iam::111111111111:role/Hub', region_name='us-east-1')
+        >>> spoke = hub.assume_role("arn:aws:iam::222222222222:role/Spoke")
+        >>> spoke.assume_role_parent_session is hub
+        True
+    """
+
+    role_arn: str
+    assume_role_parent_session: boto3.session.Session
+
+    def __init__(
+        self,
+        *,
+        botocore_session: ChildSession,
+        role_arn: str,
+        assume_role_parent_session: boto3.session.Session,
+    ) -> None:
+        self.role_arn = role_arn
+        self.assume_role_parent_session = assume_role_parent_session
+        super().__init__(botocore_session=botocore_session)
+
+    def assume_role(self, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
+        """Assume the next role of a chain: :func:`assume_role` with this session as the parent.
+
+        Args:
+            RoleArn: The role to assume.
+            **parameters: As for :func:`assume_role`.
+
+        Returns:
+            A session that acts as ``RoleArn``, whose parent is this one.
+
+        Raises:
+            As :func:`assume_role`.
+
+        Example:
+            >>> import boto3
+            >>> from aws_assume_role_lib import assume_role
+            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+            >>> spoke = hub.assume_role("arn:aws:iam::222222222222:role/Spoke", ExternalId="abc")
+        """
+        from ._assume import assume_role
+
+        return assume_role(self, RoleArn, **parameters)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"
+
+    def _setup_loader(self) -> None:
+        # boto3 internal: it appends boto3's data folder to the loader's search paths. The loader here is the
+        # parent's, which has it; once more for each child would make the list, and each look-up, grow.
+        # Covered by tests/test_internals.py.
+        self._loader = self._session.get_component("data_loader")
+
+
+def session_class() -> type[AssumedRoleSession]:
+    """AssumedRoleSession, as a subclass of whatever ``boto3.Session`` is now."""
+    current = boto3.Session
+    if not isinstance(current, type) or issubclass(AssumedRoleSession, current):
+        return AssumedRoleSession
+    if current not in _classes:
+        _classes[current] = type("AssumedRoleSession", (AssumedRoleSession, current), {})
+    return _classes[current]
+
+
+_classes: dict[type, type[AssumedRoleSession]] = {}
+
+
+class ChildSession(botocore.session.Session):
+    """A botocore session that is its parent with other credentials."""
+
+    def __init__(
+        self,
+        parent: botocore.session.Session,
+        credentials: AssumedRoleCredentials,
+        region_name: str | bool | None,
+    ) -> None:
+        self._parent = parent
+        self._aws_assume_role_lib_lock = family_lock(parent)
+        handlers = _builtin_handlers()
+        super().__init__(event_hooks=copy.copy(handlers), include_builtin_handlers=handlers is None)
+        for name in _USER_AGENT:
+            delattr(self, name)
+        self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
+        self.register_component("token_provider", _NoTokens())
+        self.lazy_register_component("data_loader", lambda: parent.get_component("data_loader"))
+        self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
+        self.register_component("config_store", _InheritedConfig(self, parent, _region(self, parent, region_name)))
+        self.get_component("event_emitter").register_first("choose-signer", _sign_as_the_role)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _USER_AGENT:
+            return getattr(self._parent, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def full_config(self) -> Any:
+        return self._parent.full_config
+
+    def get_scoped_config(self) -> Any:
+        return self._parent.get_scoped_config()
+
+    def get_default_client_config(self) -> Any:
+        own = super().get_default_client_config()
+        return self._parent.get_default_client_config() if own is None else own
+
+    def create_client(self, *args: Any, **kwargs: Any) -> Any:
+        # botocore's is not safe to call from several threads; and what one thread has loaded, the next shares.
+        with self._aws_assume_role_lib_lock:
+            return super().create_client(*args, **kwargs)
+
+
+_USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")
+
+
+def _region(
+    child: ChildSession, parent: botocore.session.Session, region_name: str | bool | None
+) -> dict[str, BaseProvider]:
+    if region_name is None:
+        return {}
+    if region_name is False:
+        config_name, env_vars, _, _ = child.SESSION_VARIABLES["region"]
+        return {
+            "region": ConfigChainFactory(session=child).create_config_chain(
+                instance_name="region", env_var_names=env_vars, config_property_names=config_name
+            )
+        }
+    frozen = parent.get_config_variable("region") if region_name is True else region_name
+    return {"region": ChainProvider([InstanceVarProvider("region", child), ConstantProvider(frozen)])}
+
+
+class _InheritedConfig(ConfigValueStore):
+    """Config variables: what is set on the child, else what the parent says at the time of asking."""
+
+    def __init__(self, child: ChildSession, parent: botocore.session.Session, own: dict[str, BaseProvider]) -> None:
+        self._child = child
+        self._parent = parent
+        self._own = dict(own)
+
+    def get_config_provider(self, logical_name: str) -> Any:
+        if logical_name in self._own:
+            return self._own[logical_name]
+        if logical_name in self._child.instance_variables():
+            return InstanceVarProvider(logical_name, self._child)
+        return self._parent.get_component("config_store").get_config_provider(logical_name)
+
+    def get_config_variable(self, logical_name: str) -> Any:
+        if logical_name in self._own or logical_name in self._child.instance_variables():
+            return self.get_config_provider(logical_name).provide()
+        return self._parent.get_config_variable(logical_name)
+
+    def set_config_provider(self, logical_name: str, provider: BaseProvider) -> None:
+        self._own[logical_name] = provider
+
+    def set_config_variable(self, logical_name: str, value: Any) -> None:
+        self._own[logical_name] = ConstantProvider(value)
+
+    def clear_config_variable(self, logical_name: str) -> None:
+        self._own.pop(logical_name, None)
+
+    def __copy__(self) -> _InheritedConfig:
+        # Each client gets a copy, to which botocore adds its endpoint and its defaults mode.
+        return _InheritedConfig(self._child, self._parent, self._own)
+
+
+class _RoleProvider(CredentialProvider):
+    METHOD = "assume-role"
+
+    def __init__(self, credentials: AssumedRoleCredentials) -> None:
+        super().__init__()
+        self._role_credentials = credentials
+
+    def load(self) -> AssumedRoleCredentials:
+        return self._role_credentials
+
+
+class _NoTokens:
+    """A role's session signs with the role's credentials or fails: it has no bearer token."""
+
+    def load_token(self, **_: Any) -> None:
+        return None
+
+
+def _sign_as_the_role(signing_name: str, signature_version: Any, **_: Any) -> Any:
+    # botocore chooses the bearer scheme wherever AWS_BEARER_TOKEN_<SERVICE> is set, whatever the session's
+    # credentials; an answer here comes before its own.
+    if f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}" not in os.environ:
+        return None
+    return "v4" if signature_version == "bearer" else signature_version
+
+
+def _builtin_handlers() -> HierarchicalEmitter | None:
+    """An emitter with botocore's built-in handlers, to be copied: registering them is most of a session's cost."""
+    global _prepared
+    handlers = botocore.handlers.BUILTIN_HANDLERS
+    # Libraries add to that list when they are imported; moto does.
+    if _prepared is None or _prepared[0] != handlers:
+        emitter = HierarchicalEmitter()
+        try:
+            _HandlersOnly(emitter)
+        except AttributeError:
+            return None
+        _prepared = (list(handlers), emitter)
+    return _prepared[1]
+
+
+_prepared: tuple[list[Any], HierarchicalEmitter] | None = None
+
+
+class _HandlersOnly(botocore.session.Session):
+    # botocore internals: _events and _register_builtin_handlers(). A whole session would run botocore's
+    # initializers too, whose handlers every copy would then have twice. Where they are gone, each child
+    # registers the handlers itself, at ten times the cost. Covered by tests/test_internals.py.
+    def __init__(self, emitter: HierarchicalEmitter) -> None:
+        self._events = EventAliaser(emitter)
+        register: Any = self
+        register._register_builtin_handlers(self._events)

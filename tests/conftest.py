@@ -1,0 +1,56 @@
+"""What every test gets: a machine without AWS settings, and servers on loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from sts_stub import StsStub
+
+HUB = "arn:aws:iam::111111111111:role/Hub"
+SPOKE = "arn:aws:iam::222222222222:role/Spoke"
+
+
+@pytest.fixture(autouse=True)
+def _no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine reaches a test, and no test asks the network who it is."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+@pytest.fixture
+def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsStub]:
+    """The STS stub, which also answers for every other service."""
+    with StsStub() as stub:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", stub.url)
+        yield stub
+
+
+@pytest.fixture
+def parent() -> boto3.Session:
+    """A session with long-term keys, in a region."""
+    return boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """moto's server, with real accounts, roles and data."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{server._server.server_port}"
+    server.stop()
+
+
+@pytest.fixture
+def moto(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """moto's server as the endpoint of every service."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
+    return moto_url

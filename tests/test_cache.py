@@ -1,0 +1,393 @@
+"""The cache of assume_role(): shared by the same request of the same identity, by no other, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.credentials import DeferredRefreshableCredentials, RefreshableCredentials
+from conftest import HUB, SPOKE
+from sts_stub import StsStub
+
+from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, JSONFileCache, assume_role
+
+
+def key_of(session: boto3.Session) -> str:
+    """Use a session, and return the access key it signs with."""
+    return session.get_credentials().get_frozen_credentials().access_key
+
+
+def session(access_key: str = "AKIAROOT", **arguments: Any) -> boto3.Session:
+    return boto3.Session(access_key, "secret", region_name="us-east-1", **arguments)
+
+
+def with_profile(name: str) -> boto3.Session:
+    return boto3.Session(profile_name=name, region_name="us-east-1")
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        (tmp_path / "config").write_text(text)
+
+    return write
+
+
+def process(account: str) -> str:
+    """A credential_process whose keys expire, and are others each time."""
+    script = (
+        "import json, uuid; print(json.dumps({'Version': 1, 'AccessKeyId': 'AKIA' + uuid.uuid4().hex, "
+        f"'SecretAccessKey': '{account}', 'SessionToken': 't', 'Expiration': '2099-01-01T00:00:00Z'}}))"
+    )
+    return f'credential_process = {sys.executable} -c "{script}"'
+
+
+def test_the_same_request_by_the_same_identity_is_one_assume_role(sts: StsStub) -> None:
+    """Two sessions, from two parents with the same keys, use the credentials of one AssumeRole."""
+    cache: dict[str, Any] = {}
+    assert key_of(assume_role(session(), HUB, cache=cache)) == key_of(assume_role(session(), HUB, cache=cache))
+    assert len(sts.assumed) == 1
+
+
+def test_the_account_id_comes_out_of_the_cache_too(sts: StsStub) -> None:
+    """Cached credentials have the account id that fetched ones have."""
+    cache: dict[str, Any] = {}
+    fetched, cached = (assume_role(session(), HUB, cache=cache).get_credentials() for _ in range(2))
+    assert fetched.get_frozen_credentials() == cached.get_frozen_credentials()
+    assert len(sts.assumed) == 1
+
+
+def test_a_file_cache_is_shared_between_processes(sts: StsStub, tmp_path: Path) -> None:
+    """A second process uses what the first has fetched."""
+    code = (
+        "import boto3, sys; from aws_assume_role_lib import assume_role, JSONFileCache; "
+        "s = boto3.Session('AKIAROOT', 'secret', region_name='us-east-1'); "
+        f"c = assume_role(s, {HUB!r}, cache=JSONFileCache(sys.argv[1])); "
+        "print(c.get_credentials().get_frozen_credentials().access_key)"
+    )
+    keys = {
+        subprocess.run([sys.executable, "-c", code, tmp_path / "c"], check=True, capture_output=True).stdout
+        for _ in range(2)
+    }
+    assert len(keys) == 1
+    assert len(sts.assumed) == 1
+
+
+SAME = [
+    ({"Tags": {"a": "1", "b": "2"}}, {"Tags": [{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "1"}]}),
+    ({"Policy": {"Version": "2012-10-17", "Statement": []}}, {"Policy": '{"Statement": [], "Version": "2012-10-17"}'}),
+    ({"PolicyArns": ["arn:aws:iam::aws:policy/A"]}, {"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/A"}]}),
+    ({"DurationSeconds": 900}, {"DurationSeconds": timedelta(minutes=15)}),
+    ({"ExternalId": "abc"}, {"additional_kwargs": {"ExternalId": "abc"}}),
+    ({}, {"RoleSessionName": AUTOMATIC_ROLE_SESSION_NAME}),
+    ({}, {"RoleSessionName": lambda: "instance-1"}),
+    ({"RoleSessionName": lambda: "instance-1"}, {"RoleSessionName": lambda: "instance-2"}),
+    ({"RoleSessionName": "me", "SourceIdentity": "me"}, {"SourceIdentity": "me"}),
+    ({}, {"region_name": "eu-west-1"}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_requests_that_mean_the_same_share_an_entry(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """How a request is written makes no difference, nor what STS is not asked."""
+    cache: dict[str, Any] = {}
+    assert key_of(assume_role(session(), HUB, cache=cache, **one)) == key_of(
+        assume_role(session(), HUB, cache=cache, **other)
+    )
+    assert len(sts.assumed) == 1
+
+
+DIFFERENT = [
+    ({}, {"ExternalId": "abc"}),
+    ({"ExternalId": "abc"}, {"ExternalId": "abd"}),
+    ({"DurationSeconds": 900}, {"DurationSeconds": 901}),
+    ({"RoleSessionName": "one"}, {"RoleSessionName": "two"}),
+    ({"RoleSessionName": "one"}, {}),
+    ({"Tags": {"a": "1"}}, {"Tags": {"a": "2"}}),
+    ({"Tags": {"a": "1"}}, {"Tags": {"a": "1"}, "TransitiveTagKeys": ["a"]}),
+    ({"Policy": {"Statement": []}}, {"Policy": {"Statement": {}}}),
+    ({"SourceIdentity": "one"}, {"SourceIdentity": "two"}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_requests_that_differ_share_nothing(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Any difference in what STS is asked is another entry."""
+    cache: dict[str, Any] = {}
+    assert key_of(assume_role(session(), HUB, cache=cache, **one)) != key_of(
+        assume_role(session(), HUB, cache=cache, **other)
+    )
+    assert len(cache) == 2
+
+
+def test_parents_with_other_keys_share_nothing(sts: StsStub) -> None:
+    """What one access key assumed is not given to another."""
+    cache: dict[str, Any] = {}
+    key_of(assume_role(session("AKIAONE"), HUB, cache=cache))
+    key_of(assume_role(session("AKIATWO"), HUB, cache=cache))
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO"]
+
+
+def test_the_same_role_through_two_hubs_is_two_entries(sts: StsStub) -> None:
+    """Which role assumed it is part of who a role is, down the chain."""
+    cache: dict[str, Any] = {}
+    for hub in (HUB, SPOKE):
+        key_of(assume_role(session(), hub).assume_role(SPOKE, cache=cache))
+    assert len(cache) == 2
+
+
+def test_an_sts_elsewhere_is_another_identity(sts: StsStub) -> None:
+    """The keys of one store say nothing at another: endpoints share no entry."""
+    cache: dict[str, Any] = {}
+    with StsStub() as other:
+        for url in (sts.url, other.url):
+            key_of(assume_role(session(), HUB, cache=cache, sts_client_kwargs={"endpoint_url": url}))
+        assert len(sts.assumed) == len(other.assumed) == 1
+
+
+def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: Callable[[str], None]) -> None:
+    """A profile's identity is its settings, so that a second session, with other keys, finds the entry."""
+    profiles(f"[profile one]\n{process('1')}\n[profile two]\n{process('2')}\n")
+    cache: dict[str, Any] = {}
+    assert key_of(assume_role(with_profile("one"), HUB, cache=cache)) == key_of(
+        assume_role(with_profile("one"), HUB, cache=cache)
+    )
+    assert len(sts.assumed) == 1
+    key_of(assume_role(with_profile("two"), HUB, cache=cache))
+    assert len(sts.assumed) == 2
+
+
+def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, profiles: Callable[[str], None]) -> None:
+    """An edit of the profile, or of the one that it has its credentials from, ends the use of its entries."""
+    cache: dict[str, Any] = {}
+    for account in ("1", "2"):
+        profiles(f"[profile base]\n{process(account)}\n[profile one]\nrole_arn = {HUB}\nsource_profile = base\n")
+        key_of(assume_role(with_profile("one"), SPOKE, cache=cache))
+    assert len(cache) == 2
+
+
+@pytest.mark.parametrize("method", ["custom", "assume-role", "sso"])
+def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, method: str) -> None:
+    """Refreshable credentials put into a session by hand share an entry with themselves alone."""
+    cache: dict[str, Any] = {}
+
+    def parent(access_key: str) -> boto3.Session:
+        made = boto3.Session(region_name="us-east-1")
+        made._session._credentials = RefreshableCredentials.create_from_metadata(
+            {"access_key": access_key, "secret_key": "s", "token": "t", "expiry_time": "2099-01-01T00:00:00Z"},
+            refresh_using=dict,
+            method=method,
+        )
+        return made
+
+    one, two = parent("AKIAONE"), parent("AKIATWO")
+    for each in (one, one, two):
+        key_of(assume_role(each, HUB, cache=cache))
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO"]
+
+
+@pytest.mark.parametrize(
+    ("method", "variable"),
+    [
+        ("container-role", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ("assume-role-with-web-identity", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        ("iam-role", None),
+    ],
+)
+def test_the_key_is_worked_out_without_fetching(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str, variable: str | None
+) -> None:
+    """With an entry in the cache, a parent that would have to fetch its credentials is not asked for them."""
+    if variable:
+        monkeypatch.setenv(variable, "http://127.0.0.1/creds")
+    cache: dict[str, Any] = {}
+    fetched = []
+
+    def parent() -> boto3.Session:
+        made = boto3.Session(region_name="us-east-1")
+        expiry = {"access_key": "AKIA", "secret_key": "s", "token": "t", "expiry_time": "2099-01-01T00:00:00Z"}
+        made._session._credentials = DeferredRefreshableCredentials(lambda: fetched.append(1) or expiry, method)
+        return made
+
+    key_of(assume_role(parent(), HUB, cache=cache))
+    assert len(fetched) == 1
+    key_of(assume_role(parent(), HUB, cache=cache))
+    assert len(fetched) == len(sts.assumed) == 1
+    if variable:
+        monkeypatch.setenv(variable, "http://127.0.0.1/others")
+        key_of(assume_role(parent(), HUB, cache=cache))
+        assert len(sts.assumed) == 2
+
+
+def test_a_key_says_nothing(sts: StsStub, tmp_path: Path) -> None:
+    """The name of a cache file is a digest, whatever the request."""
+    key_of(assume_role(session(), HUB, ExternalId="abc", cache=JSONFileCache(tmp_path / "c")))
+    (file,) = (tmp_path / "c").iterdir()
+    assert len(file.stem) == 64
+    assert set(file.stem) <= set("0123456789abcdef")
+
+
+def in_an_hour() -> str:
+    return (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
+
+
+GOOD = {"AccessKeyId": "ASIACACHED", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "later"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: None,
+        lambda entry: [],
+        lambda entry: "text",
+        lambda entry: {},
+        lambda entry: {**entry, "Credentials": None},
+        lambda entry: {**entry, "Credentials": "text"},
+        lambda entry: {**entry, "Lifetime": None},
+        lambda entry: {**entry, "Lifetime": "3600"},
+        lambda entry: {**entry, "Lifetime": float("nan")},
+        lambda entry: {**entry, "Lifetime": float("inf")},
+        lambda entry: {**entry, "Lifetime": -1},
+        *(
+            lambda entry, name=name, value=value: {**entry, "Credentials": {**entry["Credentials"], name: value}}
+            for name in GOOD
+            for value in (None, 7, "", [])
+        ),
+        lambda entry: {**entry, "Credentials": {**entry["Credentials"], "AccountId": 7}},
+        lambda entry: {**entry, "Credentials": {**entry["Credentials"], "Expiration": "tomorrow"}},
+        lambda entry: {**entry, "Credentials": {**entry["Credentials"], "Expiration": "2020-01-01T00:00:00Z"}},
+        lambda entry: {"Credentials": entry["Credentials"]},
+    ],
+)
+def test_what_is_no_entry_is_a_miss_and_is_overwritten(sts: StsStub, damage: Callable[[Any], Any]) -> None:
+    """Damaged, foreign, half-typed, wrongly shaped and expired entries are fetched anew, and replaced."""
+    cache: dict[str, Any] = {}
+    key_of(assume_role(session(), HUB, cache=cache))
+    (key,) = cache
+    good = dict(cache[key])
+    cache[key] = {"Credentials": {**GOOD, "Expiration": in_an_hour()}, "Lifetime": 3600}
+    assert key_of(assume_role(session(), HUB, cache=cache)) == "ASIACACHED"
+    cache[key] = damage(cache[key])
+    assert key_of(assume_role(session(), HUB, cache=cache)) == "ASIA0000000000000002"
+    assert cache[key].keys() == good.keys()
+
+
+class Raises(dict):  # type: ignore[type-arg]
+    """A mapping that fails where it is told to."""
+
+    def __init__(self, *where: str) -> None:
+        self.where = where
+
+    def fail(self, where: str) -> None:
+        if where in self.where:
+            raise RuntimeError("a secret")
+
+    def __contains__(self, key: object) -> bool:
+        self.fail("contains")
+        return super().__contains__(key) or "get" in self.where
+
+    def __getitem__(self, key: str) -> Any:
+        self.fail("get")
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.fail("set")
+        super().__setitem__(key, value)
+
+
+@pytest.mark.parametrize("where", ["contains", "get", "set"])
+def test_a_cache_that_raises_is_a_warning(sts: StsStub, caplog: pytest.LogCaptureFixture, where: str) -> None:
+    """A mapping that raises costs a line in the log, without what it said, and no credentials."""
+    child = assume_role(session(), HUB, cache=Raises(where))
+    assert key_of(child) == "ASIA0000000000000001"
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.name == "aws_assume_role_lib"
+    assert "RuntimeError" in record.getMessage()
+    assert "a secret" not in caplog.text
+
+
+@pytest.mark.parametrize("trouble", ["a file in its place", "a folder in the entry's place"])
+def test_a_folder_that_cannot_be_used_is_a_warning(
+    sts: StsStub, tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    """A disk that cannot be written costs a line in the log, and no credentials."""
+    folder = tmp_path / "c"
+    if trouble == "a file in its place":
+        folder.write_text("")
+    else:
+        key_of(assume_role(session(), HUB, cache=JSONFileCache(folder)))
+        (entry,) = folder.iterdir()
+        entry.unlink()
+        (entry / "x").mkdir(parents=True)
+    child = assume_role(session(), HUB, cache=JSONFileCache(folder))
+    assert key_of(child).startswith("ASIA")
+    assert "The cache could not be" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk without room, is Linux's")
+def test_a_full_disk_is_a_warning(sts: StsStub, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No room for an entry costs a line in the log, no credentials, and leaves no file behind."""
+
+    class Full(JSONFileCache):
+        def __setitem__(self, key: str, value: Any) -> None:
+            with Path("/dev/full").open("w") as full:
+                json.dump(value, full)
+
+    assert key_of(assume_role(session(), HUB, cache=Full(tmp_path / "c"))).startswith("ASIA")
+    assert os.strerror(28) in caplog.text
+
+
+def test_an_entry_serves_while_more_than_its_window_remains(sts: StsStub) -> None:
+    """A 15-minute session can be cached too: until a quarter of its lifetime is left."""
+    cache: dict[str, Any] = {}
+    with time_machine.travel(0, tick=False) as clock:
+        for seconds, expected in ((0, 1), (674, 1), (2, 2)):
+            clock.shift(seconds)
+            key_of(assume_role(session(), HUB, DurationSeconds=900, cache=cache))
+            assert len(sts.assumed) == expected
+
+
+def test_a_lifetime_cut_short_is_kept_with_the_entry(sts: StsStub) -> None:
+    """The window of a cached entry is that of the lifetime granted, not of the one asked for."""
+    cache: dict[str, Any] = {}
+    sts.lifetime = 600
+    with time_machine.travel(0, tick=False) as clock:
+        key_of(assume_role(session(), HUB, cache=cache))
+        clock.shift(300)
+        child = assume_role(session(), HUB, cache=cache)
+        key_of(child)
+        assert len(sts.assumed) == 1
+        clock.shift(140)
+        key_of(child)
+        assert len(sts.assumed) == 1
+        clock.shift(20)
+        key_of(child)
+        assert len(sts.assumed) == 2
+
+
+def test_a_refresh_is_found_by_the_others(sts: StsStub) -> None:
+    """What one session has refreshed, the next that shares the cache takes from there."""
+    cache: dict[str, Any] = {}
+    with time_machine.travel(0, tick=False) as clock:
+        one, two = (assume_role(session(), HUB, cache=cache) for _ in range(2))
+        assert key_of(one) == key_of(two)
+        clock.shift(3000)
+        assert key_of(one) == key_of(two)
+        assert len(sts.assumed) == 2
+
+
+@pytest.mark.parametrize("cache", ["folder", 7, object()])
+def test_what_is_no_mapping_is_refused_at_the_call(cache: Any) -> None:
+    """A cache that cannot be one is a TypeError at once."""
+    with pytest.raises(TypeError, match="cache must be a mapping"):
+        assume_role(session(), HUB, cache=cache)

@@ -1,0 +1,83 @@
+"""The internals of botocore and boto3 that the package leans on. A failure here names the one that has changed."""
+
+from __future__ import annotations
+
+import inspect
+
+import boto3
+import botocore.session
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.handlers import BUILTIN_HANDLERS
+from conftest import HUB
+from sts_stub import StsStub
+
+from aws_assume_role_lib import _session, assume_role
+
+
+def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
+    """DeferredRefreshableCredentials._refresh() is what each accessor calls: _credentials.py overrides it."""
+    asked = []
+
+    class Asked(DeferredRefreshableCredentials):
+        def _refresh(self) -> None:
+            asked.append(1)
+            self._frozen_credentials = "frozen"
+            self._access_key = self._secret_key = self._token = self._account_id = "x"
+
+    credentials = Asked(refresh_using=dict, method="m")
+    names = [name for name, value in inspect.getmembers(DeferredRefreshableCredentials) if isinstance(value, property)]
+    for name in names:
+        getattr(credentials, name)
+    assert credentials.get_frozen_credentials() == "frozen", "it no longer returns _frozen_credentials"
+    assert len(asked) == len(names) + 1, f"one of {names} or get_frozen_credentials() no longer calls _refresh()"
+
+
+def test_expiry_time_is_where_other_libraries_look(sts: StsStub, parent: boto3.Session) -> None:
+    """RefreshableCredentials._expiry_time is a datetime with a time zone."""
+    credentials = assume_role(parent, HUB).get_credentials()
+    credentials.get_frozen_credentials()
+    assert abs(credentials._expiry_time.timestamp() - sts.issued["ASIA0000000000000001"].expires) < 1
+
+
+def test_the_fetcher_takes_a_client_a_cache_and_a_window() -> None:
+    """AssumeRoleCredentialFetcher has the constructor arguments that _credentials.py passes by name."""
+    parameters = inspect.signature(AssumeRoleCredentialFetcher).parameters
+    assert {"client_creator", "source_credentials", "role_arn", "cache", "expiry_window_seconds"} <= set(parameters)
+
+
+def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Session) -> None:
+    """boto3.Session._session is the botocore session."""
+    assert isinstance(parent._session, botocore.session.Session)
+
+
+def test_built_in_handlers_are_prepared_and_copied() -> None:
+    """Session._register_builtin_handlers() and _events register the built-in handlers, without initializers."""
+    prepared = _session._builtin_handlers()
+    assert prepared is not None, "botocore.session.Session has no _register_builtin_handlers() or _events any more"
+    asked = botocore.session.Session()
+    for event in ("choose-signer.s3.GetObject", "before-parameter-build.s3.PutObject", "creating-client-class.s3"):
+        theirs = asked.get_component("event_emitter")._emitter._handlers.prefix_search(event)
+        assert list(prepared._handlers.prefix_search(event)) == list(theirs)
+    assert BUILTIN_HANDLERS
+
+
+def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+    """Where botocore has no _register_builtin_handlers(), children register the handlers themselves, and work."""
+
+    def gone(*_: object) -> None:
+        raise AttributeError
+
+    monkeypatch.setattr(_session, "_prepared", None)
+    monkeypatch.setattr(_session._HandlersOnly, "__init__", gone)
+    child = assume_role(parent, HUB)
+    handlers = child.events._emitter._handlers.prefix_search("before-parameter-build.s3.PutObject")
+    assert len(handlers) > 3
+    assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
+
+
+def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
+    """boto3.Session._setup_loader() is what appends boto3's data folder: AssumedRoleSession overrides it."""
+    before = list(parent._session.get_component("data_loader").search_paths)
+    child = assume_role(assume_role(parent, HUB), HUB)
+    assert child._session.get_component("data_loader").search_paths == before
+    assert "dynamodb" in child.get_available_resources()

@@ -89,9 +89,10 @@ def on_moto() -> None:
 
 def read(client: Any) -> str:
     try:
-        return client.get_item(TableName="greetings", Key={"id": {"S": "1"}})["Item"]["text"]["S"]
+        item = client.get_item(TableName="greetings", Key={"id": {"S": "1"}})["Item"]
     except ClientError as error:
         return f"denied, {error.response['Error']['Code']}"
+    return str(item["text"]["S"])
 
 
 def set_up(url: str) -> boto3.Session:

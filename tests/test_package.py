@@ -1,0 +1,67 @@
+"""The package as it is found: its names, its size at import, its types."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import aws_assume_role_lib
+from aws_assume_role_lib import _assume
+
+
+def test_the_published_names_are_there() -> None:
+    """All names of the published interface can be imported, and no other is offered."""
+    assert set(aws_assume_role_lib.__all__) == {
+        "AUTOMATIC_ROLE_SESSION_NAME",
+        "AssumedRoleSession",
+        "JSONFileCache",
+        "__version__",
+        "assume_role",
+        "generate_lambda_session_name",
+        "get_assumed_role_session_arn",
+        "get_role_arn",
+        "patch_boto3",
+    }
+    for name in aws_assume_role_lib.__all__:
+        assert hasattr(aws_assume_role_lib, name)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """__version__ is the installed version."""
+    assert aws_assume_role_lib.__version__ == importlib.metadata.version("aws-assume-role-lib")
+
+
+def test_only_boto3_and_botocore_are_required() -> None:
+    """The distribution requires boto3 and botocore, and nothing else."""
+    requirements = importlib.metadata.requires("aws-assume-role-lib") or []
+    assert sorted(requirement.partition(">")[0] for requirement in requirements) == ["boto3", "botocore"]
+
+
+def test_import_loads_nothing_that_boto3_has_not_loaded() -> None:
+    """After boto3, importing the package imports the package alone."""
+    code = (
+        "import sys, boto3, boto3.session; before = set(sys.modules); import aws_assume_role_lib; "
+        "print(*(set(sys.modules) - before))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert [name for name in loaded if name.partition(".")[0] != "aws_assume_role_lib"] == []
+
+
+def test_the_method_takes_what_the_function_takes() -> None:
+    """AssumedRoleSession.assume_role() is typed with the keywords of assume_role(), of the same types."""
+    function = {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(aws_assume_role_lib.assume_role).parameters.items()
+        if name not in ("session", "RoleArn")
+    }
+    method = {name: hint.__forward_arg__ for name, hint in _assume.AssumeRoleParameters.__annotations__.items()}
+    assert method == function
+
+
+def test_type_checkers_find_the_types() -> None:
+    """The package has the marker of PEP 561."""
+    assert (Path(typing.cast("str", aws_assume_role_lib.__file__)).parent / "py.typed").exists()

@@ -1,0 +1,81 @@
+"""patch_boto3()."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from conftest import HUB, SPOKE
+from sts_stub import StsStub
+
+from aws_assume_role_lib import AssumedRoleSession, assume_role, patch_boto3
+
+
+@pytest.fixture(autouse=True)
+def _unpatched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    yield
+    monkeypatch.undo()
+    for owner in (boto3, boto3.Session):
+        if "assume_role" in vars(owner):
+            del owner.assume_role
+
+
+def test_boto3_assumes_roles_with_its_default_session(sts: StsStub) -> None:
+    """boto3.assume_role() uses the default session as it is at the time of the call."""
+    patch_boto3()
+    boto3.setup_default_session(aws_access_key_id="AKIAONE", aws_secret_access_key="s", region_name="us-east-1")
+    first = boto3.assume_role(HUB)
+    boto3.setup_default_session(aws_access_key_id="AKIATWO", aws_secret_access_key="s", region_name="us-east-1")
+    second = boto3.assume_role(HUB, RoleSessionName="me")
+    for session in (second, first):
+        session.get_credentials().get_frozen_credentials()
+    assert [request.access_key for request in sts.assumed] == ["AKIATWO", "AKIAONE"]
+    assert sts.assumed[0].params["RoleSessionName"] == "me"
+
+
+def test_boto3_makes_its_default_session_when_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3.assume_role() sets the default session up, as boto3.client() does."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    patch_boto3()
+    assert boto3.assume_role(HUB).assume_role_parent_session is boto3.DEFAULT_SESSION
+
+
+def test_each_session_has_assume_role(parent: boto3.Session) -> None:
+    """boto3.Session.assume_role() assumes with that session, and an assumed role's stays its own."""
+    patch_boto3()
+    hub = parent.assume_role(HUB)
+    assert isinstance(hub, AssumedRoleSession)
+    assert hub.assume_role_parent_session is parent
+    assert hub.assume_role(SPOKE).assume_role_parent_session is hub
+
+
+def test_again_changes_nothing() -> None:
+    """A second patch_boto3() leaves what the first has added."""
+    patch_boto3()
+    before = boto3.assume_role, boto3.Session.assume_role
+    patch_boto3()
+    assert (boto3.assume_role, boto3.Session.assume_role) == before
+
+
+@pytest.mark.parametrize("name", ["boto3", "boto3.Session"])
+def test_an_assume_role_of_boto3s_own_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """If boto3 has something of that name one day, patching raises, and changes nothing at all."""
+    owner, other = (boto3, boto3.Session) if name == "boto3" else (boto3.Session, boto3)
+    monkeypatch.setattr(owner, "assume_role", print, raising=False)
+    with pytest.raises(RuntimeError, match="assume_role of its own"):
+        patch_boto3()
+    assert owner.assume_role is print
+    assert not hasattr(other, "assume_role")
+
+
+def test_help_shows_all_parameters() -> None:
+    """help() and IDEs show the whole signature, with the session where it belongs, and the docstring."""
+    patch_boto3()
+    _, *rest = inspect.signature(assume_role).parameters.items()
+    assert list(inspect.signature(boto3.assume_role).parameters.items()) == rest
+    assert list(inspect.signature(boto3.Session.assume_role).parameters.items())[1:] == rest
+    assert list(inspect.signature(boto3.Session("a", "b").assume_role).parameters.items()) == rest
+    assert boto3.assume_role.__doc__ == boto3.Session.assume_role.__doc__ == assume_role.__doc__

@@ -1,0 +1,55 @@
+"""AssumedRoleSession, and a chain of them on a real STS."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from conftest import HUB, SPOKE
+from sts_stub import StsStub
+
+from aws_assume_role_lib import AssumedRoleSession, assume_role
+
+
+def test_a_chain_acts_as_its_last_role(moto: str, parent: boto3.Session) -> None:
+    """Each hop acts as its own role, on moto's STS."""
+    hub = assume_role(parent, HUB)
+    spoke = assume_role(hub, SPOKE, ExternalId="abc")
+    reader = spoke.assume_role("arn:aws:iam::333333333333:role/path/Reader", RoleSessionName="me")
+    arns = [session.client("sts").get_caller_identity()["Arn"] for session in (hub, spoke, reader)]
+    assert arns[0].startswith("arn:aws:sts::111111111111:assumed-role/Hub/")
+    assert arns[1].startswith("arn:aws:sts::222222222222:assumed-role/Spoke/")
+    assert arns[2].endswith("/me")
+
+
+def test_the_call_opens_no_connection_and_the_first_use_asks_once(sts: StsStub, parent: boto3.Session) -> None:
+    """assume_role() sends nothing; the first use sends one AssumeRole, signed by the parent; the second none."""
+    child = assume_role(parent, HUB)
+    assert child.get_credentials() is child.get_credentials()
+    assert sts.requests == []
+    child.client("sts").get_caller_identity()
+    child.client("sts").get_caller_identity()
+    assert [request.action for request in sts.requests] == ["AssumeRole", "GetCallerIdentity", "GetCallerIdentity"]
+    assert [request.access_key for request in sts.requests] == ["AKIAROOT", *["ASIA0000000000000001"] * 2]
+
+
+def test_the_attributes_lead_up_the_chain(parent: boto3.Session) -> None:
+    """role_arn and assume_role_parent_session say what was assumed, and by whom."""
+    spoke = assume_role(parent, HUB).assume_role(SPOKE)
+    assert isinstance(spoke, AssumedRoleSession)
+    assert isinstance(spoke, boto3.Session)
+    assert spoke.role_arn == SPOKE
+    assert spoke.assume_role_parent_session.role_arn == HUB
+    assert spoke.assume_role_parent_session.assume_role_parent_session is parent
+
+
+def test_the_repr_names_role_and_region_only(sts: StsStub, parent: boto3.Session) -> None:
+    """The repr has the role and the region, and nothing of the credentials."""
+    child = assume_role(parent, HUB, ExternalId="abc", region_name="eu-west-1")
+    child.get_credentials().get_frozen_credentials()
+    assert repr(child) == f"AssumedRoleSession(role_arn={HUB!r}, region_name='eu-west-1')"
+
+
+def test_what_is_neither_set_nor_inherited_is_an_attribute_error(parent: boto3.Session) -> None:
+    """A child's botocore session does not have what no botocore session has."""
+    with pytest.raises(AttributeError, match="has no attribute 'colour'"):
+        _ = assume_role(parent, HUB)._session.colour

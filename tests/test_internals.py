@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 
 import boto3
+import botocore
 import botocore.session
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 from botocore.handlers import BUILTIN_HANDLERS
+from botocore.hooks import _PrefixTrie
 from conftest import HUB
+from hypothesis import given
+from hypothesis import strategies as st
 from sts_stub import StsStub
 
-from aws_assume_role_lib import _session, assume_role
+from aws_assume_role_lib import _handlers, assume_role
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -52,7 +58,7 @@ def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Ses
 
 def test_built_in_handlers_are_prepared_and_copied() -> None:
     """Session._register_builtin_handlers() and _events register the built-in handlers, without initializers."""
-    prepared = _session._builtin_handlers()
+    prepared = _handlers.builtin_handlers()
     assert prepared is not None, "botocore.session.Session has no _register_builtin_handlers() or _events any more"
     asked = botocore.session.Session()
     for event in ("choose-signer.s3.GetObject", "before-parameter-build.s3.PutObject", "creating-client-class.s3"):
@@ -67,12 +73,75 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
     def gone(*_: object) -> None:
         raise AttributeError
 
-    monkeypatch.setattr(_session, "_prepared", None)
-    monkeypatch.setattr(_session._HandlersOnly, "__init__", gone)
+    monkeypatch.setattr(_handlers, "_prepared", None)
+    monkeypatch.setattr(_handlers._HandlersOnly, "__init__", gone)
     child = assume_role(parent, HUB)
     handlers = child.events._emitter._handlers.prefix_search("before-parameter-build.s3.PutObject")
     assert len(handlers) > 3
     assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append", "remove", "copy"]),
+            st.integers(0, 3),
+            st.sampled_from(["a", "a.b", "a.b.c", "a.*.c", "*", "d"]),
+            st.integers(0, 2),
+            st.integers(0, 2),
+        ),
+        max_size=30,
+    )
+)
+def test_shared_handlers_are_found_as_copied_ones(steps: list[tuple[str, int, str, int, int]]) -> None:
+    """_PrefixTrie, with its nodes shared between copies, finds what botocore's own copies find, in their order."""
+    theirs, ours = [_PrefixTrie()], [_handlers._SharedTrie()]
+    for step, index, key, value, section in steps:
+        index %= len(ours)
+        for tries in (theirs, ours):
+            if step == "copy":
+                tries.append(copy.copy(tries[index]))
+            elif step == "append":
+                tries[index].append_item(key, value, section)
+            else:
+                with contextlib.suppress(ValueError, AttributeError, TypeError):
+                    tries[index].remove_item(key, value)
+        for name in ("a", "a.b", "a.b.c", "a.x.c", "d.e"):
+            assert [trie.prefix_search(name) for trie in ours] == [trie.prefix_search(name) for trie in theirs]
+
+
+def test_children_share_handlers_until_one_registers(sts: StsStub, parent: boto3.Session) -> None:
+    """HierarchicalEmitter._handlers is where a shared _PrefixTrie is put: sessions and clients copy it whole."""
+    child = assume_role(parent, HUB)
+    trie = child.events._emitter._handlers
+    assert isinstance(trie, _handlers._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
+    assert isinstance(child.client("s3").meta.events._emitter._handlers, _handlers._SharedTrie)
+    shared = _handlers.builtin_handlers()._handlers._root["children"]["before-parameter-build"]["children"]["s3"]
+    assert trie._root["children"]["before-parameter-build"]["children"]["s3"] is shared
+
+
+def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+    """Where botocore has no _PrefixTrie, handlers are copied, and children work."""
+    monkeypatch.setattr(_handlers, "_prepared", None)
+    monkeypatch.setattr(_handlers, "_Trie", object)
+    child = assume_role(parent, HUB)
+    assert not isinstance(child.events._emitter._handlers, _handlers._SharedTrie)
+    assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
+
+
+def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:
+    """Session._register_config_store() is what makes the config store: a child overrides it to save the time."""
+    stores = []
+
+    def note(session: botocore.session.Session) -> None:
+        stores.append(session.get_component("config_store"))
+
+    botocore.register_initializer(note)
+    try:
+        child = assume_role(parent, HUB)
+    finally:
+        botocore.unregister_initializer(note)
+    assert stores == [child._session.get_component("config_store")], "botocore made another config store before ours"
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:

@@ -69,9 +69,9 @@ def assume_role(
     The call opens no connection. STS is asked at the first use, once whatever the number of threads, and again
     before the credentials run out. The session may be the parent of the next hop.
 
-    All parameters of STS's `AssumeRole`_ are keywords, under STS's names; what is None is not sent.
-
-    .. _AssumeRole: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    All parameters of STS's `AssumeRole
+    <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ are keywords, under STS's names; what
+    is None is not sent.
 
     Args:
         session: The session that assumes the role, a :class:`boto3.session.Session`. Its credentials, and
@@ -84,22 +84,26 @@ def assume_role(
             :func:`generate_lambda_session_name` should be; it is not part of the cache key.
         PolicyArns: Managed policies that limit the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
         Policy: A policy that limits the session: a mapping or a string of JSON, sent as compact JSON, at most
-            2048 characters. See `session policies`_.
+            2048 characters. See `session policies
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session>`_.
         DurationSeconds: Lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta;
-            at most 3600 where the parent is itself an assumed role (`role chaining`_). Default: STS's, 3600.
-            It does not limit the session, which refreshes itself.
+            at most 3600 where the parent is itself an assumed role (`role chaining
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>`_). Default:
+            STS's, 3600. It does not limit the session, which refreshes itself.
         Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have
             1 to 128 characters, values 0 to 256.
-        TransitiveTagKeys: Keys of the tags that the next hops inherit, at most 50. See `session tags`_.
+        TransitiveTagKeys: Keys of the tags that the next hops inherit, at most 50. See `session tags
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
         ExternalId: What the role's trust policy asks for: 2 to 1224 characters of ``[A-Za-z0-9_+=,.@:/-]``. See
-            `external id`_.
+            `external id <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
         SerialNumber: Serial number or ARN of an MFA device. Without ``TokenCode``, the code is asked for on the
             terminal, each time that STS is asked.
         TokenCode: The MFA device's code. Six digits serve once: the credentials are then used to their end, and
             the next use raises ``RefreshWithMFAUnsupportedError``. A callable without arguments is asked each
             time that STS is asked, by one thread at a time. Needs ``SerialNumber``.
         SourceIdentity: Who is behind the session, kept through a chain: 2 to 64 characters of
-            ``[A-Za-z0-9_+=,.@-]``. See `source identity`_.
+            ``[A-Za-z0-9_+=,.@-]``. See `source identity
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>`_.
         ProvidedContexts: Trusted context assertions, at most 5, in the API's form.
         MinimumSessionTokenSize: The size that STS pads the session token to: 0 to 4096 bytes. Default: STS's, 0,
             no padding. Needs a botocore that knows it.
@@ -126,10 +130,11 @@ def assume_role(
         botocore.exceptions.ParamValidationError: All that is wrong with the parameters of STS, at once.
         botocore.exceptions.InvalidRegionError: ``region_name`` can be no region.
         ValueError: An ``endpoint_url`` is no URL.
-
-        The use of the session raises what STS answers, a ``ClientError`` or one of botocore's connection errors,
-        once there are no good credentials left; ``CredentialRetrievalError`` where something else answers for
-        STS, or the MFA code cannot be asked for; ``RefreshWithMFAUnsupportedError`` as said above.
+        botocore.exceptions.ClientError: By the use of the session: what STS answers, once there are no good
+            credentials left. One of botocore's connection errors where nothing answers.
+        botocore.exceptions.CredentialRetrievalError: By the use of the session: something else answers for STS, or
+            the MFA code cannot be asked for.
+        botocore.exceptions.RefreshWithMFAUnsupportedError: By the use of the session: as said of ``TokenCode``.
 
     Example:
         >>> import boto3
@@ -139,13 +144,6 @@ def assume_role(
         >>> spoke = assume_role(hub, "arn:aws:iam::222222222222:role/Spoke", ExternalId="abc")
         >>> spoke.client("sts").get_caller_identity()["Account"]
         '222222222222'
-
-    .. _session policies: https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
-    .. _role chaining: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
-    .. _session tags: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
-    .. _external id: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html
-    .. _source identity:
-       https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html
     """
     _check_arguments(session, RoleArn, region_name, additional_kwargs)
     check_cache(cache)

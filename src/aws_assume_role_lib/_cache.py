@@ -200,7 +200,7 @@ class ScopedCache:
 
     def __setitem__(self, _: str, response: dict[str, Any]) -> None:
         credentials = response["Credentials"]
-        expiration = parse_timestamp(_serialized(credentials["Expiration"]))
+        expiration = as_datetime(credentials["Expiration"])
         self.lifetime = expiration.timestamp() - time.time()
         if self._cache is None:
             return
@@ -237,8 +237,9 @@ def digest(key: object) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _serialized(expiration: Any) -> str:
-    return expiration.isoformat() if isinstance(expiration, datetime.datetime) else expiration
+def as_datetime(expiration: Any) -> datetime.datetime:
+    """An Expiration as botocore parsed it, or as the user's own timestamp parser left it."""
+    return expiration if isinstance(expiration, datetime.datetime) else parse_timestamp(expiration)
 
 
 def _warn(action: str, error: Exception) -> None:

@@ -25,7 +25,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from ._cache import ScopedCache
+from ._cache import ScopedCache, as_datetime
 from ._identity import identity_of
 from ._locks import ForkSafeLock
 from ._parameters import check_session_name
@@ -261,8 +261,7 @@ def _check(response: Mapping[str, Any]) -> datetime:
     for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
         if not isinstance(credentials.get(name), str) or not credentials[name]:
             raise ValueError(f"no {name}")
-    expiration = credentials["Expiration"]
-    return expiration if isinstance(expiration, datetime) else parse_timestamp(expiration)
+    return as_datetime(credentials["Expiration"])
 
 
 def _in_one_line(error: Exception) -> str:

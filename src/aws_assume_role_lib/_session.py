@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import boto3.session
-import botocore.handlers
 import botocore.session
 from botocore.configprovider import (
     BaseProvider,
@@ -19,8 +18,8 @@ from botocore.configprovider import (
     InstanceVarProvider,
 )
 from botocore.credentials import CredentialProvider, CredentialResolver
-from botocore.hooks import EventAliaser, HierarchicalEmitter
 
+from ._handlers import builtin_handlers
 from ._sts import family_lock
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class AssumedRoleSession(boto3.session.Session):
     credentials: region, profile settings, default client config, service models and user agent are the parent's,
     at the time of asking. Event handlers registered on the parent are not copied.
 
-    Unlike a plain ``boto3.Session`` it may be shared between threads, :meth:`client` and :meth:`resource`
+    Unlike a plain ``boto3.Session`` it may be shared between threads, ``client()`` and ``resource()``
     included.
 
     Attributes:
@@ -126,7 +125,8 @@ class ChildSession(botocore.session.Session):
     ) -> None:
         self._parent = parent
         self._aws_assume_role_lib_lock = family_lock(parent)
-        handlers = _builtin_handlers()
+        self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
+        handlers = builtin_handlers()
         super().__init__(event_hooks=copy.copy(handlers), include_builtin_handlers=handlers is None)
         for name in _USER_AGENT:
             delattr(self, name)
@@ -134,8 +134,13 @@ class ChildSession(botocore.session.Session):
         self.register_component("token_provider", _NoTokens())
         self.lazy_register_component("data_loader", lambda: parent.get_component("data_loader"))
         self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
-        self.register_component("config_store", _InheritedConfig(self, parent, _region(self, parent, region_name)))
+        self.register_component("config_store", self._inherited_config)
         self.get_component("event_emitter").register_first("choose-signer", _sign_as_the_role)
+
+    def _register_config_store(self) -> None:
+        # botocore internal: it makes a provider for each of fifty config variables, a fifth of a child's cost, none
+        # of which is used here. Covered by tests/test_internals.py.
+        self.register_component("config_store", self._inherited_config)
 
     def __getattr__(self, name: str) -> Any:
         if name in _USER_AGENT:
@@ -236,31 +241,3 @@ def _sign_as_the_role(signing_name: str, signature_version: Any, **_: Any) -> An
     if f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}" not in os.environ:
         return None
     return "v4" if signature_version == "bearer" else signature_version
-
-
-def _builtin_handlers() -> HierarchicalEmitter | None:
-    """An emitter with botocore's built-in handlers, to be copied: registering them is most of a session's cost."""
-    global _prepared
-    handlers = botocore.handlers.BUILTIN_HANDLERS
-    # Libraries add to that list when they are imported; moto does.
-    if _prepared is None or _prepared[0] != handlers:
-        emitter = HierarchicalEmitter()
-        try:
-            _HandlersOnly(emitter)
-        except AttributeError:
-            return None
-        _prepared = (list(handlers), emitter)
-    return _prepared[1]
-
-
-_prepared: tuple[list[Any], HierarchicalEmitter] | None = None
-
-
-class _HandlersOnly(botocore.session.Session):
-    # botocore internals: _events and _register_builtin_handlers(). A whole session would run botocore's
-    # initializers too, whose handlers every copy would then have twice. Where they are gone, each child
-    # registers the handlers itself, at ten times the cost. Covered by tests/test_internals.py.
-    def __init__(self, emitter: HierarchicalEmitter) -> None:
-        self._events = EventAliaser(emitter)
-        register: Any = self
-        register._register_builtin_handlers(self._events)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import Loader
 from moto.server import ThreadedMotoServer
 from sts_stub import StsStub
 
+# Each new session reads botocore's models from disk, for longer than a test takes. Here they are read once.
+_models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
+Loader._cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
+
 HUB = "arn:aws:iam::111111111111:role/Hub"
 SPOKE = "arn:aws:iam::222222222222:role/Spoke"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults-table", metavar="PATH", help="write the page of STS's faults there: docs/faults.md")
 
 
 @pytest.fixture(autouse=True)

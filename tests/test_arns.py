@@ -153,9 +153,7 @@ def test_impossible_partition(build, partition):
 def test_everything_allowed_is_kept(account_id, role_name, role_session_name, path):
     """Every account, path and name that AWS allows is found unchanged in the ARN."""
     account = f"{account_id:012}"
-    assert (
-        get_role_arn(account_id, role_name, f"/{path}/") == f"arn:aws:iam::{account}:role/{path}/{role_name}"
-    )
+    assert get_role_arn(account_id, role_name, f"/{path}/") == f"arn:aws:iam::{account}:role/{path}/{role_name}"
     assert (
         get_assumed_role_session_arn(account, role_name, role_session_name)
         == f"arn:aws:sts::{account}:assumed-role/{role_name}/{role_session_name}"

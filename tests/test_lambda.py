@@ -84,9 +84,7 @@ def test_latest_is_left_out(in_lambda, monkeypatch, version):
     assert generate_lambda_session_name() == f"report.{INSTANCE}"
 
 
-@pytest.mark.parametrize(
-    "log_stream", [f"2025/01/31/[$LATEST]{INSTANCE}", f"2025/01/31/report[7]{INSTANCE}", INSTANCE]
-)
+@pytest.mark.parametrize("log_stream", [f"2025/01/31/[$LATEST]{INSTANCE}", f"2025/01/31/report[7]{INSTANCE}", INSTANCE])
 def test_identifier_is_the_end_of_the_log_stream(in_lambda, monkeypatch, log_stream):
     """The identifier is the hexadecimal part at the end of the log stream name, in each of its forms."""
     monkeypatch.setenv("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import boto3
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import InvalidRegionError
 from botocore.utils import validate_region_name
 
 from ._cache import check_cache
@@ -95,7 +96,8 @@ def assume_role(
         TransitiveTagKeys: Keys of the tags that the next hops inherit, at most 50. See `session tags
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
         ExternalId: What the role's trust policy asks for: 2 to 1224 characters of ``[A-Za-z0-9_+=,.@:/-]``. See
-            `external id <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
+            `external id
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
         SerialNumber: Serial number or ARN of an MFA device. Without ``TokenCode``, the code is asked for on the
             terminal, each time that STS is asked.
         TokenCode: The MFA device's code. Six digits serve once: the credentials are then used to their end, and
@@ -184,6 +186,8 @@ def _check_arguments(session: Any, RoleArn: Any, region_name: Any, additional_kw
         raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
     if not (region_name is None or isinstance(region_name, (str, bool))):
         raise TypeError(f"region_name must be a string, True, False or None, not {type(region_name).__name__}.")
+    if region_name == "":
+        raise InvalidRegionError(region_name=region_name)
     if isinstance(region_name, str):
         validate_region_name(region_name)
     if not (additional_kwargs is None or isinstance(additional_kwargs, Mapping)):

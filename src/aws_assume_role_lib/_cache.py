@@ -159,7 +159,9 @@ def check_cache(cache: object) -> None:
     """Raise TypeError unless ``cache`` is None or a mapping that can be written to."""
     missing = [name for name in ("__contains__", "__getitem__", "__setitem__") if not hasattr(cache, name)]
     if cache is not None and missing:
-        raise TypeError(f"cache must be a mapping such as a dict or JSONFileCache; {cache!r} has no {missing[0]}.")
+        raise TypeError(
+            f"cache must be a mapping such as a dict or JSONFileCache; {type(cache).__name__} has no {missing[0]}."
+        )
 
 
 class ScopedCache:

@@ -25,7 +25,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from ._cache import ScopedCache, as_datetime
+from ._cache import ScopedCache, as_datetime, digest
 from ._identity import identity_of
 from ._locks import ForkSafeLock
 from ._parameters import check_session_name
@@ -183,7 +183,7 @@ class Role:
         request = dict(self._request)
         for name in ("PolicyArns", "Tags", "TransitiveTagKeys"):
             if name in request:
-                request[name] = sorted(request[name], key=repr)
+                request[name] = sorted(request[name], key=digest)
         if "Policy" in request:
             request["Policy"] = json.loads(request["Policy"])
         return [

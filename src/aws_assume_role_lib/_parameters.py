@@ -53,9 +53,14 @@ def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any]
 
 def _duration(value: Any) -> Any:
     if not isinstance(value, timedelta):
-        return value
+        return _number(value)
     seconds = value.total_seconds()
     return int(seconds) if seconds.is_integer() else seconds
+
+
+def _number(value: Any) -> Any:
+    # botocore sends str(), which is a name where the number is a member of an enum.
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _policy(value: Any) -> Any:
@@ -86,6 +91,7 @@ def _tags(value: Any) -> Any:
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "DurationSeconds": _duration,
+    "MinimumSessionTokenSize": _number,
     "Policy": _policy,
     "PolicyArns": _policy_arns,
     "Tags": _tags,
@@ -118,7 +124,12 @@ def check_request(
         for name, value in request.items()
         if not (callable(value) and name in ("RoleSessionName", "TokenCode"))
     }
-    problems: list[tuple[str, str]] = []
+    problems = [
+        (name, f"{name} has text that is not Unicode, or is too large to be sent.")
+        for name, value in request.items()
+        if not _can_be_sent(value)
+    ]
+    request = {name: value for name, value in request.items() if name not in dict(problems)}
     if has_code and "SerialNumber" not in request:
         problems.append(
             (
@@ -148,6 +159,16 @@ def check_request(
         lines.append(report.generate_report())
     if lines:
         raise ParamValidationError(report="\n".join(lines))
+
+
+def _can_be_sent(value: Any) -> bool:
+    # Half of a surrogate pair cannot be encoded; an int of 4300 digits, and a list of a thousand levels, have no
+    # text, and no error could show them.
+    try:
+        json.dumps(value, ensure_ascii=False, default=repr, skipkeys=True).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 _Problems = Iterator[str]
@@ -255,7 +276,7 @@ def _contexts_problems(name: str, value: Any) -> _Problems:
 
 
 def _token_size_problems(name: str, value: Any) -> _Problems:
-    if isinstance(value, int) and value > 4096:
+    if isinstance(value, bool) or (isinstance(value, int) and value > 4096):
         yield f"{name} is {value}; STS takes 0 to 4096 bytes."
 
 

@@ -151,9 +151,6 @@ class ChildSession(botocore.session.Session):
     def full_config(self) -> Any:
         return self._parent.full_config
 
-    def get_scoped_config(self) -> Any:
-        return self._parent.get_scoped_config()
-
     def get_default_client_config(self) -> Any:
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -43,9 +44,16 @@ def checked_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, An
             raise TypeError(f"sts_client_kwargs[{name!r}] must be {expected}, not {type(value).__name__}.")
         checked[name] = value
     endpoint_url = checked.get("endpoint_url")
-    if endpoint_url is not None and not is_valid_endpoint_url(endpoint_url):
+    if endpoint_url is not None and not _is_url(endpoint_url):
         raise ValueError(f"sts_client_kwargs['endpoint_url'] is not a URL with scheme and host: {endpoint_url!r}.")
     return checked
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(is_valid_endpoint_url(text))
+    except ValueError:  # brackets around what is no IPv6 address, for one
+        return False
 
 
 def family_lock(session: botocore.session.Session) -> ForkSafeLock:
@@ -85,5 +93,7 @@ def _effective_config(
         effective = effective.merge(Config(retries={"total_max_attempts": TOTAL_MAX_ATTEMPTS}))
     for users in (default_config, config):
         if users is not None:
-            effective = effective.merge(users)
+            # A copy, since botocore writes to the retries of the config that a client is made with: the user's would
+            # change, and with it the key under which the client is kept.
+            effective = effective.merge(copy.deepcopy(users))
     return effective

@@ -1,0 +1,100 @@
+"""Sphinx's configuration: ``python -m sphinx -W --keep-going -n -b html docs OUT``."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import aws_assume_role_lib
+
+HERE = Path(__file__).parent
+
+project = "aws-assume-role-lib"
+author = "the authors of aws-assume-role-lib"
+project_copyright = author
+version = release = aws_assume_role_lib.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.napoleon"]
+exclude_patterns = ["examples"]
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_static_path: list[str] = []
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist"]
+# The docstrings say in words what an argument may be; the whole types would bury the names.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+
+# Where an inventory cannot be fetched, this empty one is the working alternative that Sphinx asks for.
+_empty = Path(tempfile.mkdtemp()) / "objects.inv"
+_empty.write_bytes(
+    b"# Sphinx inventory version 2\n# Project: offline\n# Version: 0\n"
+    b"# The remainder of this file is compressed using zlib.\n" + zlib.compress(b"")
+)
+intersphinx_mapping = {
+    name: (url, (None, str(_empty)))
+    for name, url in {
+        "python": "https://docs.python.org/3/",
+        "boto3": "https://boto3.amazonaws.com/v1/documentation/api/latest/",
+        "botocore": "https://botocore.amazonaws.com/v1/documentation/api/latest/",
+    }.items()
+}
+intersphinx_timeout = 10
+
+
+def _is_external(target: str) -> bool:
+    root = target.partition(".")[0]
+    return root in ("boto3", "botocore") or root in sys.stdlib_module_names or hasattr(builtins, root)
+
+
+def _without_link(app: Sphinx, env: Any, node: nodes.Element, text: nodes.Node) -> nodes.Node | None:
+    """Leave a name of another project unlinked where its inventory lacks it, or could not be fetched."""
+    return text if node.get("refdomain") == "py" and _is_external(node["reftarget"]) else None
+
+
+class Benchmark(SphinxDirective):
+    """The figure and the tables of the last ``tox run -e bench``, as it left them."""
+
+    def run(self) -> list[nodes.Node]:
+        source, figure = HERE / "benchmark.json", HERE / "benchmark.svg"
+        for path in (source, figure):
+            self.env.note_dependency(str(path))
+        if not source.exists():
+            return [nodes.paragraph(text="The benchmark has not been run yet: tox run -e bench.")]
+        result = json.loads(source.read_text(encoding="utf-8"))
+        found: list[nodes.Node] = [_table(("what", "measured", "target", "verdict", "figures"), result["rows"])]
+        if figure.exists():
+            found.append(nodes.image(uri=figure.name, alt="Time and memory of each further role"))
+        facts = {"date": result["date"], **result["machine"], **result["versions"], **result["failures"]}
+        items = [nodes.list_item("", nodes.paragraph(text=f"{key}: {value}")) for key, value in facts.items()]
+        return [*found, nodes.bullet_list("", *items)]
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> nodes.table:
+    def measured(row: dict[str, Any]) -> str:
+        return "" if row["value"] is None else f"{row['value']:.3g}{row['unit']}"
+
+    group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in columns], cols=len(columns))
+    group += nodes.thead("", _row(columns))
+    cells = [(row["what"], measured(row), row["target"], row["verdict"], row["figure"]) for row in rows]
+    group += nodes.tbody("", *[_row(each) for each in cells])
+    return nodes.table("", group)
+
+
+def _row(cells: tuple[str, ...]) -> nodes.row:
+    return nodes.row("", *[nodes.entry("", nodes.paragraph(text=cell)) for cell in cells])
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("benchmark", Benchmark)
+    # After intersphinx, which has the default priority of 500.
+    app.connect("missing-reference", _without_link, priority=900)

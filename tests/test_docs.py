@@ -1,0 +1,340 @@
+"""The documentation is true: its Python blocks run, its errors are the real ones, its links and figures are current."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import io
+import logging
+import os
+import re
+import runpy
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+import time_machine
+from botocore.exceptions import BotoCoreError, ClientError
+from conftest import HUB
+from moto import mock_aws
+from sts_stub import Fault, StsStub
+
+import aws_assume_role_lib
+from aws_assume_role_lib import (
+    JSONFileCache,
+    assume_role,
+    generate_lambda_session_name,
+    get_role_arn,
+    patch_boto3,
+)
+from aws_assume_role_lib._credentials import BLOCKING_WINDOW, refresh_window
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PUBLIC = [name for name in aws_assume_role_lib.__all__ if name != "__version__"]
+MFA = "arn:aws:iam::123456789012:mfa/alice"
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: its language, its text, and the number of lines before it."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(match[1], match[2], text.count("\n", 0, match.start(2)))
+        for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def run_examples(example: doctest.DocTest) -> None:
+    output = io.StringIO()
+    failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=output.write, clear_globs=False)
+    assert not failed, output.getvalue()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """moto in this process, and the environment that the pages speak of: keys, a region, a Lambda instance."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "AKIAREADER",
+        "AWS_SECRET_ACCESS_KEY": "reader-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "report",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "2030/01/31/[$LATEST]0123456789abcdef0123456789abcdef",
+        "EXTERNAL_ID": "abc",
+        "TARGET_ROLE_ARN": "arn:aws:iam::222222222222:role/Target",
+        "HOME": str(tmp_path),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for owner in (boto3, boto3.Session):
+        # So that what a patch_boto3() adds is taken away again.
+        monkeypatch.setattr(owner, "assume_role", None, raising=False)
+        monkeypatch.delattr(owner, "assume_role")
+    with mock_aws():
+        yield
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.usefixtures("aws")
+def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Python block of a page runs, from top to bottom in one namespace, and prints what it says."""
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    level = logging.getLogger("aws_assume_role_lib").level
+    for block in blocks(page):
+        if block.language == "ini":
+            Path(os.environ["AWS_CONFIG_FILE"]).write_text(block.text, encoding="utf-8")
+        elif block.language == "python" and ">>>" in block.text:
+            example = doctest.DocTestParser().get_doctest(block.text, vars(module), page.name, str(page), block.line)
+            run_examples(example)
+        elif block.language == "python":
+            source = "\n" * block.line + block.text
+            exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
+    logging.getLogger("aws_assume_role_lib").setLevel(level)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
+    """A block that is only compiled imports a package of others; all other Python is in blocks that run."""
+    for block in blocks(page):
+        assert block.language not in ("Python", "python3", "pycon")
+        if block.language == "py":
+            compile(block.text, str(page), "exec")
+            assert re.search(r"^from (boto3_refresh_session|boto_session_manager)", block.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.usefixtures("aws")
+def test_docstring_examples_run(name: str) -> None:
+    """Every public function and class has an example in its docstring, and it runs."""
+    public = getattr(aws_assume_role_lib, name)
+    found = doctest.DocTestFinder(exclude_empty=True).find(
+        public, name, module=False, globs=vars(aws_assume_role_lib).copy()
+    )
+    assert not callable(public) or any(test.examples for test in found)
+    for test in found:
+        run_examples(test)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link from a page to another, with its anchor, and every image leads to something that is there."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    images = [block.language.split()[1] for block in blocks(page) if block.language.startswith("{image}")]
+    for link in [*re.findall(r"\]\(([^)\s]+)\)", text), *images]:
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    text = page.read_text(encoding="utf-8")
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    return {*(slug.replace(" ", "-") for slug in slugs), *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)}
+
+
+def test_figures_are_current(tmp_path: Path) -> None:
+    """The figures in docs/figures are what docs/figures.py draws today."""
+    runpy.run_path(str(DOCS / "figures.py"))["main"](tmp_path)
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.svg")}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "figures").glob("*.svg")}
+    assert drawn
+    assert kept == drawn, "run: python docs/figures.py"
+
+
+def test_refresh_window_is_as_documented() -> None:
+    """The table of the refresh page says when a refresh is due and when it blocks."""
+    page = (DOCS / "refresh.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) min \| (\d+) min (\d+) s \| (\d+) min 0 s \|$", page, re.MULTILINE)
+    assert rows
+    for granted, due, seconds, last in (map(int, row) for row in rows):
+        assert granted * 60 - refresh_window(granted * 60) == due * 60 + seconds
+        assert granted * 60 - BLOCKING_WINDOW == last * 60
+
+
+def test_every_keyword_is_in_the_comparison_with_2x() -> None:
+    """The page for those who come from 2.x lists every keyword of assume_role(), with its default."""
+    page = (DOCS / "coming-from.md").read_text(encoding="utf-8")
+    table = page[page.index("| keyword of") :].split("\n\n")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\|", table, re.MULTILINE))
+    parameters = inspect.signature(assume_role).parameters.values()
+    keywords = {p.name: str(p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert keywords.keys() == documented.keys()
+    assert all(default in ("", keywords[name]) for name, default in documented.items())
+
+
+def test_every_public_name_is_in_the_api_reference() -> None:
+    """The API page documents each name that the package exports."""
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)) == sorted(PUBLIC)
+
+
+class World:
+    """What the errors of the troubleshooting page happen in."""
+
+    def __init__(self, sts: StsStub, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sts = sts
+        self.clock = clock
+        self.monkeypatch = monkeypatch
+        self.parent = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+
+    def call(self, **parameters: Any) -> Any:
+        return assume_role(self.parent, HUB, **parameters)
+
+    def use(self, fault: Fault | None = None, **parameters: Any) -> Any:
+        self.sts.fault = fault
+        session = self.call(**parameters)
+        session.client("sts").get_caller_identity()
+        return session
+
+    def no_parent(self) -> None:
+        assume_role(None, HUB)  # type: ignore[arg-type]
+
+    def no_credentials(self) -> None:
+        assume_role(boto3.Session(region_name="us-east-1"), HUB)
+
+    def bad_parameters(self) -> None:
+        assume_role(self.parent, "Hub", DurationSeconds=60)
+
+    def chained_too_long(self) -> None:
+        assume_role(self.call(), HUB, DurationSeconds=7200)
+
+    def foreign_attribute(self) -> None:
+        self.monkeypatch.setattr(boto3, "assume_role", "another's", raising=False)
+        patch_boto3()
+
+    def outside_lambda(self) -> None:
+        generate_lambda_session_name()
+
+    def no_region(self) -> None:
+        assume_role(boto3.Session("AKIAROOT", "root-secret"), HUB).client("dynamodb")
+
+    def sts_gone(self) -> None:
+        self.use(sts_client_kwargs={"endpoint_url": "http://127.0.0.1:1"})
+
+    def expired_on_arrival(self) -> None:
+        self.use(Fault.expiration("2030-01-31T11:59:00Z"))
+
+    def no_terminal(self) -> None:
+        really_open = os.open
+
+        def no_tty(path: Any, *args: Any, **kwargs: Any) -> int:
+            if path == "/dev/tty":
+                raise OSError
+            return really_open(path, *args, **kwargs)
+
+        self.monkeypatch.setattr(os, "open", no_tty)
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO())
+        self.use(SerialNumber=MFA)
+
+    def code_spent(self) -> None:
+        session = self.use(SerialNumber=MFA, TokenCode="123456")
+        self.clock.shift(3600)
+        session.client("sts").get_caller_identity()
+
+
+KINDS = (BotoCoreError, ClientError, RuntimeError, TypeError, ValueError)
+DENIED = f"User: arn:aws:iam::123456789012:user/alice is not authorized to perform: sts:AssumeRole on resource: {HUB}"
+
+ERRORS: dict[str, Callable[[World], object]] = {
+    "no parent": World.no_parent,
+    "no credentials": World.no_credentials,
+    "bad parameters": World.bad_parameters,
+    "chained too long": World.chained_too_long,
+    "code without device": lambda w: w.call(TokenCode="123456"),
+    "tag from nowhere": lambda w: w.call(TransitiveTagKeys=["team"]),
+    "given twice": lambda w: w.call(ExternalId="abc", additional_kwargs={"ExternalId": "abc"}),
+    "unknown STS option": lambda w: w.call(sts_client_kwargs={"service_name": "sts"}),
+    "endpoint is no URL": lambda w: w.call(sts_client_kwargs={"endpoint_url": "sts.example.com"}),
+    "cache is a path": lambda w: w.call(cache="/tmp/cache"),
+    "region is a number": lambda w: w.call(region_name=1),
+    "region is no region": lambda w: w.call(region_name="us east 1"),
+    "foreign attribute": World.foreign_attribute,
+    "outside Lambda": World.outside_lambda,
+    "long account": lambda w: get_role_arn("12345678901234", "Hub"),
+    "two paths": lambda w: get_role_arn("111111111111", "team/Hub", path="/app/"),
+    "denied": lambda w: w.use(Fault.error(403, "AccessDenied", DENIED)),
+    "longer than the role allows": lambda w: w.use(
+        Fault.error(
+            400, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+        )
+    ),
+    "parent expired": lambda w: w.use(
+        Fault.error(403, "ExpiredToken", "The security token included in the request is expired")
+    ),
+    "no region": World.no_region,
+    "STS gone": World.sts_gone,
+    "not STS": lambda w: w.use(Fault.empty_result()),
+    "expired on arrival": World.expired_on_arrival,
+    "bad name": lambda w: w.use(RoleSessionName=lambda: "two words"),
+    "no terminal": World.no_terminal,
+    "code spent": World.code_spent,
+}
+
+
+def early_refresh(w: World, tmp_path: Path) -> None:
+    session = w.use()
+    w.clock.shift(46 * 60)
+    w.sts.fault = Fault.error(503, "ServiceUnavailable")
+    session.client("sts").get_caller_identity()
+
+
+def unusable_cache(w: World, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    w.use(cache=JSONFileCache(tmp_path / "file" / "cache"))
+
+
+WARNINGS = {"early refresh": early_refresh, "unusable cache": unusable_cache}
+
+
+@pytest.fixture
+def world(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with time_machine.travel(datetime(2030, 1, 31, 12, tzinfo=timezone.utc), tick=False) as clock:
+        yield World(sts, clock, monkeypatch)
+
+
+def documented_messages() -> list[str]:
+    texts = [block.text for block in blocks(DOCS / "troubleshooting.md") if block.language == "text"]
+    if sys.version_info < (3, 11):  # which has no notes
+        texts = [re.sub(r"^Raised while .*\n", "", text, flags=re.MULTILINE) for text in texts]
+    return texts
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_verbatim(case: str, world: World) -> None:
+    """Each error is on the troubleshooting page, to the letter."""
+    with pytest.raises(KINDS) as raised:
+        ERRORS[case](world)
+    message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
+    assert message.replace(world.sts.url, "http://127.0.0.1:1") in documented_messages()
+
+
+@pytest.mark.parametrize("case", WARNINGS)
+def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each warning is on the troubleshooting page, to the letter."""
+    WARNINGS[case](world, tmp_path)
+    (record,) = (record for record in caplog.records if record.name == "aws_assume_role_lib")
+    assert f"{record.levelname} {record.name}: {record.getMessage()}\n" in documented_messages()
+
+
+def test_no_message_is_made_up() -> None:
+    """The troubleshooting page has as many messages as these tests produce, none twice."""
+    texts = documented_messages()
+    assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS)

@@ -1,0 +1,660 @@
+"""`python -m aws_assume_role_lib`, as the process that a shell or botocore starts."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+import time_machine
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import CredentialRetrievalError
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+import aws_assume_role_lib
+from aws_assume_role_lib import assume_role
+
+COMMAND = [sys.executable, "-m", "aws_assume_role_lib"]
+DEVICE = "arn:aws:iam::111111111111:mfa/me"
+POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+LIMIT = 60  # seconds that no process of these tests comes near, unless it hangs
+
+Finished = subprocess.CompletedProcess[str]
+Cli = Callable[..., Finished]
+
+
+@pytest.fixture(autouse=True)
+def _source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long-term keys and a region for the process, which imports the same package as the test."""
+    path = [str(Path(aws_assume_role_lib.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+
+
+def run(*arguments: str, through: tuple[str, ...] = (), **options: Any) -> Finished:
+    """Run the command line to its end, optionally through another command."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run([*through, *COMMAND, *arguments], text=True, timeout=LIMIT, check=False, **streams)
+
+
+def credentials(finished: Finished) -> dict[str, Any]:
+    """What a successful run with --json printed."""
+    assert (finished.returncode, finished.stderr) == (0, "")
+    output: dict[str, Any] = json.loads(finished.stdout)
+    return output
+
+
+def assert_failed(finished: Finished, code: int, *fragments: str) -> None:
+    """The run ended with this code and one line on stderr that has each fragment, and nothing else."""
+    assert (finished.returncode, finished.stdout) == (code, ""), finished.stderr
+    assert re.fullmatch(r"aws_assume_role_lib: .+\.\n", finished.stderr)
+    for fragment in fragments:
+        assert fragment in finished.stderr
+
+
+def configure(text: str) -> None:
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text(text)
+
+
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+# What is printed
+
+
+@pytest.mark.parametrize("arguments", [(HUB,), ("--env", HUB)])
+def test_prints_environment_variables(sts: StsStub, arguments: tuple[str, ...]) -> None:
+    """Four NAME=value lines are printed, by default and with --env, and nothing on stderr."""
+    finished = run(*arguments)
+    expires = datetime.fromtimestamp(sts.issued["ASIA0000000000000001"].expires, timezone.utc)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.splitlines() == [
+        "AWS_ACCESS_KEY_ID=ASIA0000000000000001",
+        "AWS_SECRET_ACCESS_KEY=secret-1",
+        "AWS_SESSION_TOKEN=token-1",
+        f"AWS_CREDENTIALS_EXPIRATION={expires:%Y-%m-%dT%H:%M:%SZ}",
+    ]
+
+
+def test_a_shell_exports_what_is_printed(sts: StsStub) -> None:
+    """After `export $(...)` in bash, a boto3 session in that shell acts as the role."""
+    command = shlex.join([*COMMAND, HUB, "--RoleSessionName", "shell"])
+    who = shlex.join([sys.executable, "-c", "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"])
+    finished = subprocess.run(
+        ["bash", "-c", f"export $({command}) && {who} && env"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    lines = finished.stdout.splitlines()
+    assert lines[0] == "arn:aws:sts::111111111111:assumed-role/Hub/shell"
+    assert "AWS_SESSION_TOKEN=token-1" in lines
+    assert any(re.fullmatch(r"AWS_CREDENTIALS_EXPIRATION=20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", line) for line in lines)
+    assert not sts.violations
+
+
+def test_prints_json(sts: StsStub) -> None:
+    """--json prints one JSON object with the members that credential_process knows, as strings."""
+    output = credentials(run("--json", HUB))
+    # botocore knows the account of a role since 1.35.
+    account = {"AccountId": "111111111111"} if "account_id" in ReadOnlyCredentials._fields else {}
+    assert output.pop("Expiration")
+    assert output == {
+        "Version": 1,
+        "AccessKeyId": "ASIA0000000000000001",
+        "SecretAccessKey": "secret-1",
+        "SessionToken": "token-1",
+        **account,
+    }
+
+
+@pytest.mark.parametrize("sent", ["2030-01-31T12:00:00Z", "2030-01-31T13:30:00+01:30", "2030-01-31T12:00:00.750Z"])
+def test_the_expiration_is_the_one_granted(sts: StsStub, sent: str) -> None:
+    """The expiration is STS's own, in UTC and whole seconds, whatever its form and the time asked for."""
+    sts.fault = Fault.expiration(sent)
+    assert credentials(run("--json", HUB, "--DurationSeconds", "900"))["Expiration"] == "2030-01-31T12:00:00Z"
+
+
+# What is asked of STS
+
+
+def test_several_arns_are_hops(sts: StsStub) -> None:
+    """Each role is assumed once, by the one before it, and the options go to the last alone."""
+    middle = "arn:aws:iam::333333333333:role/Middle"
+    output = credentials(run("--json", HUB, middle, SPOKE, "--ExternalId", "secret-id", "--DurationSeconds", "900"))
+    assert [(request.params["RoleArn"], request.access_key) for request in sts.requests] == [
+        (HUB, "AKIAROOT"),
+        (middle, "ASIA0000000000000001"),
+        (SPOKE, "ASIA0000000000000002"),
+    ]
+    assert output["AccessKeyId"] == "ASIA0000000000000003"
+    assert ["ExternalId" in request.params for request in sts.requests] == [False, False, True]
+    assert [request.params.get("DurationSeconds") for request in sts.requests] == [None, None, "900"]
+
+
+def test_every_option_reaches_sts(sts: StsStub) -> None:
+    """Each option arrives as the parameter of its name, wherever it stands among the ARNs."""
+    tags = "team=red,formula=a=b,empty="
+    contexts = '[{"ProviderArn": "arn:aws:iam::aws:contextProvider/Idc", "ContextAssertion": "asserted"}]'
+    names = ("--RoleSessionName", "night", "--SourceIdentity", "ann", "--ExternalId", "secret-id")
+    policies = ("--PolicyArns", f"{READ_ONLY},arn:aws:iam::aws:policy/Second", "--Policy", json.dumps(POLICY, indent=1))
+    tagged = ("--Tags", tags, "--TransitiveTagKeys", "team,empty", "--ProvidedContexts", contexts)
+    mfa = ("--SerialNumber", DEVICE, "--TokenCode", "012345", "--additional-kwargs", '{"DurationSeconds": 1200}')
+    credentials(run("--json", *names, HUB, *policies, SPOKE, *tagged, *mfa))
+    params = sts.requests[1].params
+    assert {name: value for name, value in params.items() if name not in ("Action", "Version")} == {
+        "RoleArn": SPOKE,
+        "RoleSessionName": "night",
+        "SourceIdentity": "ann",
+        "ExternalId": "secret-id",
+        "PolicyArns.member.1.arn": READ_ONLY,
+        "PolicyArns.member.2.arn": "arn:aws:iam::aws:policy/Second",
+        "Policy": json.dumps(POLICY, separators=(",", ":")),
+        "Tags.member.1.Key": "team",
+        "Tags.member.1.Value": "red",
+        "Tags.member.2.Key": "formula",
+        "Tags.member.2.Value": "a=b",
+        "Tags.member.3.Key": "empty",
+        "Tags.member.3.Value": "",
+        "TransitiveTagKeys.member.1": "team",
+        "TransitiveTagKeys.member.2": "empty",
+        "ProvidedContexts.member.1.ProviderArn": "arn:aws:iam::aws:contextProvider/Idc",
+        "ProvidedContexts.member.1.ContextAssertion": "asserted",
+        "SerialNumber": DEVICE,
+        "TokenCode": "012345",
+        "DurationSeconds": "1200",
+    }
+
+
+def test_every_parameter_of_assume_role_is_an_option() -> None:
+    """The help lists an option for each of STS's parameters that assume_role() has."""
+    parameters = {name for name in inspect.signature(assume_role).parameters if name[0].isupper()}
+    options = set(re.findall(r"^  --([A-Z]\w+) ", run("--help").stdout, re.MULTILINE))
+    assert options == parameters - {"RoleArn"}
+
+
+def test_a_minimum_token_size_reaches_sts(sts: StsStub) -> None:
+    """--MinimumSessionTokenSize arrives at STS, or ends with 2 where this botocore does not know it."""
+    shape = botocore.session.Session().get_service_model("sts").operation_model("AssumeRole").input_shape
+    finished = run("--json", HUB, "--MinimumSessionTokenSize", "2048")
+    if "MinimumSessionTokenSize" in shape.members:
+        assert credentials(finished)
+        assert sts.requests[0].params["MinimumSessionTokenSize"] == "2048"
+    else:
+        assert_failed(finished, 2, "MinimumSessionTokenSize")
+
+
+@pytest.mark.parametrize(
+    ("option", "as_text", "as_json"),
+    [
+        ("--PolicyArns", f"{READ_ONLY},{READ_ONLY}2", f'["{READ_ONLY}", {{"arn": "{READ_ONLY}2"}}]'),
+        ("--Tags", "a=1,b=2", '{"a": "1", "b": "2"}'),
+        ("--Tags", "a=1,b=2", ' [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]'),
+    ],
+)
+def test_a_list_is_text_or_json(sts: StsStub, option: str, as_text: str, as_json: str) -> None:
+    """A list means the same to STS with commas and as JSON."""
+    for value in (as_text, as_json):
+        credentials(run("--json", HUB, "--RoleSessionName", "same", option, value))
+    first, second = (request.params for request in sts.requests)
+    assert first == second
+    assert any(name.startswith(f"{option[2:]}.member.2") for name in first)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_policy_is_read_from_a_file(
+    sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """--Policy file://path sends what the file holds, with ~ for the home folder and with or without a BOM."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    policy = POLICY | {"Id": "ü"}
+    (tmp_path / "policy.json").write_text(json.dumps(policy, indent=2, ensure_ascii=False), encoding)
+    for path in (tmp_path / "policy.json", "~/policy.json"):
+        credentials(run("--json", HUB, "--Policy", f"file://{path}"))
+    assert [json.loads(request.params["Policy"]) for request in sts.requests] == [policy, policy]
+
+
+def test_profile_and_region_are_the_first_hops(sts: StsStub) -> None:
+    """--profile chooses who assumes the first role, before any variable, and --region where STS is asked."""
+    configure("[profile dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = dev-secret\n")
+    credentials(run("--profile", "dev", "--region", "ap-south-1", "--json", HUB, SPOKE))
+    assert [(request.access_key, request.region) for request in sts.requests] == [
+        ("AKIADEV", "ap-south-1"),
+        ("ASIA0000000000000001", "ap-south-1"),
+    ]
+
+
+def test_roles_of_moto_are_assumed(moto: str) -> None:
+    """On moto, two hops lead to credentials that are the second role's."""
+    output = credentials(run("--json", HUB, SPOKE, "--RoleSessionName", "last"))
+    keys = (output["AccessKeyId"], output["SecretAccessKey"], output["SessionToken"])
+    who = boto3.Session(*keys, region_name="us-east-1").client("sts").get_caller_identity()
+    assert who["Arn"] == "arn:aws:sts::222222222222:assumed-role/Spoke/last"
+
+
+# As a credential_process
+
+
+@pytest.fixture
+def spoke(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A profile whose credentials come from the command line, as another profile's do from static keys."""
+    without_keys(monkeypatch)
+    keys = "aws_access_key_id = AKIADEV\naws_secret_access_key = dev-secret\n"
+    command = shlex.join([*COMMAND, "--profile", "dev", "--json", HUB, SPOKE, "--RoleSessionName", "process"])
+    configure(f"[profile dev]\n{keys}\n[profile spoke]\ncredential_process = {command}\n")
+    return "spoke"
+
+
+def test_a_profile_uses_the_command_as_its_credential_process(sts: StsStub, spoke: str) -> None:
+    """A session of such a profile acts as the last role, and its client outlives the credentials."""
+    client = boto3.Session(profile_name=spoke).client("sts")
+    spoke_arn = "arn:aws:sts::222222222222:assumed-role/Spoke/process"
+    assert client.get_caller_identity()["Arn"] == spoke_arn
+    assert client.get_caller_identity()["Arn"] == spoke_arn
+    assert len(sts.assumed) == 2
+    with time_machine.travel(time.time() + 50 * 60):
+        assert client.get_caller_identity()["Arn"] == spoke_arn
+    assert [request.access_key for request in sts.requests if request.action == "GetCallerIdentity"] == [
+        "ASIA0000000000000002",
+        "ASIA0000000000000002",
+        "ASIA0000000000000004",
+    ]
+    assert sts.assumed[0].access_key == "AKIADEV"
+    assert not sts.violations
+
+
+def test_botocore_takes_the_expiration(sts: StsStub, spoke: str) -> None:
+    """A profile's credentials from the command line are refreshable, until just when STS said."""
+    found = boto3.Session(profile_name=spoke).get_credentials()
+    expires = datetime.fromtimestamp(sts.issued["ASIA0000000000000002"].expires, timezone.utc)
+    assert found.method == "custom-process"
+    assert found._expiry_time == expires
+    assert found.get_frozen_credentials().token == "token-2"
+
+
+def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
+    """The session whose credential_process fails shows the command's one line."""
+    sts.fault = Fault.error(403, "AccessDenied", "not you")
+    with pytest.raises(CredentialRetrievalError, match=rf"{HUB} could not be assumed: .*AccessDenied.*not you"):
+        boto3.Session(profile_name=spoke).get_credentials()
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        ((), "ROLE_ARN"),
+        ((HUB, "--Bogus", "x"), "unknown option --Bogus"),
+        ((HUB, "--Duration", "900"), "unknown option --Duration"),
+        ((HUB, "--env", "--json"), "not allowed with"),
+        ((HUB, "--ExternalId"), "--ExternalId: expected one argument"),
+        ((HUB, "--Policy", "{"), "--Policy: this is not JSON"),
+        ((HUB, "--Policy", "null"), "--Policy: this must be a JSON object"),
+        ((HUB, "--Policy", "[]"), "Policy must be a JSON object"),
+        ((HUB, "--Policy", "file:///no/such/file"), "/no/such/file"),
+        ((HUB, "--PolicyArns", "[" * 50_000), "--PolicyArns: this is not JSON"),
+        ((HUB, "--Tags", "team"), "--Tags: each tag must be key=value"),
+        ((HUB, "--Tags", "a=1,a=2"), "has the key 'a' twice"),
+        ((HUB, "--additional-kwargs", "[1]"), "additional_kwargs must be a dict"),
+        ((HUB, "--additional-kwargs", '{"RoleArn": "x"}'), "RoleArn is given twice"),
+        ((HUB, "--DurationSeconds", "long"), "--DurationSeconds: invalid int value: 'long'"),
+        ((HUB, SPOKE, "--DurationSeconds", "3601"), "role chaining"),
+        ((HUB, "--SerialNumber", DEVICE, "--TokenCode", "12345"), "six digits"),
+        ((HUB, "--region", "eu west"), "'eu west'"),
+        (("not-an-arn", SPOKE), "RoleArn is 'not-an-arn'"),
+        (("a\nb", "--SourceIdentity", "c\nd"), "SourceIdentity is 'c\\nd'"),
+    ],
+)
+def test_wrong_usage(sts: StsStub, arguments: tuple[str, ...], fragment: str) -> None:
+    """What cannot be meant ends with 2 and one line that names it, before anything is asked of STS."""
+    assert_failed(run(*arguments), 2, fragment, "See --help.")
+    assert not sts.requests
+
+
+def test_a_policy_file_that_is_not_text(sts: StsStub, tmp_path: Path) -> None:
+    """A policy file that is not UTF-8 ends with 2."""
+    (tmp_path / "policy").write_bytes(b"\xff\xfe{}")
+    assert_failed(run(HUB, "--Policy", f"file://{tmp_path}/policy"), 2, "--Policy: the file cannot be read")
+
+
+def test_all_that_is_wrong_is_said_at_once(sts: StsStub) -> None:
+    """Several wrong parameters are named in the same one line."""
+    finished = run("x", "--DurationSeconds", "1", "--SourceIdentity", "a b")
+    assert_failed(finished, 2, "RoleArn is 'x'", "DurationSeconds is 1", "SourceIdentity is 'a b'")
+
+
+BROKEN_PROFILES = {
+    "": "Unable to locate credentials",
+    "[profile other]": "profile (dev) could not be found",
+    "[profile dev": "Unable to parse config file",
+    "[profile dev]\naws_access_key_id = AKIADEV": "aws_secret_access_key",
+    "[profile dev]\ncredential_process = /no/such/command": "/no/such/command",
+    "[profile dev]\ncredential_process = sh -c 'echo gone wrong >&2; exit 1'": "gone wrong",
+    f"[profile dev]\nrole_arn = {HUB}\nsource_profile = other": "other",
+    f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment": "Environment",
+    "[profile dev]\nmax_attempts = many\naws_access_key_id = AKIADEV\naws_secret_access_key = s": "many",
+}
+
+
+@pytest.mark.parametrize(("config", "fragment"), BROKEN_PROFILES.items())
+def test_no_or_broken_source(sts: StsStub, monkeypatch: pytest.MonkeyPatch, config: str, fragment: str) -> None:
+    """No credentials to begin with, or a profile that has none that work, ends with 3 and a hint."""
+    without_keys(monkeypatch)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    configure(config)
+    chosen = ("--profile", "dev") if config else ()
+    assert_failed(run(*chosen, SPOKE), 3, fragment, "--profile", "config file")
+    assert not sts.requests
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.error(403, "AccessDenied", "not you"),
+        Fault.error(403, "InvalidClientTokenId", "not you"),
+        Fault.truncated(),
+    ],
+    ids=["denied", "bad keys", "cut"],
+)
+def test_a_profile_whose_own_role_fails(sts: StsStub, fault: Fault) -> None:
+    """A source profile that cannot assume its own role ends with 3, without a traceback or what was answered."""
+    configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\n")
+    sts.fault = fault
+    finished = run("--profile", "dev", SPOKE)
+    assert_failed(finished, 3, "--profile")
+    assert "secret-1" not in finished.stderr
+    assert {request.params["RoleArn"] for request in sts.assumed} == {HUB}
+
+
+def test_a_profile_that_needs_a_code(sts: StsStub) -> None:
+    """A source profile with an MFA device ends with 3 and one line where there is nobody to ask."""
+    configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\nmfa_serial = {DEVICE}\n")
+    assert_failed(run("--profile", "dev", SPOKE, start_new_session=True), 3, "No MFA code")
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch"])
+def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
+    """Keys of the source that STS does not take end with 3, as a profile does that has none."""
+    sts.fault = Fault.error(403, code, "these keys")
+    assert_failed(run(HUB), 3, f"{HUB} could not be assumed", code, "Log in again")
+
+
+def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a region the run ends with 3 and a hint at --region."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert_failed(run(HUB), 3, "region", "--region")
+
+
+@pytest.mark.parametrize(
+    ("fault", "fragment"),
+    [
+        (Fault.error(403, "AccessDenied", "not you"), "(AccessDenied) when calling the AssumeRole operation: not you"),
+        (Fault.error(503, "ServiceUnavailable"), "ServiceUnavailable"),
+        (Fault.html(), "proxy"),
+        (Fault.empty(), "proxy"),
+        (Fault.truncated(), "proxy"),
+        (Fault.without("SessionToken"), "SessionToken"),
+        (Fault.expiration("2001-01-01T00:00:00Z"), "clock"),
+        (Fault.expiration("soon"), "not an AssumeRole response"),
+    ],
+)
+def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str) -> None:
+    """Any answer but credentials ends with 4 and one line that names the role and what was answered."""
+    sts.fault = fault
+    finished = run(HUB)
+    assert_failed(finished, 4, f"{HUB} could not be assumed", fragment)
+    assert "secret-1" not in finished.stderr
+
+
+def test_sts_is_not_there(sts: StsStub) -> None:
+    """A refused connection ends with 4 and the address."""
+    sts.down()
+    assert_failed(run(HUB), 4, f"{HUB} could not be assumed", sts.url)
+
+
+def test_the_hop_that_failed_is_named(sts: StsStub) -> None:
+    """Whatever STS has against the second hop ends with 4 and its ARN: the source was good enough for the first."""
+    sts.any_root = False
+    sts.fault = Fault(element="AccessKeyId", text="<AccessKeyId>ASIAUNKNOWN</AccessKeyId>")
+    assert_failed(run(HUB, SPOKE), 4, f"{SPOKE} could not be assumed", "InvalidClientTokenId", "trust policy")
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.error(
+            400, "ValidationError", "1 error: Value 'my-secret-id' at 'externalId' failed, Value '246810' at 'x'"
+        ),
+        Fault.error(403, "SignatureDoesNotMatch", "no match\n\nshould have been\nx-amz-security-token:root-token\n"),
+        Fault.truncated(),
+        Fault.body("my-secret-id 246810 root-token"),
+        Fault.error(500, "InternalFailure"),
+    ],
+    ids=["quoted", "signed", "cut", "echoed", "failed"],
+)
+def test_no_secret_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    """No key, token, code, external id or policy is printed, not even where STS quotes it."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "root-token")
+    sts.fault = fault
+    policy = json.dumps({**POLICY, "Id": "my-policy"})
+    finished = run(
+        HUB, "--ExternalId", "my-secret-id", "--SerialNumber", DEVICE, "--TokenCode", "246810", "--Policy", policy
+    )
+    assert finished.returncode in (3, 4)
+    assert finished.stderr.count("\n") == 1
+    for secret in ("root-secret", "root-token", "my-secret-id", "246810", "my-policy", "secret-1", "token-1"):
+        assert secret not in finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--ExternalID", "my-secret"),
+        ("--ExternalID=my-secret",),
+        ("--ExternalId", "my-secret "),
+        ("--SerialNumber", DEVICE, "--TokenCode", "my-secret"),
+        ("--Policy", '{"my-secret"}'),
+        ("--Tags", "[my-secret]"),
+    ],
+)
+def test_no_secret_is_in_a_usage_error(arguments: tuple[str, ...]) -> None:
+    """The value of a misspelt option, or one that is wrong in itself, is not repeated."""
+    finished = run(HUB, *arguments)
+    assert_failed(finished, 2)
+    assert "my-secret" not in finished.stderr
+
+
+# MFA, and the terminal
+
+# Makes the terminal that is its stdin the controlling one, as a shell does, and becomes the command.
+ON_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import fcntl, os, sys, termios\n"
+    "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])",
+)
+
+
+def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
+    """Run on a terminal, type when asked for the code, and return the result and what the terminal showed."""
+    screen, terminal = os.openpty()
+    shown = b""
+    try:
+        with subprocess.Popen(
+            [*ON_TERMINAL, *COMMAND, *arguments],
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while b"MFA" not in shown or not shown.endswith(b": "):
+                assert select.select([screen], [], [], LIMIT)[0], shown
+                shown += os.read(screen, 1024)
+            os.write(screen, keys)
+            stdout, stderr = process.communicate(timeout=LIMIT)
+        while select.select([screen], [], [], 0)[0]:
+            shown += os.read(screen, 1024)
+    finally:
+        os.close(screen)
+        os.close(terminal)
+    return Finished(process.args, process.returncode, stdout, stderr), shown
+
+
+def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
+    """--SerialNumber alone asks on the terminal, once and without an echo, and stdout has the credentials alone."""
+    finished, shown = type_in(b"123456\n", "--json", HUB, SPOKE, "--SerialNumber", DEVICE)
+    assert credentials(finished)["AccessKeyId"] == "ASIA0000000000000002"
+    assert [request.params.get("TokenCode") for request in sts.requests] == [None, "123456"]
+    assert shown.count(b"MFA") == 1
+    assert DEVICE.encode() in shown
+    assert b"123456" not in shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"), [(b"\x04", 4), (b"12\n", 4), (b"\x03", 130)], ids=["end", "short", "interrupt"]
+)
+def test_no_code_is_typed(sts: StsStub, keys: bytes, code: int) -> None:
+    """No code or half of one ends with 4 and one line; an interrupt ends with 130 and none."""
+    finished, _ = type_in(keys, HUB, "--SerialNumber", DEVICE)
+    if code == 4:
+        assert_failed(finished, 4, HUB)
+    else:
+        assert (finished.returncode, finished.stdout, finished.stderr) == (130, "", "")
+    assert not sts.requests
+
+
+def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
+    """Without a terminal --SerialNumber fails at once with 4 and a hint, and waits for nothing on stdin."""
+    read_end, write_end = os.pipe()
+    try:
+        for through, stdin in (((), read_end), ((), subprocess.DEVNULL), (("sh", "-c", 'exec "$@" <&-', "sh"), None)):
+            finished = run(HUB, "--SerialNumber", DEVICE, through=through, stdin=stdin, start_new_session=True)
+            assert_failed(finished, 4, DEVICE, "no terminal", "Pass TokenCode")
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert not sts.requests
+
+
+def test_an_interrupt(sts: StsStub) -> None:
+    """An interrupt while STS is asked ends with 130, and prints nothing."""
+    sts.gate.clear()
+    # What the test's own process ignores, as in the background of some shells, its children would.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with subprocess.Popen([*COMMAND, HUB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert sts.arrived.acquire(timeout=LIMIT)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=LIMIT) == ("", "")
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    assert process.returncode == 130
+
+
+# Help, output that cannot be written, and cost
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """--help ends with 0 and fits in 80 and in 100 columns, without any credentials."""
+    without_keys(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    finished = run("--help")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert max(map(len, finished.stdout.splitlines())) <= columns
+    assert "root" not in finished.stdout
+
+
+def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command and the profile that --help shows can be pasted."""
+    text = run("--help").stdout.partition("examples:\n")[2]
+    shell, profile = text.split("in ~/.aws/config, for everything that reads it:\n")
+    python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}\n'
+    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
+    keys = "[profile dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = s\n"
+    configure(
+        keys
+        + textwrap.dedent(profile).replace("= python", f"= {sys.executable}").replace("(all of it on one line)", "")
+    )
+    subprocess.run(
+        ["bash", "-ec", python + textwrap.dedent(shell)], cwd=tmp_path, timeout=LIMIT, check=True, capture_output=True
+    )
+    assert [request.params["RoleArn"] for request in sts.requests] == [HUB, HUB, SPOKE]
+    without_keys(monkeypatch)
+    assert boto3.Session(profile_name="spoke").get_credentials().access_key == "ASIA0000000000000004"
+
+
+@pytest.mark.parametrize(("arguments", "unbuffered"), [((HUB,), ""), ((HUB,), "1"), (("--help",), "")])
+def test_output_that_nobody_reads(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    """A broken pipe ends with 1 and one line, however Python buffers its output."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    finished = run(*arguments, stdout=write_end)
+    os.close(write_end)
+    assert finished.returncode == 1
+    assert finished.stderr == "aws_assume_role_lib: The output could not be written: Broken pipe.\n"
+
+
+@pytest.mark.parametrize("arguments", [(HUB,), ("--help",)])
+def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None:
+    """A closed stdout ends with 1 and one line."""
+    finished = run(*arguments, through=("sh", "-c", 'exec "$@" >&-', "sh"))
+    assert_failed(finished, 1, "stdout is closed")
+
+
+def test_errors_that_nobody_reads() -> None:
+    """With a closed stderr the exit code stays, and the error does not go to stdout."""
+    finished = run("x", "--json", through=("sh", "-c", 'exec "$@" 2>&-', "sh"))
+    assert (finished.returncode, finished.stdout) == (2, "")
+
+
+def test_only_sts_is_asked(sts: StsStub) -> None:
+    """A run makes one request per hop, all of them AssumeRole, and loads no service model but STS's."""
+    script = (
+        "import botocore.loaders, sys; load = botocore.loaders.Loader.load_service_model\n"
+        "def seen(self, name, *rest, **more): print(name, file=sys.stderr); return load(self, name, *rest, **more)\n"
+        "botocore.loaders.Loader.load_service_model = seen; from aws_assume_role_lib._cli import main; main()"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script, HUB, SPOKE], capture_output=True, text=True, timeout=LIMIT, check=True
+    )
+    assert [request.action for request in sts.requests] == ["AssumeRole", "AssumeRole"]
+    assert set(finished.stderr.split()) == {"sts"}
+
+
+def test_the_package_does_not_load_the_command_line() -> None:
+    """Importing the package imports neither argparse nor the module that does."""
+    script = "import aws_assume_role_lib, sys; print({'argparse', 'aws_assume_role_lib._cli'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+    )

@@ -146,6 +146,7 @@ class StsStub:
         self.connections = 0
         self.lifetime: float | None = None
         self.latency = 0.0
+        self.clock_offset = 0.0  # seconds by which this STS's clock is ahead of the machine's
         self.gate = threading.Event()
         self.gate.set()
         self.arrived = threading.Semaphore(0)
@@ -215,6 +216,9 @@ class StsStub:
             self.fault = None
             self.gate.set()
 
+    def now(self) -> float:
+        return time.time() + self.clock_offset
+
     def admit(self, request: Request) -> Answer | None:
         """Keep a request on record; returns the refusal when its signer may not be served."""
         key, wrong = request.access_key, None
@@ -251,7 +255,7 @@ class StsStub:
         if not ROLE.fullmatch(role) or not name:
             return _error(400, "ValidationError", f"no session {name!r} of role {role!r}")
         asked = float(request.params.get("DurationSeconds", 3600))
-        end = time.time() + (asked if self.lifetime is None else self.lifetime)
+        end = self.now() + (asked if self.lifetime is None else self.lifetime)
         # In whole seconds, as AWS sends it: a key is held to the expiry that its holder was told.
         expires = datetime.fromtimestamp(int(end), timezone.utc)
         if fault.element == "Expiration":
@@ -323,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
         action = params.get("Action", "") if service == "sts" else ""
         token = self.headers.get("X-Amz-Security-Token", params.get("X-Amz-Security-Token"))
         agent = self.headers.get("User-Agent", "")
-        return Request(action, params, key, token, self.number, time.time(), region, agent)
+        return Request(action, params, key, token, self.number, self.server.stub.now(), region, agent)
 
     def _gone(self) -> bool:
         """Nobody waits for the answer: the stub was stopped or the client gave up."""
@@ -348,6 +352,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         else:
             self.wfile.write(body[half:])
+
+    def date_time_string(self, _: float | None = None) -> str:
+        return super().date_time_string(self.server.stub.now())
 
     def log_message(self, *_: object) -> None:
         pass

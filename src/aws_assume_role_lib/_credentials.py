@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
     NoCredentialsError,
     RefreshWithMFAUnsupportedError,
 )
@@ -28,7 +30,7 @@ from botocore.utils import parse_timestamp
 from ._cache import ScopedCache, as_datetime, digest
 from ._identity import identity_of
 from ._locks import ForkSafeLock
-from ._parameters import check_session_name
+from ._parameters import check_session_name, check_token_code
 from ._sts import family_lock, sts_client
 
 if TYPE_CHECKING:
@@ -52,13 +54,10 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def __init__(self, role: Role, cache: CredentialCache | None) -> None:
         self.role = role
         self._role_cache = ScopedCache(cache, role.cache_key, refresh_window)
-        # The fetcher asks for a client and a dict; these have the methods of each that it calls.
-        client: Any = role
+        # The fetcher asks for a dict; this has the methods that it calls.
         entry: Any = self._role_cache
         fetcher = AssumeRoleCredentialFetcher(
-            # botocore hands over frozen keys and expects a new client each time; the parent's one client is kept,
-            # and signs with the parent's live credentials, so the keys passed here are not used.
-            client_creator=lambda *_, **__: client,
+            client_creator=self._client,
             source_credentials=role.parent_credentials(),
             role_arn=role.arn,
             cache=entry,
@@ -68,7 +67,22 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         super().__init__(refresh_using=self._fetch, method="assume-role")
         self._lock = ForkSafeLock()
         self._due = self._expires = 0.0
+        self._sts_is_away = False
         self._refresher: tuple[int, int] | None = None
+
+    def _client(self, *_: Any, **__: Any) -> Any:
+        """What the fetcher takes for its STS client, once it has seen to the parent's credentials."""
+        # botocore hands over frozen keys and expects a new client each time; the parent's one client is kept, and
+        # signs with the parent's live credentials, so the keys passed here are not used.
+        if self._is_away_for_the_parent() and time.time() < self._expires:
+            # Each hop of a chain would wait for the same STS, and the request for the sum of it.
+            raise CredentialRetrievalError(
+                provider=self.method, error_msg="STS is not asked, since it did not answer the hop before"
+            )
+        return self.role
+
+    def _is_away_for_the_parent(self) -> bool:
+        return getattr(self.role.parent_credentials(), "_sts_is_away", False)
 
     def cache_key(self) -> list[Any]:
         """What tells these credentials from others, whatever the keys are at the moment."""
@@ -127,6 +141,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                     error.add_note(f"Raised while {self.role.hop}.")
                 raise
             self._due = min(now + RETRY_INTERVAL, self._expires)
+            self._sts_is_away = isinstance(error, HTTPClientError) or self._is_away_for_the_parent()
             logger.warning(
                 "Early refresh failed while %s: %s. The credentials are good until %s; next attempt in %d seconds.",
                 self.role.hop,
@@ -135,6 +150,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 self._due - now,
             )
             return
+        self._sts_is_away = False
         # account_id is one of these since botocore 1.35.
         keys = {name: metadata.get(name) for name in ReadOnlyCredentials._fields}
         for name, value in keys.items():
@@ -198,13 +214,11 @@ class Role:
         if self._session_name is not None:
             request["RoleSessionName"] = check_session_name(self._session_name())
         if "SerialNumber" in request:
-            # The hops before this one may each need a code of their own; this one's would grow old meanwhile.
-            self.parent_credentials().get_frozen_credentials()
             request["TokenCode"] = self._code(request["SerialNumber"])
         client = sts_client(self._parent, self._sts_client_kwargs)
         try:
             response: dict[str, Any] = client.assume_role(**request)
-            expiration = _check(response)
+            expiration = _check(response) - _how_far_behind(response)
         except (ClientError, BotoCoreError):
             raise
         except (AttributeError, KeyError, TypeError, ValueError, ResponseParserError) as error:
@@ -216,6 +230,7 @@ class Role:
                 error_msg=f"what answered for STS at {client.meta.endpoint_url} is not an AssumeRole response "
                 f"({reason}). Look for a proxy or an endpoint URL that leads elsewhere.",
             ) from (None if quotes else error)
+        response["Credentials"]["Expiration"] = expiration
         self._code_is_spent = True
         logger.info(
             "Assumed %s as %s, good until %s.",
@@ -232,7 +247,7 @@ class Role:
             return self._token_code
         with _asking:
             if self._token_code is not None:
-                return self._token_code()
+                return check_token_code(self._token_code())
             if not _has_terminal():
                 raise CredentialRetrievalError(
                     provider="assume-role",
@@ -262,6 +277,16 @@ def _check(response: Mapping[str, Any]) -> datetime:
         if not isinstance(credentials.get(name), str) or not credentials[name]:
             raise ValueError(f"no {name}")
     return as_datetime(credentials["Expiration"])
+
+
+def _how_far_behind(response: Mapping[str, Any]) -> timedelta:
+    """How far this machine's clock is behind STS's: it would take each expiry for that much later than it is."""
+    # Of a clock that is ahead nothing is taken back: it may be set right at any time, and the keys last longer.
+    try:
+        date = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return max(date - datetime.now(timezone.utc), timedelta())
+    except (KeyError, TypeError, ValueError):
+        return timedelta()
 
 
 def _in_one_line(error: Exception) -> str:

@@ -107,6 +107,14 @@ def check_session_name(name: Any) -> str:
     return name
 
 
+def check_token_code(code: Any) -> str:
+    """Return a code that a callable TokenCode gave, or raise ParamValidationError, which does not repeat it."""
+    if list(_code_problems("TokenCode", code)):
+        raise ParamValidationError(report="The callable given as TokenCode did not return a string of six digits.")
+    assert isinstance(code, str)
+    return code
+
+
 def check_request(
     request: Mapping[str, Any], shape: StructureShape, *, parent_is_role: bool, parent_may_be_role: bool
 ) -> None:
@@ -129,7 +137,7 @@ def check_request(
         for name, value in request.items()
         if not _can_be_sent(value)
     ]
-    request = {name: value for name, value in request.items() if name not in dict(problems)}
+    unsendable = dict(problems)
     if has_code and "SerialNumber" not in request:
         problems.append(
             (
@@ -138,7 +146,7 @@ def check_request(
             )
         )
     for name, check in _CHECKS.items():
-        if name in request:
+        if name in request and name not in unsendable:
             problems += [(name, problem) for problem in check(name, request[name])]
     duration = request.get("DurationSeconds")
     if not any(name == "DurationSeconds" for name, _ in problems) and parent_is_role and (duration or 0) > 3600:
@@ -251,9 +259,10 @@ def _transitive_problems(request: Mapping[str, Any], parent_may_be_role: bool) -
     keys, tags = request.get("TransitiveTagKeys"), request.get("Tags", [])
     if parent_may_be_role or not isinstance(keys, (list, tuple)) or not isinstance(tags, (list, tuple)):
         return
-    given = {str(tag.get("Key")).casefold() for tag in tags if isinstance(tag, Mapping)}
+    given = [tag.get("Key") for tag in tags if isinstance(tag, Mapping)]
+    folded = {key.casefold() for key in given if isinstance(key, str)}
     for key in keys:
-        if isinstance(key, str) and key.casefold() not in given:
+        if isinstance(key, str) and key.casefold() not in folded:
             yield (
                 f"TransitiveTagKeys has {key!r}, which is no key of Tags and cannot come from the parent, which is "
                 "no assumed role. Add the tag or drop the key."

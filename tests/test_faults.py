@@ -1,0 +1,350 @@
+"""Each fault of STS at each moment of a session's life: what its user sees. docs/faults.md is written from this run."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import boto3
+import botocore.endpoint
+import botocore.session
+import pytest
+import time_machine
+from botocore.config import Config
+from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.loaders import create_loader
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+
+FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second hop")
+# Seconds into the hour of the credentials at hand; at the other moments there are none.
+AT_HAND = {EARLY: 46 * 60, LAST: 59 * 60 + 30}
+
+CURRENT, NEW = "current keys", "new keys"
+NOT_STS = "`CredentialRetrievalError`: not an AssumeRole response"
+EXPIRED = "`CredentialRetrievalError`: expired when they arrived"
+ALL_ATTEMPTS = 3
+
+
+class Case(NamedTuple):
+    fault: Fault | None  # None: nothing listens
+    surfaces: str  # as what, where no credentials are at hand
+    requests: int = 1
+    ahead: int = 0  # seconds by which this machine's clock is ahead
+
+
+def refused(status: int, code: str, requests: int = 1) -> Case:
+    return Case(Fault.error(status, code, "Said by STS"), f"`ClientError`: `{code}`", requests)
+
+
+# The errors that AWS documents for AssumeRole, and their status.
+DOCUMENTED = {
+    "ExpiredTokenException": 400,
+    "MalformedPolicyDocument": 400,
+    "PackedPolicyTooLarge": 400,
+    "RegionDisabledException": 403,
+}
+XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title>Sign in</title></head></html>'
+
+FAULTS: dict[str, Case] = {
+    "connection refused": Case(None, "`EndpointConnectionError`", ALL_ATTEMPTS),
+    "connection reset in the middle of the answer": Case(Fault.reset(), "`ConnectionClosedError`", ALL_ATTEMPTS),
+    "first byte later than the read timeout": Case(Fault.slow_first_byte(30), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    "body later than the read timeout": Case(Fault.slow_body(30), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    "no answer, ever": Case(Fault.hang(), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    **{f"{status} {code}": refused(status, code) for code, status in DOCUMENTED.items()},
+    "403 AccessDenied": refused(403, "AccessDenied"),
+    "403 SignatureDoesNotMatch": refused(403, "SignatureDoesNotMatch"),
+    "400 Throttling": refused(400, "Throttling", ALL_ATTEMPTS),
+    "429 TooManyRequestsException": refused(429, "TooManyRequestsException", ALL_ATTEMPTS),
+    "500 InternalFailure": refused(500, "InternalFailure", ALL_ATTEMPTS),
+    "503 ServiceUnavailable": refused(503, "ServiceUnavailable", ALL_ATTEMPTS),
+    "200 with a page of HTML": Case(Fault.html(), NOT_STS),
+    "200 with a page of XHTML": Case(Fault.body(XHTML), NOT_STS),
+    "200 with half of the XML": Case(Fault.truncated(), NOT_STS),
+    "200 with nothing": Case(Fault.empty(), NOT_STS),
+    "an empty `AssumeRoleResult`": Case(Fault.empty_result(), NOT_STS),
+    **{
+        f"no `{field}`": Case(Fault.without(field), NOT_STS)
+        for field in ("Credentials", "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
+    },
+    "no `AssumedRoleUser`": Case(Fault.without("AssumedRoleUser"), NEW),
+    "an `Expiration` in the past": Case(Fault.expiration("2001-01-01T00:00:00Z"), EXPIRED),
+    "an `Expiration` that is no time": Case(Fault.expiration("soon"), NOT_STS),
+    "this machine's clock is 10 minutes ahead": Case(Fault(), NEW, ahead=600),
+    "this machine's clock is 10 minutes behind": Case(Fault(), NEW, ahead=-600),
+}
+
+
+def promised(case: Case, moment: str) -> str:
+    return case.surfaces if case.surfaces == NEW or moment not in AT_HAND else CURRENT
+
+
+class Seen(NamedTuple):
+    what: str
+    requests: int
+    warnings: list[str]
+    notes: list[str]
+    changed: str  # how a ClientError differs from what a plain client raises
+    recovered: bool
+    violations: list[str]
+
+
+# To read botocore's service models for each session would be most of the time that this takes.
+LOADER = create_loader()
+
+
+class World(NamedTuple):
+    sts: StsStub
+    service: StsStub
+    parent: boto3.Session
+    clock: Any
+    warnings: list[str]
+
+    def client(self, session: boto3.Session) -> Any:
+        return session.client("sts", endpoint_url=self.service.url)
+
+    def signer(self, client: Any) -> str:
+        """The key that signs a request to a service."""
+        client.get_caller_identity()
+        return self.service.requests[-1].access_key
+
+
+@contextmanager
+def a_world() -> Iterator[World]:
+    """A clock that stands still, an STS, a service that knows its keys, and no pauses between botocore's attempts."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())
+    logger = logging.getLogger("aws_assume_role_lib")
+    with StsStub() as sts, StsStub() as service, pytest.MonkeyPatch.context() as patch:
+        service.issued = sts.issued
+        patch.setenv("AWS_ENDPOINT_URL", sts.url)
+        # The retry mode by default has changed over botocore's versions; the page is the same on all.
+        patch.setenv("AWS_RETRY_MODE", "standard")
+        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
+        logger.addHandler(handler)
+        parent = boto3.Session("AKIAROOT", "s", region_name="us-east-1")
+        parent._session.register_component("data_loader", LOADER)
+        try:
+            with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as clock:
+                yield World(sts, service, parent, clock, warnings)
+        finally:
+            logger.removeHandler(handler)
+
+
+@functools.cache
+def seen(name: str, moment: str) -> Seen:
+    case = FAULTS[name]
+    waits = case.fault is not None and (case.fault.before or case.fault.within or case.fault.hangs)
+    options: dict[str, Any] = {"config": Config(read_timeout=0.1)} if waits else {}
+    sent: list[object] = []
+    with a_world() as world:
+        sts = world.sts
+        assumer: Any = assume_role(world.parent, HUB) if moment == HOP else world.parent
+        assumer.events.register("before-send.sts.AssumeRole", lambda request, **_: sent.append(request.url))
+        client = world.client(assume_role(assumer, SPOKE, sts_client_kwargs=options))
+        if moment == HOP:
+            world.signer(world.client(assumer))
+        current = world.signer(client) if moment in AT_HAND else None
+        world.clock.shift(AT_HAND.get(moment, 0))
+        sent.clear()
+
+        if case.fault is None:
+            sts.down()
+        sts.fault, sts.clock_offset = case.fault, -case.ahead
+        notes, changed = [], ""
+        try:
+            what = CURRENT if world.signer(client) == current else NEW
+            requests = len(sent)
+        except Exception as error:
+            requests = len(sent)
+            what, notes = described(error), getattr(error, "__notes__", [])
+            if isinstance(error, ClientError):
+                changed = difference(error, assumer.client("sts", **options))
+        warnings = list(world.warnings)
+
+        sts.up()
+        sts.fault, sts.clock_offset = None, 0
+        world.signer(client)
+        if moment in AT_HAND:
+            world.clock.shift(60)
+        after = world.signer(client)
+        recovered = after != current and sts.issued[after].role_arn == SPOKE
+        return Seen(what, requests, warnings, notes, changed, recovered, sts.violations + world.service.violations)
+
+
+def described(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return f"`ClientError`: `{error.response['Error']['Code']}`"
+    if isinstance(error, CredentialRetrievalError):
+        reasons = [reason for reason in (NOT_STS, EXPIRED) if reason.partition(": ")[2] in str(error)]
+        return reasons[0] if reasons else str(error)
+    return f"`{type(error).__name__}`"
+
+
+def difference(error: ClientError, client: Any) -> str:
+    with pytest.raises(ClientError) as plain:
+        client.assume_role(RoleArn=SPOKE, RoleSessionName="plain")
+    ours, botocores = [(type(e), e.response, e.operation_name, str(e)) for e in (error, plain.value)]
+    return "" if ours == botocores else f"{ours} is not {botocores}"
+
+
+class Skewed(NamedTuple):
+    refreshed_after: float
+    refused: list[float]
+
+
+LIFETIMES = (3600, 900)
+STEP = 75  # seconds between requests; every time below is a multiple
+
+
+@functools.cache
+def skewed(ahead: int, lifetime: int) -> Skewed:
+    """Two lifetimes on a machine whose clock is ahead of STS's and the service's by so many seconds."""
+    with a_world() as world:
+        world.sts.clock_offset = world.service.clock_offset = -ahead
+        session = assume_role(world.parent, HUB, DurationSeconds=lifetime)
+        client = world.client(session)
+        made: dict[str, float] = {}
+        start, refusals = time.time(), []
+        while (now := time.time()) < start + 2 * lifetime:
+            key = session.get_credentials().get_frozen_credentials().access_key
+            if key not in made:
+                made[key] = now
+            try:
+                assert world.signer(client) == key
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ExpiredToken":
+                    raise
+                refusals.append(now - made[key])
+            world.clock.shift(STEP)
+        first, second, *_ = made.values()
+        return Skewed(second - first, refusals)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_the_user_sees(name: str, moment: str) -> None:
+    """With good keys at hand no fault surfaces; with none it surfaces as what it is, after botocore's attempts."""
+    found = seen(name, moment)
+    assert (found.what, found.requests) == (promised(FAULTS[name], moment), FAULTS[name].requests)
+    assert found.violations == []
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_the_log_says(name: str, moment: str) -> None:
+    """A refresh that failed while the keys are good is one warning, which names the hop; nothing else is any."""
+    warnings = seen(name, moment).warnings
+    if promised(FAULTS[name], moment) == CURRENT:
+        [warning] = warnings
+        assert f"while assuming {SPOKE} from profile 'default'" in warning
+    else:
+        assert warnings == []
+
+
+@pytest.mark.parametrize("moment", [FIRST, HOP])
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_error_is_stss_own_with_a_note(name: str, moment: str) -> None:
+    """A ClientError is as a plain client raises it; every error names the hop, in a note where Python has notes."""
+    found = seen(name, moment)
+    assert found.changed == ""
+    if sys.version_info >= (3, 11) and promised(FAULTS[name], moment) != NEW:
+        source = HUB if moment == HOP else "profile 'default'"
+        assert found.notes == [f"Raised while assuming {SPOKE} from {source}."]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_recovers(name: str, moment: str) -> None:
+    """Once the fault is over the next call gets new keys: at once with none at hand, else within a minute."""
+    assert seen(name, moment).recovered
+
+
+def test_every_documented_error_has_its_row() -> None:
+    """Each error that botocore's model has for AssumeRole is in the table, with its status."""
+    model = botocore.session.Session().get_service_model("sts").operation_model("AssumeRole")
+    errors = [shape.metadata["error"] for shape in model.error_shapes]
+    assert errors
+    assert {error["code"]: error["httpStatusCode"] for error in errors}.items() <= DOCUMENTED.items()
+
+
+@pytest.mark.parametrize("lifetime", LIFETIMES)
+@pytest.mark.parametrize("ahead", [600, -600])
+def test_a_wrong_clock_fails_no_request(ahead: int, lifetime: int) -> None:
+    """With the clock off by ten minutes, either way, keys are replaced before their true end."""
+    assert skewed(ahead, lifetime).refused == []
+
+
+def page() -> str:
+    lines = [
+        "# What you see when STS fails",
+        "",
+        "A request of an assumed-role session meets each fault at each of four moments: its first use, the early",
+        "part of the [refresh window](refresh.md), the last 60 seconds of its keys, and the first use of a second hop.",
+        "Each cell is what the caller sees, and how many requests STS was sent for it. *Current keys* and *new keys*",
+        "mean that the request succeeded, signed with those. This page is written by the tests that check it.",
+        "",
+        _row("fault", *MOMENTS),
+        _row(*["---"] * 5),
+    ]
+    for name in FAULTS:
+        cells = [(found.what, found.requests) for found in (seen(name, moment) for moment in MOMENTS)]
+        lines.append(_row(name, *[f"{what}; {requests}" for what, requests in cells]))
+    lines += [
+        "",
+        "- A `ClientError` is STS's, unchanged. From Python 3.11 on every error has a note that names the hop.",
+        "- *Current keys* after a failed refresh: one warning in the log, and the next attempt a minute later.",
+        "- The call after the fault is over gets new keys: at once where there are none, else at the next attempt.",
+        "- Three requests are botocore's attempts, with `AWS_RETRY_MODE=standard` and no other setting of retries.",
+        "",
+        "## A wrong clock",
+        "",
+        "In most cases AWS [denies a request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html)",
+        "that is signed with a time more than five minutes off: there, a clock that is off by ten is the row of",
+        "`SignatureDoesNotMatch`. Where STS is more patient, this is what becomes of keys, with a request every",
+        f"{STEP} seconds:",
+        "",
+        _row("this machine's clock", "lifetime asked for", "refreshed after", "requests with keys past their end"),
+        _row(*["---"] * 4),
+    ]
+    for ahead in (600, -600):
+        for lifetime in LIFETIMES:
+            found = skewed(ahead, lifetime)
+            lines.append(
+                _row(
+                    f"10 min {'ahead' if ahead > 0 else 'behind'}",
+                    _minutes(lifetime),
+                    _minutes(found.refreshed_after),
+                    f"refused, from {_minutes(found.refused[0])} until then" if found.refused else "none",
+                )
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def test_the_page_is_what_this_run_prints(request: pytest.FixtureRequest) -> None:
+    """docs/faults.md is as this run writes it; `pytest --faults-table docs/faults.md` writes it anew."""
+    if path := request.config.getoption("--faults-table"):
+        Path(path).write_text(page(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == page()

@@ -1,0 +1,194 @@
+"""A forked child has its own client, its own connection and free locks, whatever its parent was doing."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+import time_machine
+from conftest import HUB, SPOKE
+from sts_stub import StsStub
+
+from aws_assume_role_lib import assume_role
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+def key(session: boto3.Session) -> str:
+    credentials = session.get_credentials()
+    assert credentials is not None
+    frozen: str = credentials.get_frozen_credentials().access_key
+    return frozen
+
+
+class Forked(NamedTuple):
+    """A forked child, which works and sends what the work returned."""
+
+    pid: int
+    pipe: int
+
+    @classmethod
+    def start(cls, work: Callable[[], str]) -> Forked:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(30)  # nothing that a test does can leave a child behind
+                answer = work()
+            except BaseException as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode() or b"nothing")
+            os._exit(0)
+        os.close(writer)
+        return cls(pid, reader)
+
+    def result(self) -> str:
+        """What the work returned, or what it raised, or that it hangs."""
+        ready, _, _ = select.select([self.pipe], [], [], 15)
+        answer = os.read(self.pipe, 4096).decode() if ready else "it hangs"
+        os.close(self.pipe)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return answer
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_pre_fork_server(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """Four workers of a server that used its session refresh at once, each by one request on its own connection."""
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(2 * 3600)
+    sts.gate.clear()
+    workers = [Forked.start(lambda: key(child)) for _ in range(4)]
+    for _ in range(5):
+        assert sts.arrived.acquire(timeout=15)
+    sts.gate.set()
+    keys = {worker.result() for worker in workers}
+    assert keys == set(sts.issued) - {first}
+    assert len(keys) == 4
+    keys.add(key(child))
+    assert len(keys) == 5
+    assert [request.connection for request in sts.assumed if request.connection == 1] == [1, 1]
+    assert len({request.connection for request in sts.assumed}) == 5
+    assert sts.violations == []
+
+
+def test_credentials_that_are_good_serve_in_the_fork(sts: StsStub, parent: boto3.Session) -> None:
+    """A forked child goes on with the credentials that were there, and asks STS for nothing."""
+    child = assume_role(parent, HUB)
+    first = key(child)
+    assert Forked.start(lambda: key(child)).result() == first
+    assert len(sts.assumed) == 1
+
+
+def test_a_chain_in_a_fork(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """Each hop of a chain has a client of its own in a forked child."""
+    hub = assume_role(parent, HUB)
+    spoke = hub.assume_role(SPOKE)
+    key(spoke)
+    clock.shift(2 * 3600)
+    assert Forked.start(lambda: key(spoke)).result() == "ASIA0000000000000004"
+    assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE] * 2
+    assert len({request.connection for request in sts.assumed}) == 4
+    assert sts.violations == []
+
+
+@pytest.mark.parametrize("seconds", [0, 50 * 60, 3600 - 30, 2 * 3600])
+def test_a_fork_in_the_middle_of_a_refresh(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, seconds: int
+) -> None:
+    """A fork while another thread waits for STS, at first use or later, leaves the child free to refresh."""
+    child = assume_role(parent, HUB)
+    if seconds:
+        key(child)
+        assert sts.arrived.acquire(timeout=15)
+    clock.shift(seconds)
+    sts.gate.clear()
+    thread = in_thread(lambda: key(child))
+    assert sts.arrived.acquire(timeout=15)
+    forked = Forked.start(lambda: key(child))
+    assert sts.arrived.acquire(timeout=15)
+    sts.gate.set()
+    answer = forked.result()
+    thread.join(15)
+    assert {answer, key(child)} == set(list(sts.issued)[-2:])
+    assert len({request.connection for request in sts.assumed}) == 2
+    assert sts.violations == []
+
+
+def test_a_fork_while_the_client_is_made(sts: StsStub, parent: boto3.Session) -> None:
+    """A fork while another thread makes the STS client leaves the child free to make its own."""
+    making, go_on, here = threading.Event(), threading.Event(), os.getpid()
+
+    def hold(**_: Any) -> None:
+        if os.getpid() == here:
+            making.set()
+            go_on.wait(30)
+
+    parent.events.register("creating-client-class.sts", hold)
+    child, sibling = assume_role(parent, HUB), assume_role(parent, SPOKE)
+    thread = in_thread(lambda: key(child))
+    assert making.wait(15)
+    forked = [Forked.start(lambda: key(child)), Forked.start(lambda: key(sibling))]
+    forked.append(Forked.start(lambda: key(assume_role(parent, HUB))))
+    answers = {each.result() for each in forked}
+    go_on.set()
+    thread.join(15)
+    assert len(answers | {key(child)}) == 4
+    assert answers | {key(child)} == set(sts.issued)
+
+
+def test_a_fork_while_a_code_is_asked_for(sts: StsStub, parent: boto3.Session) -> None:
+    """A fork while another thread asks for an MFA code leaves the child free to ask."""
+    asking, go_on, here = threading.Event(), threading.Event(), os.getpid()
+
+    def code() -> str:
+        if os.getpid() == here:
+            asking.set()
+            go_on.wait(30)
+        return "000000"
+
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/mario", TokenCode=code)
+    thread = in_thread(lambda: key(child))
+    assert asking.wait(15)
+    answer = Forked.start(lambda: key(child)).result()
+    go_on.set()
+    thread.join(15)
+    assert {answer, key(child)} == set(sts.issued)
+
+
+def test_the_fork_of_a_fork(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """A grandchild, too, makes a client of its own."""
+    child = assume_role(parent, HUB)
+    key(child)
+    clock.shift(2 * 3600)
+
+    def use_and_fork() -> str:
+        own = key(child)
+        clock.shift(10_000)
+        return f"{own} {Forked.start(lambda: key(child)).result()}"
+
+    sts.lifetime = 10_800  # the stub's clock stands still while its clients' clocks run ahead
+    assert Forked.start(use_and_fork).result().split() == list(sts.issued)[1:]
+    assert len({request.connection for request in sts.assumed}) == 3

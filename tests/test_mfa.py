@@ -1,0 +1,279 @@
+"""An MFA code is asked for when STS is, by one thread at a time, and never where nobody can answer."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+DEVICE = "arn:aws:iam::111111111111:mfa/mario"
+HOUR = 3600
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+def key(session: boto3.Session) -> str:
+    credentials = session.get_credentials()
+    assert credentials is not None
+    frozen: str = credentials.get_frozen_credentials().access_key
+    return frozen
+
+
+def codes_sent(sts: StsStub) -> list[str | None]:
+    return [request.params.get("TokenCode") for request in sts.assumed]
+
+
+class Codes:
+    """A callable that returns 000001, 000002 and so on."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> str:
+        self.asked += 1
+        return f"{self.asked:06}"
+
+
+def test_a_static_code_serves_once(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A code is sent once, the credentials serve to their end, and RefreshWithMFAUnsupportedError follows."""
+    child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode="012345")
+    first = key(child)
+    [request] = sts.assumed
+    assert (request.params["SerialNumber"], request.params["TokenCode"]) == (DEVICE, "012345")
+    for seconds in (46 * 60, 13 * 60, 59):
+        clock.shift(seconds)
+        assert key(child) == first
+    clock.shift(1)
+    for _ in range(2):
+        with pytest.raises(RefreshWithMFAUnsupportedError):
+            key(child)
+    assert len(sts.assumed) == 1
+    assert caplog.records == []
+    assert sts.violations == []
+
+
+def test_a_static_code_survives_a_failure(sts: StsStub, parent: boto3.Session) -> None:
+    """A code that never reached a working STS is sent again by the next use."""
+    child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode="012345")
+    sts.fault = Fault.html(times=1)
+    with pytest.raises(CredentialRetrievalError):
+        key(child)
+    assert key(child)
+    assert codes_sent(sts) == ["012345", "012345"]
+
+
+def test_a_callable_is_asked_for_each_assume_role(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A callable is asked when STS is, at first use and at each refresh, and not before."""
+    codes = Codes()
+    child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=codes)
+    client = child.client("sts")
+    assert codes.asked == 0
+    for number in (1, 2, 3):
+        for _ in range(3):
+            client.get_caller_identity()
+            clock.shift(14 * 60)
+        assert codes.asked == number
+        clock.shift(3 * 60 + 1)
+    assert codes_sent(sts) == ["000001", "000002", "000003"]
+
+
+def test_a_callable_is_not_asked_for_a_cached_entry(sts: StsStub, parent: boto3.Session) -> None:
+    """Credentials that come from a cache cost no code."""
+    cache: dict[str, Any] = {}
+    codes = Codes()
+    sessions = [assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=codes, cache=cache) for _ in range(2)]
+    assert key(sessions[0]) == key(sessions[1])
+    assert codes.asked == 1
+
+
+def test_each_hop_asks_when_its_turn_comes(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """In a chain, a hop's code is asked for after the hop before it was assumed, so that it does not grow old."""
+    asked = []
+
+    def code(role: str) -> str:
+        asked.append((role, len(sts.assumed)))
+        return "000000"
+
+    hub = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=lambda: code(HUB))
+    spoke = assume_role(hub, SPOKE, SerialNumber=DEVICE, TokenCode=lambda: code(SPOKE))
+    key(spoke)
+    clock.shift(2 * HOUR)
+    key(spoke)
+    assert asked == [(HUB, 0), (SPOKE, 1), (HUB, 2), (SPOKE, 3)]
+
+
+@pytest.mark.parametrize("error", [LookupError("no device"), KeyboardInterrupt()])
+def test_what_a_callable_raises_surfaces(sts: StsStub, parent: boto3.Session, error: BaseException) -> None:
+    """What a callable raises surfaces as it is, STS is not asked, and the next use asks the callable again."""
+    answers: list[BaseException | str] = [error, "000000"]
+
+    def code() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code)
+    with pytest.raises(type(error)) as caught:
+        key(child)
+    assert caught.value is error
+    assert sts.assumed == []
+    assert key(child)
+
+
+def test_a_callable_that_raises_early_costs_nothing(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A callable that raises while the credentials are good is asked again after a minute, and they serve meanwhile."""
+    codes = Codes()
+
+    def code() -> str:
+        if codes() == "000002":
+            raise LookupError("no device")
+        return "000000"
+
+    child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code)
+    first = key(child)
+    clock.shift(46 * 60)
+    for _ in range(4):
+        assert key(child) == first
+        clock.shift(15)
+    assert codes.asked == 2
+    assert key(child) != first
+
+
+def test_two_callables_never_run_at_the_same_time(sts: StsStub, parent: boto3.Session) -> None:
+    """Threads that each need a code, of one session or of several, ask one after the other."""
+    together = threading.Barrier(2)
+    met, asked = [], []
+
+    def code() -> str:
+        asked.append(threading.get_ident())
+        try:
+            together.wait(0.1)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            together.reset()
+        return "000000"
+
+    sessions = [assume_role(parent, role, SerialNumber=DEVICE, TokenCode=code) for role in (HUB, HUB, SPOKE)]
+    threads = [threading.Thread(target=key, args=(session,)) for session in sessions * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (len(asked), met) == (3, [])
+    assert codes_sent(sts) == ["000000"] * 3
+
+
+def test_a_callable_may_use_another_session(sts: StsStub, parent: boto3.Session) -> None:
+    """A callable may fetch its code through another session, which may itself need a code."""
+    vault = assume_role(parent, SPOKE, SerialNumber=DEVICE, TokenCode="000001")
+
+    def code() -> str:
+        vault.client("sts").get_caller_identity()
+        return "000002"
+
+    key(assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code))
+    assert codes_sent(sts) == ["000001", "000002"]
+
+
+# Run in a process of its own: the second use is in the refresh window, for which this process moves its clock.
+SCRIPT = f"""
+import fcntl, sys, termios, time
+import boto3, time_machine
+from aws_assume_role_lib import assume_role
+if "terminal" in sys.argv:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+session = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+credentials = assume_role(session, "{HUB}", SerialNumber="{DEVICE}").get_credentials()
+print("ready", flush=True)
+for _ in range(2):
+    print(credentials.get_frozen_credentials().access_key, flush=True)
+with time_machine.travel(time.time() + 9500):
+    for _ in range(2):
+        print(credentials.get_frozen_credentials().access_key, flush=True)
+"""
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments], start_new_session=True, env=environment, **options
+    )
+
+
+def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub) -> None:
+    """With SerialNumber alone, the terminal is asked once for each AssumeRole, names the device and echoes nothing."""
+    sts.lifetime = 10_000
+    terminal, theirs = pty.openpty()
+    process = start("terminal", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown, answered = b"", 0
+    deadline = time.monotonic() + 30
+    try:
+        while select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0]:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:  # how Linux reports the end of a terminal
+                break
+            if shown.count(b"Enter MFA code") > answered:
+                answered += 1
+                os.write(terminal, f"{answered + 6}".encode() * 6 + b"\n")
+        assert process.wait(10) == 0, shown
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(terminal)
+    assert shown.count(f"Enter MFA code for {DEVICE}: ".encode()) == 2
+    assert b"777777" not in shown
+    assert b"888888" not in shown
+    first, second = list(sts.issued)
+    assert [word for word in shown.decode().split() if word.startswith("ASIA")] == [first, first, second, second]
+    assert codes_sent(sts) == ["777777", "888888"]
+
+
+@pytest.mark.parametrize("stdin", ["null", "pipe", "closed"])
+def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
+    """Without a terminal, the first use raises what names the device and TokenCode, and nothing is read from stdin."""
+    source, ours = os.pipe()
+    options: dict[str, Any] = {"stdin": {"null": subprocess.DEVNULL, "pipe": source, "closed": None}[stdin]}
+    if stdin == "closed":
+        options["preexec_fn"] = lambda: os.close(0)
+    process = start(stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(source)
+        os.close(ours)
+    last = [line for line in errors.decode().splitlines() if "CredentialRetrievalError: " in line][-1]
+    assert process.returncode == 1
+    assert DEVICE in last
+    assert "Pass TokenCode" in last
+    assert sts.requests == []

@@ -1,0 +1,396 @@
+"""STS may be away, hung or replaced by something else; as long as the credentials are good, nobody notices."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+MINUTE = 60
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def s3(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[StsStub]:
+    """An S3 that stays when the STS goes away, and knows the keys that the STS issued."""
+    with StsStub() as stub:
+        stub.issued = sts.issued
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
+        yield stub
+
+
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore sends each request once, so that requests count attempts and nothing is slept through."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+def key(session: boto3.Session) -> str:
+    credentials = session.get_credentials()
+    assert credentials is not None
+    frozen: str = credentials.get_frozen_credentials().access_key
+    return frozen
+
+
+def no_name_is_known(*_: object, **__: object) -> None:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+# What STS's own errors look like, and the connection errors of botocore.
+AWAY: dict[str, tuple[Fault | None, type[Exception]]] = {
+    "500": (Fault.error(500, "InternalFailure"), ClientError),
+    "503": (Fault.error(503, "ServiceUnavailable"), ClientError),
+    "503-html": (Fault(instead=(503, "<html>503</html>")), ClientError),
+    "throttling": (Fault.error(400, "Throttling", "Rate exceeded"), ClientError),
+    "denied": (Fault.error(403, "AccessDenied", "Not authorized"), ClientError),
+    "reset": (Fault.reset(), Exception),
+    "hang": (Fault.hang(), ReadTimeoutError),
+    "slow": (Fault.slow_body(30), ReadTimeoutError),
+    "down": (None, EndpointConnectionError),
+    "dns": (None, EndpointConnectionError),
+}
+NOT_STS: dict[str, Fault] = {
+    "captive-portal": Fault.html(),
+    "proxy-error": Fault(instead=(503, "<!DOCTYPE html><title>503</title><hr>")),
+    "empty": Fault.empty(),
+    "empty-result": Fault.empty_result(),
+    "empty-response": Fault.body("<AssumeRoleResponse/>"),
+    "other-xml": Fault.body("<a><b/></a>"),
+    "json": Fault.body('{"ok": true}'),
+    "truncated": Fault.truncated(),
+    "no-key": Fault.without("AccessKeyId"),
+    "no-secret": Fault.without("SecretAccessKey"),
+    "no-token": Fault.without("SessionToken"),
+    "no-expiration": Fault.expiration(None),
+    "no-credentials": Fault.without("Credentials"),
+    "empty-key": Fault(element="AccessKeyId", text="<AccessKeyId/>"),
+    "empty-expiration": Fault.expiration(""),
+    "odd-expiration": Fault.expiration("soon"),
+}
+
+
+def break_sts(sts: StsStub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "down":
+        sts.down()
+    elif name == "dns":
+        sts.down()
+        monkeypatch.setattr(socket, "getaddrinfo", no_name_is_known)
+    else:
+        sts.fault = AWAY[name][0] if name in AWAY else NOT_STS[name]
+
+
+def mend_sts(sts: StsStub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "dns":
+        monkeypatch.undo()
+        sts.up()
+    elif name == "down":
+        sts.up()
+    else:
+        sts.fault = None
+
+
+def role_behind(parent: boto3.Session, name: str) -> Any:
+    """A session that waits for its STS no longer than the test needs."""
+    timeout = 0.25 if name in ("hang", "slow") else 10
+    options = {"config": Config(read_timeout=timeout, retries={"total_max_attempts": 1})}
+    return assume_role(parent, HUB, sts_client_kwargs=options)
+
+
+@pytest.mark.parametrize("name", ["503", "throttling", "reset", "down", "captive-portal"])
+def test_an_outage_of_17_minutes(
+    sts: StsStub,
+    s3: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """An outage from minute 41 to 58, with a call every 15 seconds, fails no call, and costs one attempt a minute."""
+    child = role_behind(parent, name)
+    client = child.client("s3")
+    client.list_buckets()
+    start = time.time()
+    clock.shift(40 * MINUTE)
+    attempts = 0
+    with monkeypatch.context() as patched:
+        while (elapsed := time.time() - start) < 62 * MINUTE:
+            if elapsed == 41 * MINUTE:
+                break_sts(sts, name, patched)
+            if elapsed == 58 * MINUTE:
+                attempts = len(sts.assumed) - 1
+                mend_sts(sts, name, patched)
+            client.list_buckets()
+            clock.shift(15)
+    assert attempts == (0 if name == "down" else 13)
+    assert [request.at - start for request in sts.assumed[1 + attempts :]] == [58 * MINUTE]
+    assert sts.violations == s3.violations == []
+
+
+@pytest.mark.parametrize("name", ["500", "denied", "hang", "dns", "truncated", "odd-expiration"])
+def test_good_credentials_are_used_to_their_end(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """Whatever is wrong with STS, the credentials serve to their last second, the error then surfaces, and it heals."""
+    child = role_behind(parent, name)
+    first = key(child)
+    with monkeypatch.context() as patched:
+        break_sts(sts, name, patched)
+        for seconds in (46 * MINUTE, 13 * MINUTE + 30, 29):
+            clock.shift(seconds)
+            assert key(child) == first
+        clock.shift(1)
+        with pytest.raises(AWAY[name][1] if name in AWAY else CredentialRetrievalError):
+            key(child)
+        mend_sts(sts, name, patched)
+    assert key(child) != first
+
+
+def test_the_rest_of_the_answer_is_not_needed(sts: StsStub, parent: boto3.Session) -> None:
+    """An answer with credentials and without AssumedRoleUser, as some S3-compatible stores send it, is good enough."""
+    sts.fault = Fault.without("AssumedRoleUser")
+    assert key(assume_role(parent, HUB)) == "ASIA0000000000000001"
+
+
+def test_attempts_are_a_minute_apart(
+    sts: StsStub, one_attempt: None, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """While the credentials are good, a failing STS is tried at most once a minute, and not before the window opens."""
+    child = assume_role(parent, HUB)
+    key(child)
+    sts.fault = Fault.error(503, "ServiceUnavailable")
+    for _ in range(3600 - 1):
+        clock.shift(1)
+        key(child)
+    times = [request.at for request in sts.assumed[1:]]
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {60}
+    assert len(times) == 15
+
+
+def test_the_error_of_sts_surfaces_unchanged(sts: StsStub, parent: boto3.Session) -> None:
+    """With no credentials left, the error is STS's ClientError, with its class, response and operation."""
+    sts.fault = Fault.error(403, "AccessDenied", "User is not authorized")
+    with pytest.raises(ClientError) as botocores:
+        parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(parent, HUB))
+    error, plain = caught.value, botocores.value
+    assert type(error) is type(plain) is ClientError
+    assert error.response["Error"] == plain.response["Error"]
+    assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert (error.operation_name, str(error)) == ("AssumeRole", str(plain))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+@pytest.mark.parametrize("name", ["denied", "down", "captive-portal"])
+def test_the_error_names_the_hop(
+    sts: StsStub, one_attempt: None, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The error carries a note for each hop that it stopped: the role, and the parent that assumes it."""
+    hub = assume_role(parent, HUB)
+    spoke = assume_role(hub, SPOKE)
+    break_sts(sts, name, monkeypatch)
+    with pytest.raises((ClientError, EndpointConnectionError, CredentialRetrievalError)) as caught:
+        spoke.client("s3").list_buckets()
+    first, second = caught.value.__notes__
+    assert HUB in first
+    assert "profile 'default'" in first
+    assert SPOKE not in first
+    assert SPOKE in second
+    assert f"from {HUB}" in second
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+def test_the_error_names_only_the_hop_that_failed(sts: StsStub, parent: boto3.Session) -> None:
+    """A note names the refused hop, and not the hop before it, which was served."""
+    hub = assume_role(parent, HUB)
+    key(hub)
+    sts.fault = Fault.error(403, "AccessDenied")
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(hub, SPOKE))
+    [note] = caught.value.__notes__
+    assert f"{SPOKE} from {HUB}" in note
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_the_call_after_a_failed_first_use_tries_again(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A first use that failed is tried again by the next, at once, and works when STS does."""
+    child = role_behind(parent, name)
+    with monkeypatch.context() as patched:
+        break_sts(sts, name, patched)
+        for attempts in (1, 2):
+            with pytest.raises(AWAY[name][1]):
+                key(child)
+            assert len(sts.assumed) == (0 if name in ("down", "dns") else attempts)
+        mend_sts(sts, name, patched)
+    assert key(child).startswith("ASIA")
+
+
+@pytest.mark.parametrize("name", NOT_STS)
+def test_an_answer_that_is_not_stss(sts: StsStub, parent: boto3.Session, name: str) -> None:
+    """What is no AssumeRole response raises a CredentialRetrievalError that says so and quotes no key."""
+    child = assume_role(parent, HUB)
+    sts.fault = NOT_STS[name]
+    with pytest.raises(CredentialRetrievalError, match=f"{sts.url} is not an AssumeRole response") as caught:
+        key(child)
+    assert "proxy or an endpoint URL" in str(caught.value)
+    assert "secret-" not in "".join(traceback.format_exception(None, caught.value, None))
+    sts.fault = None
+    assert key(child).startswith("ASIA")
+
+
+def test_botocore_retries_within_an_attempt(sts: StsStub, parent: boto3.Session) -> None:
+    """A single failure of STS costs no attempt: botocore's retries are kept, three requests in all."""
+    sts.fault = Fault.error(503, "ServiceUnavailable", times=1)
+    key(assume_role(parent, HUB))
+    assert len(sts.assumed) == 2
+
+
+def sts_config(parent: boto3.Session, **parameters: Any) -> Config:
+    """The config with which AssumeRole is called."""
+    configs: list[Config] = []
+    parent.events.register("before-call.sts.AssumeRole", lambda context, **_: configs.append(context["client_config"]))
+    key(assume_role(parent, HUB, **parameters))
+    [config] = configs
+    return config
+
+
+def limits(config: Any) -> tuple[float, float, int]:
+    return config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]
+
+
+@pytest.mark.parametrize("mode", [None, "legacy", "standard", "adaptive"])
+def test_a_hung_sts_costs_15_seconds_at_most(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    """With the default timeouts, attempts and botocore's longest pauses between them, a hang lasts 15 seconds."""
+    if mode:
+        monkeypatch.setenv("AWS_RETRY_MODE", mode)
+    connect, read, attempts = limits(sts_config(parent))
+    # Before attempt n + 1, every retry mode pauses for a random part of 2 ** (n - 1) seconds.
+    pauses = sum(2 ** (n - 1) for n in range(1, attempts))
+    assert attempts > 1
+    assert attempts * max(connect, read) + pauses <= 15
+
+
+def test_a_hung_sts_delays_one_request_a_minute(
+    sts: StsStub, s3: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """While STS hangs and the credentials are good, one request a minute waits for it, and the others do not."""
+    client = role_behind(parent, "hang").client("s3")
+    client.list_buckets()
+    clock.shift(45 * MINUTE + 1)
+    sts.fault = Fault.hang()
+    waited = []
+    for _ in range(5 * 12):
+        sent = len(sts.assumed)
+        client.list_buckets()
+        waited.append(len(sts.assumed) - sent)
+        clock.shift(5)
+    assert waited == ([1] + [0] * 11) * 5
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_a_hung_sts_delays_a_chain_once(sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session) -> None:
+    """The hops of a chain fall due together; while their credentials are good one of them waits, and none is lost."""
+    short = {"config": Config(read_timeout=0.25)}
+    chain = [parent]
+    for role in (HUB, SPOKE, HUB):
+        chain.append(assume_role(chain[-1], role, sts_client_kwargs=short))
+    before = [key(session) for session in chain[1:]]
+    clock.shift(46 * MINUTE)
+    sts.fault = Fault.hang()
+    for _ in range(3):
+        asked = len(sts.assumed)
+        assert key(chain[-1]) == before[-1]
+        assert len(sts.assumed) == asked + 1
+        assert [key(session) for session in chain[1:]] == before
+        clock.shift(MINUTE)
+    sts.fault = None
+    assert len({key(chain[-1]), *before}) == 4
+    assert sts.violations == []
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_a_chain_whose_first_hop_is_refused_goes_on(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """A hop that STS refuses to renew assumes the next role with what it has, to the end."""
+    hub = assume_role(parent, HUB)
+    spoke = assume_role(hub, SPOKE)
+    before = key(spoke)
+    clock.shift(46 * MINUTE)
+    sts.fault = Fault.error(403, "AccessDenied", times=1)
+    assert key(spoke) != before
+    assert [request.access_key for request in sts.assumed[2:]] == ["AKIAROOT", key(hub)]
+
+
+def test_defaults_give_way_to_the_default_client_config(sts: StsStub, parent: boto3.Session) -> None:
+    """What the parent's default client config says wins, and what it does not say stays short."""
+    parent._session.set_default_client_config(Config(read_timeout=33))
+    connect, read, attempts = limits(sts_config(parent))
+    assert (read, connect < 10, attempts) == (33, True, 3)
+    parent._session.set_default_client_config(Config(connect_timeout=11, retries={"max_attempts": 6}))
+    connect, read, attempts = limits(sts_config(parent))
+    assert (connect, read < 10, attempts) == (11, True, 7)
+
+
+def test_defaults_give_way_to_the_environment(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_MAX_ATTEMPTS and AWS_RETRY_MODE win."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "8")
+    monkeypatch.setenv("AWS_RETRY_MODE", "standard")
+    config: Any = sts_config(parent)
+    assert config.retries == {"total_max_attempts": 8, "mode": "standard"}
+
+
+def test_defaults_give_way_to_the_profile(sts: StsStub, tmp_path: Path) -> None:
+    """max_attempts and retry_mode of the parent's profile win."""
+    (tmp_path / "config").write_text(
+        "[profile patient]\nregion = eu-west-1\nmax_attempts = 9\nretry_mode = standard\n"
+        "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
+    )
+    config: Any = sts_config(boto3.Session(profile_name="patient"))
+    assert config.retries == {"total_max_attempts": 9, "mode": "standard"}
+
+
+def test_defaults_give_way_to_sts_client_kwargs(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Config of sts_client_kwargs wins over the environment and over the parent's default client config."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "8")
+    parent._session.set_default_client_config(Config(read_timeout=33, connect_timeout=22))
+    own = Config(read_timeout=44, retries={"total_max_attempts": 2})
+    assert limits(sts_config(parent, sts_client_kwargs={"config": own})) == (22, 44, 2)

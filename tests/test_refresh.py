@@ -1,0 +1,383 @@
+"""Credentials are refreshed when they are due, from hop to hop, and whoever uses the session never notices."""
+
+from __future__ import annotations
+
+import gc
+import io
+import itertools
+import threading
+import urllib.request
+import weakref
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from boto3.s3.transfer import TransferConfig
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials, ReadOnlyCredentials
+from botocore.exceptions import ClientError, CredentialRetrievalError
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+LEAF = "arn:aws:iam::333333333333:role/Leaf"
+HOUR = 3600
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def s3(sts: StsStub, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """moto's S3, in which a bucket named bucket waits; STS is the stub."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_url)
+    client = boto3.client("s3", "us-east-1", aws_access_key_id="AKIAROOT", aws_secret_access_key="s")
+    client.create_bucket(Bucket="bucket")
+    return moto_url
+
+
+def key(session: boto3.Session) -> str:
+    credentials = session.get_credentials()
+    assert credentials is not None
+    frozen: str = credentials.get_frozen_credentials().access_key
+    return frozen
+
+
+def watch_keys(client: Any, sts: StsStub) -> list[str]:
+    """A list that fills with the keys that sign the client's requests, none of which may have expired."""
+    keys: list[str] = []
+
+    def note(request: Any, **_: Any) -> None:
+        authorization = request.headers["Authorization"]
+        text = authorization.decode() if isinstance(authorization, bytes) else authorization
+        keys.append(text.partition("Credential=")[2].partition("/")[0])
+        assert sts.issued[keys[-1]].expires > datetime.now().timestamp()
+
+    client.meta.events.register("before-send.s3", note)
+    return keys
+
+
+def test_first_use_and_each_refresh_are_one_request(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Nothing is asked before the first use, one AssumeRole is made then and at each refresh, signed by the parent."""
+    client = assume_role(parent, HUB).client("sts")
+    assert (sts.requests, sts.connections) == ([], 0)
+    for number in (1, 2, 3):
+        for _ in range(3):
+            client.get_caller_identity()
+        assert [request.access_key for request in sts.assumed] == ["AKIAROOT"] * number
+        clock.shift(HOUR)
+    assert sts.violations == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "due_after"),
+    [(None, None, 2700), (900, None, 675), (43200, None, 42300), (1800, None, 1350), (3600, 1200, 900), (None, 40, 30)],
+)
+def test_window(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    asked: int | None,
+    granted: int | None,
+    due_after: int,
+) -> None:
+    """A refresh is due when less than 15 minutes, or a quarter of the lifetime that STS granted, remain; not before."""
+    sts.lifetime = granted
+    child = assume_role(parent, HUB, DurationSeconds=asked)
+    first = key(child)
+    clock.shift(due_after - 1)
+    assert key(child) == first
+    clock.shift(2)
+    assert key(child) != first
+    assert len(sts.assumed) == 2
+
+
+@pytest.mark.parametrize(("lifetime", "requests"), [(900, (5, 6)), (3600, (1, 2))])
+def test_an_hour_of_calls(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    lifetime: int,
+    requests: tuple[int, int],
+) -> None:
+    """An hour of calls costs about five AssumeRoles at 15 minutes' lifetime, and one or two at an hour's."""
+    client = assume_role(parent, HUB, DurationSeconds=lifetime).client("sts")
+    for _ in range(20):
+        client.get_caller_identity()
+    assert len(sts.assumed) == 1
+    for _ in range(240):
+        client.get_caller_identity()
+        clock.shift(15)
+    assert requests[0] <= len(sts.assumed) <= requests[1]
+    assert sts.violations == []
+
+
+def test_a_day_of_an_hour_long_session(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """An hour-long session asks STS once per 45 to 60 minutes."""
+    child = assume_role(parent, HUB)
+    for _ in range(24 * 60):
+        key(child)
+        clock.shift(60)
+    times = [request.at for request in sts.assumed]
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} <= set(range(45 * 60, 60 * 60))
+    assert 24 <= len(times) <= 32
+
+
+def test_a_chain_of_three_hops_survives_a_day(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Three hops make one AssumeRole per hop and refresh, each signed by the hop before, in the chain's order."""
+    hub = assume_role(parent, HUB)
+    spoke = hub.assume_role(SPOKE)
+    client = spoke.assume_role(LEAF).client("sts")
+    for _ in range(24 * 60):
+        client.get_caller_identity()
+        clock.shift(60)
+    roles = [request.params["RoleArn"] for request in sts.assumed]
+    assert roles == [HUB, SPOKE, LEAF] * (len(roles) // 3)
+    assert 24 <= len(roles) // 3 <= 32
+    signers = [request.access_key for request in sts.assumed]
+    issued = list(sts.issued)
+    for number in range(0, len(roles), 3):
+        assert signers[number : number + 3] == ["AKIAROOT", issued[number], issued[number + 1]]
+    assert sts.violations == []
+
+
+def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """A hop whose credentials end sooner is refreshed sooner, without a request for the hops that are still good."""
+    hub = assume_role(parent, HUB, DurationSeconds=43200)
+    spoke = hub.assume_role(SPOKE, DurationSeconds=900)
+    for _ in range(4):
+        key(spoke)
+        clock.shift(700)
+    assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE, SPOKE, SPOKE, SPOKE]
+
+
+def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """Two children that refresh at once through one expired parent cost one AssumeRole of the parent."""
+    hub = assume_role(parent, HUB)
+    children = [hub.assume_role(SPOKE), hub.assume_role(LEAF)]
+    for child in children:
+        key(child)
+    clock.shift(2 * HOUR)
+    sts.requests.clear()
+    sts.gate.clear()
+    threads = [threading.Thread(target=key, args=(child,)) for child in children]
+    for thread in threads:
+        thread.start()
+    assert sts.arrived.acquire(timeout=10)
+    sts.gate.set()
+    for thread in threads:
+        thread.join(10)
+    roles = [request.params["RoleArn"] for request in sts.assumed]
+    assert (roles[0], sorted(roles[1:])) == (HUB, [SPOKE, LEAF])
+    assert sts.violations == []
+
+
+def test_credentials_are_botocores(sts: StsStub, parent: boto3.Session) -> None:
+    """get_credentials() is a DeferredRefreshableCredentials fed by an AssumeRoleCredentialFetcher."""
+    credentials: Any = assume_role(parent, SPOKE).get_credentials()
+    assert isinstance(credentials, DeferredRefreshableCredentials)
+    assert isinstance(credentials._refresh_using.__self__, AssumeRoleCredentialFetcher)
+    assert credentials.method == "assume-role"
+    assert sts.requests == []
+    if "account_id" in ReadOnlyCredentials._fields:
+        assert credentials.account_id == credentials.get_frozen_credentials().account_id == "222222222222"
+
+
+def test_a_client_and_a_resource_work_for_ever(
+    sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A client and a resource made once go on through refreshes and through days without use."""
+    child = assume_role(parent, HUB)
+    client, bucket = child.client("s3"), child.resource("s3").Bucket("bucket")
+    keys = watch_keys(client, sts), watch_keys(bucket.meta.client, sts)
+    for seconds in (0, 2800, HOUR, 7 * 24 * HOUR):
+        clock.shift(seconds)
+        client.put_object(Bucket="bucket", Key="k", Body=b"")
+        assert [item.key for item in bucket.objects.all()] == ["k"]
+    assert keys[0] == keys[1] == list(sts.issued)
+    assert len(sts.assumed) == 4
+
+
+def test_a_paginator_works_through_a_refresh(
+    sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A paginator reads its pages with the keys that are good at each page."""
+    client = assume_role(parent, HUB).client("s3")
+    for number in range(3):
+        client.put_object(Bucket="bucket", Key=f"page/{number}", Body=b"")
+    keys = watch_keys(client, sts)
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket="bucket", Prefix="page/", PaginationConfig={"PageSize": 1}
+    )
+    found = []
+    for page in pages:
+        found += [item["Key"] for item in page["Contents"]]
+        clock.shift(2 * HOUR)
+    assert found == ["page/0", "page/1", "page/2"]
+    assert len(set(keys)) == len(keys) == 3
+
+
+@pytest.mark.parametrize("use_threads", [False, True])
+def test_a_multipart_upload_works_through_a_refresh(
+    sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller, use_threads: bool
+) -> None:
+    """A multipart upload that outlives its first credentials arrives whole."""
+    client = assume_role(parent, HUB).client("s3")
+    keys = watch_keys(client, sts)
+    content = io.BytesIO(bytes(3 * 5 * 2**20))
+    client.meta.events.register("after-call.s3.CreateMultipartUpload", lambda **_: clock.shift(2 * HOUR))
+    client.meta.events.register("before-call.s3.UploadPart", lambda **_: clock.shift(40 * 60))
+    client.upload_fileobj(
+        content, "bucket", "large", Config=TransferConfig(2**20, 1, 5 * 2**20, use_threads=use_threads)
+    )
+    assert client.head_object(Bucket="bucket", Key="large")["ContentLength"] == 15 * 2**20
+    assert len(set(keys)) >= 3
+
+
+def test_a_url_presigned_in_the_refresh_window_outlives_it(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A URL presigned just before the window is good for 15 minutes, as its key is, and one just after for an hour."""
+    client = assume_role(parent, HUB).client("sts")
+
+    def presigned() -> str:
+        url: str = client.generate_presigned_url("get_caller_identity", ExpiresIn=HOUR)
+        return url
+
+    presigned()
+    clock.shift(45 * 60 - 2)
+    before = presigned()
+    clock.shift(4)
+    after = presigned()
+    assert len(sts.assumed) == 2
+    clock.shift(14 * 60)
+    for url in (before, after):
+        assert HUB.rpartition("/")[2].encode() in urllib.request.urlopen(url, timeout=10).read()
+    clock.shift(44 * 60)
+    assert urllib.request.urlopen(after, timeout=10).status == 200
+    assert sts.violations == []
+
+
+def test_credentials_that_arrive_expired_raise(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Credentials that have expired when they arrive raise, after one request; the next call asks again."""
+    child = assume_role(parent, HUB)
+    sts.lifetime = -1
+    with pytest.raises(CredentialRetrievalError, match=r"expired when they arrived.*clock"):
+        key(child)
+    assert len(sts.assumed) == 1
+    sts.lifetime = None
+    assert key(child) == "ASIA0000000000000002"
+
+
+def test_a_clock_set_back_and_forth(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """A clock that jumps ahead and back costs an AssumeRole at most, and leaves nothing behind."""
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(-2 * HOUR)
+    assert key(child) == first
+    clock.shift(2 * HOUR)
+    sts.fault = Fault.expiration(datetime.now(timezone.utc).isoformat())
+    clock.shift(24 * HOUR)
+    with pytest.raises(CredentialRetrievalError):
+        key(child)
+    clock.shift(-24 * HOUR)
+    assert key(child) == first
+    sts.fault = None
+    clock.shift(HOUR)
+    assert key(child) != first
+    assert sts.violations == []
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_keyboard_interrupt_during_a_refresh(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, expired: bool
+) -> None:
+    """A KeyboardInterrupt in the middle of a refresh reaches the caller and leaves no lock held."""
+    interrupts: list[type[BaseException]] = []
+
+    def interrupt(**_: Any) -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    parent.events.register("before-send.sts.AssumeRole", interrupt)
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(2 * HOUR if expired else 50 * 60)
+    interrupts.append(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        key(child)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(key(child)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found
+    assert found != [first]
+
+
+def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bool]:
+    """A handler of the user's that uses a session during AssumeRole, for as long as the list is not empty."""
+    on: list[bool] = []
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: use() and None if on else None)
+    return on
+
+
+def test_a_handler_that_uses_the_session_during_its_early_refresh(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A handler that makes a request of the session that is being refreshed signs with the keys that are still good."""
+    child = assume_role(parent, HUB)
+    on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
+    first = key(child)
+    clock.shift(50 * 60)
+    on.append(True)
+    assert key(child) != first
+    assert [request.access_key for request in sts.requests] == ["AKIAROOT", first, "AKIAROOT"]
+
+
+def test_a_handler_that_uses_the_session_during_its_first_use(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A handler that needs the credentials that are being fetched is told so, and does not recurse or hang."""
+    child = assume_role(parent, HUB)
+    on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
+    on.append(True)
+    with pytest.raises(CredentialRetrievalError, match=f"{HUB}.*while they are being refreshed"):
+        key(child)
+    on.clear()
+    assert key(child) == "ASIA0000000000000001"
+
+
+def test_a_refusal_stays_with_its_hop(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """A refresh that STS refuses to one child leaves its siblings and its parent as they were."""
+    hub = assume_role(parent, HUB)
+    refused, sibling = hub.assume_role(SPOKE), hub.assume_role(LEAF)
+    key(hub)
+    sts.fault = Fault.error(403, "AccessDenied")
+    with pytest.raises(ClientError):
+        key(refused)
+    sts.fault = None
+    assert key(sibling)
+    assert key(refused)
+    assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE, LEAF, SPOKE]
+
+
+def test_credentials_are_freed(sts: StsStub, parent: boto3.Session) -> None:
+    """The credentials of a dropped session are freed."""
+    child = assume_role(parent, HUB)
+    key(child)
+    kept = weakref.ref(child.get_credentials())
+    del child
+    gc.collect()
+    assert kept() is None

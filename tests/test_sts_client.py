@@ -1,0 +1,206 @@
+"""One STS client per parent: made once, shared, up to date, and gone with its parent."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.config import Config
+from conftest import HUB, SPOKE
+from sts_stub import StsStub
+
+from aws_assume_role_lib import assume_role
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def made(parent: boto3.Session) -> list[str]:
+    """A list that gets an entry for each STS client that the parent makes."""
+    made: list[str] = []
+    parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
+    return made
+
+
+def key(session: boto3.Session) -> str:
+    credentials = session.get_credentials()
+    assert credentials is not None
+    frozen: str = credentials.get_frozen_credentials().access_key
+    return frozen
+
+
+def test_made_on_first_need_and_kept(
+    sts: StsStub, parent: boto3.Session, made: list[str], clock: time_machine.Traveller
+) -> None:
+    """20 roles over one parent, and their refreshes, use one client and one connection, which is not made before."""
+    children = [assume_role(parent, f"{HUB}-{number}") for number in range(20)]
+    assert (made, sts.connections) == ([], 0)
+    for _ in range(2):
+        for child in children:
+            key(child)
+        clock.shift(3600)
+    assert made == ["sts"]
+    assert len(sts.assumed) == 40
+    assert {request.connection for request in sts.assumed} == {1}
+
+
+def test_shared_by_children_with_the_same_options(sts: StsStub, parent: boto3.Session, made: list[str]) -> None:
+    """Children share a client exactly where their sts_client_kwargs mean the same."""
+    shared = Config(retries={"max_attempts": 2})  # which botocore completes when a client is made
+    options: list[dict[str, Any] | None] = [
+        None,
+        {},
+        {"config": None},
+        {"region_name": "eu-west-1"},
+        {"region_name": "eu-west-1"},
+        {"config": Config(read_timeout=5)},
+        {"config": Config(read_timeout=5)},
+        {"config": Config(read_timeout=6)},
+        {"config": Config(read_timeout=6), "region_name": "eu-west-1"},
+        {"config": shared},
+        {"config": shared},
+        {"config": Config(retries={"max_attempts": 2})},
+    ]
+    counts = []
+    for number, each in enumerate(options):
+        key(assume_role(parent, f"{HUB}-{number}", sts_client_kwargs=each))
+        counts.append(len(made))
+    assert counts == [1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 6, 6]
+    assert [request.region for request in sts.assumed][2:6] == ["us-east-1", "eu-west-1", "eu-west-1", "us-east-1"]
+
+
+def test_each_parent_has_its_own(sts: StsStub, parent: boto3.Session) -> None:
+    """Two parents, and the hops of a chain, each call STS through a client of their own, with their own keys."""
+    hub = assume_role(parent, HUB)
+    key(hub.assume_role(SPOKE))
+    key(assume_role(boto3.Session("AKIAOTHER", "s", region_name="us-east-1"), SPOKE))
+    assert [request.access_key for request in sts.assumed] == ["AKIAROOT", key(hub), "AKIAOTHER"]
+    assert len({request.connection for request in sts.assumed}) == 3
+
+
+def test_signs_with_the_parents_live_credentials(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Keys that change on the parent, in place or by set_credentials(), sign the next AssumeRole."""
+    child = assume_role(parent, HUB)
+    key(child)
+    credentials: Any = parent.get_credentials()
+    credentials.access_key = "AKIANEW"
+    clock.shift(3600)
+    key(child)
+    parent._session.set_credentials("AKIANEWER", "s")
+    clock.shift(3600)
+    key(child)
+    assert [request.access_key for request in sts.assumed] == ["AKIAROOT", "AKIANEW", "AKIANEWER"]
+
+
+def test_follows_the_parents_region(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """A region that changes on the parent, or on the parent of the parent, is the region of the next AssumeRole."""
+    hub = assume_role(parent, HUB)
+    spoke = hub.assume_role(SPOKE)
+    key(spoke)
+    parent._session.set_config_variable("region", "eu-west-1")
+    clock.shift(3600)
+    key(spoke)
+    assert [request.region for request in sts.assumed] == ["us-east-1"] * 2 + ["eu-west-1"] * 2
+
+
+def test_follows_the_parents_default_client_config(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A default client config that is set on the parent later holds for the next AssumeRole."""
+    child = assume_role(parent, HUB)
+    key(child)
+    parent._session.set_default_client_config(Config(user_agent_extra="later/1"))
+    clock.shift(3600)
+    key(child)
+    assert ["later/1" in request.user_agent for request in sts.assumed] == [False, True]
+
+
+def test_the_parents_handlers_apply(sts: StsStub, parent: boto3.Session) -> None:
+    """Handlers registered on the parent see the AssumeRole call, and none of the child's own."""
+    seen = []
+    parent.events.register("before-call", lambda model, **_: seen.append(model.name))
+    assume_role(parent, HUB).client("sts").get_caller_identity()
+    assert seen == ["AssumeRole"]
+
+
+def test_freed_with_its_parent(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """Dropped sessions are freed: children while the parent stays, then parent, hub, spoke and STS clients."""
+    parent = boto3.Session("AKIAROOT", "s", region_name="us-east-1")
+    clients: list[weakref.ref[Any]] = []
+    parent.events.register(
+        "before-call.sts.AssumeRole", lambda request_signer, **_: clients.append(weakref.ref(request_signer))
+    )
+    hub = assume_role(parent, HUB)
+    spoke = hub.assume_role(SPOKE)
+    dropped = assume_role(parent, SPOKE)
+    for _ in range(2):
+        for session in (dropped, spoke):
+            session.client("sts").get_caller_identity()
+        clock.shift(3600)
+    of_child = [weakref.ref(each) for each in (dropped, dropped._session, dropped.get_credentials())]
+    of_family = [weakref.ref(each) for each in (parent, parent._session, hub, hub._session, spoke, spoke._session)]
+    del dropped, session
+    gc.collect()
+    assert [reference() for reference in of_child] == [None] * 3
+    assert None not in [reference() for reference in of_family + clients]
+    del parent, hub, spoke
+    gc.collect()
+    assert [reference() for reference in of_family + clients] == [None] * (len(of_family) + len(clients))
+
+
+def test_a_parent_lives_as_long_as_its_child(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """A child keeps the parent that it refreshes from, although the caller holds the child alone."""
+    child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB).assume_role(SPOKE)
+    for _ in range(2):
+        gc.collect()
+        key(child)
+        clock.shift(3600)
+    assert len(sts.assumed) == 4
+
+
+def test_a_thousand_rounds_do_not_grow_the_process(sts: StsStub, parent: boto3.Session) -> None:
+    """1,000 rounds of assume, use and drop leave no objects behind and no memory."""
+
+    def rounds(number: int) -> None:
+        for _ in range(number):
+            key(assume_role(parent, HUB))
+            sts.requests.clear()
+            sts.issued.clear()
+        gc.collect()
+
+    rounds(50)
+    before = len(gc.get_objects()), sys.getallocatedblocks()
+    rounds(950)
+    after = len(gc.get_objects()), sys.getallocatedblocks()
+    assert after[0] - before[0] < 100
+    assert after[1] - before[1] < 2000
+    assert sts.connections == 1
+
+
+def test_dropped_parents_do_not_grow_the_process(sts: StsStub) -> None:
+    """Rounds that drop the parent too leave no objects behind."""
+
+    def rounds(number: int) -> None:
+        for _ in range(number):
+            key(assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB))
+            sts.requests.clear()
+            sts.issued.clear()
+        gc.collect()
+
+    rounds(3)
+    before = len(gc.get_objects())
+    rounds(6)
+    assert len(gc.get_objects()) - before < 500

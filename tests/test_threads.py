@@ -1,0 +1,253 @@
+"""Sessions are shared between threads, from cold, and one thread's refresh serves all."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import pytest
+import time_machine
+from botocore.exceptions import ClientError
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+THREADS = 64
+T = TypeVar("T")
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as Python lets them."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+def key(session: boto3.Session) -> str:
+    credentials = session.get_credentials()
+    assert credentials is not None
+    frozen: str = credentials.get_frozen_credentials().access_key
+    return frozen
+
+
+def at_once(work: Callable[[int], T], number: int = THREADS) -> list[T]:
+    """What `work` returns for 0, 1, ..., each in a thread of its own, all let loose at the same moment."""
+    start = threading.Barrier(number)
+
+    def run(index: int) -> T:
+        start.wait(30)
+        return work(index)
+
+    with ThreadPoolExecutor(number) as pool:
+        return [future.result(60) for future in [pool.submit(run, index) for index in range(number)]]
+
+
+def later(work: Callable[[], T]) -> Future[T]:
+    """Start work in a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
+
+
+def test_64_threads_refresh_once(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, switching: None
+) -> None:
+    """64 threads that find credentials expired make one AssumeRole, and none signs with the expired keys."""
+    client = assume_role(parent, HUB).client("sts")
+    for number in (1, 2, 3):
+        arns = at_once(lambda _: client.get_caller_identity()["Arn"])
+        assert len(sts.assumed) == number
+        assert set(arns) == {arns[0]}
+        assert ":assumed-role/Hub/" in arns[0]
+        clock.shift(2 * 3600)
+    assert sts.violations == []
+
+
+def test_64_children_make_one_client(sts: StsStub, parent: boto3.Session, switching: None) -> None:
+    """64 threads that first use 64 children of one parent make one STS client and 64 AssumeRoles."""
+    made = []
+    parent.events.register("creating-client-class.sts", lambda **_: made.append(True))
+    children = [assume_role(parent, f"{HUB}-{number}") for number in range(THREADS)]
+    keys = at_once(lambda index: key(children[index]))
+    assert len(made) == 1
+    assert len(set(keys)) == len(sts.assumed) == THREADS
+    assert {issued.role_arn for issued in sts.issued.values()} == {child.role_arn for child in children}
+
+
+def test_assume_role_from_many_threads(
+    sts: StsStub, tmp_path: Path, switching: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """assume_role() may be called from many threads on one cold parent, whose credentials are then loaded once."""
+    (tmp_path / "credentials").write_text(
+        "[default]\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
+    )
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    for _ in range(3):
+        parent = boto3.Session()
+        loaded: list[object] = []
+        resolver = parent._session.get_component("credential_provider")
+        load = resolver.load_credentials
+        resolver.load_credentials = lambda load=load, loaded=loaded: loaded.append(True) or load()
+        children = at_once(lambda index, parent=parent: assume_role(parent, f"{HUB}-{index}"), 32)
+        assert len(loaded) == 1
+        at_once(lambda index, children=children: key(children[index]), 32)
+    assert len(sts.assumed) == 3 * 32
+
+
+def test_one_cold_session_shared_by_many_threads(sts: StsStub, parent: boto3.Session, switching: None) -> None:
+    """A session just made may be shared: clients, resources, credentials and next hops from any thread, from cold."""
+    uses: list[Callable[[Any], object]] = [
+        lambda session: session.client("sts").get_caller_identity(),
+        lambda session: session.client("dynamodb", region_name="eu-west-1").meta.region_name,
+        lambda session: session.resource("s3").Bucket("bucket").name,
+        lambda session: session.resource("sqs").meta.client.meta.region_name,
+        lambda session: session.get_credentials().token,
+        lambda session: key(session.assume_role(SPOKE)),
+        lambda session: session.get_available_services(),
+        lambda session: session._session.create_client("iam").meta.service_model.service_name,
+    ]
+    for number in range(1, 4):
+        child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB)
+        assert None not in at_once(lambda index, child=child: uses[index % len(uses)](child), 24)
+        assert [request.params["RoleArn"] for request in sts.assumed].count(HUB) == number
+    assert sts.violations == []
+
+
+def test_clients_of_a_family_are_made_one_at_a_time(sts: StsStub, parent: boto3.Session) -> None:
+    """No two clients of one family of sessions are made at once, since botocore's sessions are not made for that."""
+    together = threading.Barrier(2)
+    met, made = [], []
+
+    def meet(**_: Any) -> None:
+        made.append(True)
+        try:
+            together.wait(0.05)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            together.reset()
+
+    hub = assume_role(parent, HUB)
+    spokes = [hub.assume_role(SPOKE) for _ in range(2)]
+    for session in (parent, hub, *spokes):
+        session.events.register("creating-client-class", meet)
+    at_once(lambda index: spokes[index % 2].client("sts").get_caller_identity(), 4)
+    assert (len(made), met) == (6, [])
+
+
+def test_siblings_and_the_parent_share_from_cold(sts: StsStub, parent: boto3.Session, switching: None) -> None:
+    """Threads that each use another session of one family, hub and spokes, make one AssumeRole for each."""
+    hub = assume_role(parent, HUB)
+    family = [hub, *(hub.assume_role(f"{SPOKE}-{number}") for number in range(31))]
+    at_once(lambda index: family[index].client("sts").get_caller_identity(), 32)
+    assert len(sts.assumed) == 32
+    assert sts.violations == []
+
+
+def test_others_go_on_during_an_early_refresh(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """While one thread refreshes early, the others sign with the current keys and do not wait."""
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(50 * 60)
+    sts.gate.clear()
+    refresh = later(lambda: key(child))
+    assert sts.arrived.acquire(timeout=10)
+    assert sts.arrived.acquire(timeout=10)
+    assert at_once(lambda _: key(child), 16) == [first] * 16
+    assert not refresh.done()
+    sts.gate.set()
+    assert refresh.result(10) == key(child) != first
+    assert len(sts.assumed) == 2
+
+
+@pytest.mark.parametrize("seconds", [59 * 60 + 1, 2 * 3600])
+def test_others_wait_in_the_last_minute(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, seconds: int
+) -> None:
+    """In the last minute, and after it, the others wait for the thread that refreshes, and use its keys."""
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(seconds)
+    sts.gate.clear()
+    waiting = [later(lambda: key(child)) for _ in range(8)]
+    assert sts.arrived.acquire(timeout=10)
+    assert sts.arrived.acquire(timeout=10)
+    assert not any(future.done() for future in waiting)
+    sts.gate.set()
+    [new] = {future.result(10) for future in waiting}
+    assert new != first
+    assert len(sts.assumed) == 2
+
+
+def test_a_failure_reaches_all_who_wait(
+    sts: StsStub, one_attempt: None, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """When there are no credentials left and STS refuses, each thread gets the error, and none hangs or signs."""
+    child = assume_role(parent, HUB)
+    key(child)
+    clock.shift(2 * 3600)
+    sts.fault = Fault.error(403, "AccessDenied")
+
+    def code(_: int) -> str:
+        with pytest.raises(ClientError) as caught:
+            key(child)
+        error: str = caught.value.response["Error"]["Code"]
+        return error
+
+    assert at_once(code, 16) == ["AccessDenied"] * 16
+    sts.fault = None
+    assert key(child) == "ASIA0000000000000002"
+
+
+def test_a_failed_early_refresh_is_not_repeated_by_another_thread(
+    sts: StsStub, one_attempt: None, parent: boto3.Session, clock: time_machine.Traveller, switching: None
+) -> None:
+    """However many threads find STS away in the refresh window, and in the last minute, it is tried once."""
+    child = assume_role(parent, HUB)
+    first = key(child)
+    sts.fault = Fault.error(503, "ServiceUnavailable")
+    for shift in (50 * 60, 9 * 60 + 10):
+        clock.shift(shift)
+        sts.requests.clear()
+        assert at_once(lambda _: key(child)) == [first] * THREADS
+        assert len(sts.assumed) == 1
+
+
+def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None:
+    """Control-C while the main thread waits for STS raises KeyboardInterrupt there, and the next thread refreshes."""
+    child = assume_role(parent, HUB)
+    sts.gate.clear()
+
+    def interrupt() -> None:
+        assert sts.arrived.acquire(timeout=10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupted = later(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        key(child)
+    interrupted.result(10)
+    sts.gate.set()
+    assert later(lambda: key(child)).result(10).startswith("ASIA")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-_ACCOUNT = re.compile(r"[0-9]{1,12}")
-_ROLE = re.compile(r"(?P<path>.*/)?(?P<name>[A-Za-z0-9_+=,.@-]{1,64})", re.DOTALL)
-_PATH = re.compile(r"/|/[!-~]{1,510}/")
-_SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
-_PARTITION = re.compile(r"[a-z][a-z0-9-]*")
+_ACCOUNT = r"[0-9]{1,12}"
+_ROLE = r"(?s)(?P<path>.*/)?(?P<name>[A-Za-z0-9_+=,.@-]{1,64})"
+_PATH = r"/|/[!-~]{1,510}/"
+_SESSION = r"[A-Za-z0-9_+=,.@-]{2,64}"
+_PARTITION = r"[a-z][a-z0-9-]*"
 
 
 def get_role_arn(account_id: int | str, role_name: str, path: str = "", partition: str = "aws") -> str:
@@ -85,7 +85,7 @@ def _path_and_name(role_name: str, path: str) -> tuple[str, str]:
     normalised = "/" + given.removeprefix("/")
     if not normalised.endswith("/"):
         normalised += "/"
-    if not _PATH.fullmatch(normalised):
+    if not re.fullmatch(_PATH, normalised):
         raise ValueError(f"The path is {given!r}: pass up to 512 printable ASCII characters without spaces")
     return normalised, role["name"]
 
@@ -101,10 +101,10 @@ def _partition(partition: str) -> str:
     return _match("partition", partition, _PARTITION, "'aws', 'aws-cn', 'aws-us-gov' or another partition")[0]
 
 
-def _match(argument: str, value: str, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
+def _match(argument: str, value: str, pattern: str, expected: str) -> re.Match[str]:
     if not isinstance(value, str):
         raise TypeError(f"{argument} is {value!r}: pass a str, {expected}")
-    match = pattern.fullmatch(value)
+    match = re.fullmatch(pattern, value)
     if match is None:
         raise ValueError(f"{argument} is {value!r}: pass {expected}")
     return match

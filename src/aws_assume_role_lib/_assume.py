@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.credentials import RefreshableCredentials
@@ -18,29 +18,30 @@ from ._session import AssumedRoleSession, ChildSession, session_class
 from ._sts import checked_sts_client_kwargs
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from ._cache import CredentialCache
 
+    class AssumeRoleParameters(TypedDict, total=False):
+        """The keywords of :func:`assume_role`."""
 
-class AssumeRoleParameters(TypedDict, total=False):
-    """The keywords of :func:`assume_role`."""
-
-    RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None
-    PolicyArns: Sequence[str | Mapping[str, str]] | None
-    Policy: Mapping[str, object] | str | None
-    DurationSeconds: int | timedelta | None
-    Tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None
-    TransitiveTagKeys: Sequence[str] | None
-    ExternalId: str | None
-    SerialNumber: str | None
-    TokenCode: str | Callable[[], str] | None
-    SourceIdentity: str | None
-    ProvidedContexts: Sequence[Mapping[str, str]] | None
-    MinimumSessionTokenSize: int | None
-    additional_kwargs: Mapping[str, object] | None
-    region_name: str | bool | None
-    validate: bool
-    cache: CredentialCache | None
-    sts_client_kwargs: Mapping[str, object] | None
+        RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None
+        PolicyArns: Sequence[str | Mapping[str, str]] | None
+        Policy: Mapping[str, object] | str | None
+        DurationSeconds: int | timedelta | None
+        Tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None
+        TransitiveTagKeys: Sequence[str] | None
+        ExternalId: str | None
+        SerialNumber: str | None
+        TokenCode: str | Callable[[], str] | None
+        SourceIdentity: str | None
+        ProvidedContexts: Sequence[Mapping[str, str]] | None
+        MinimumSessionTokenSize: int | None
+        additional_kwargs: Mapping[str, object] | None
+        region_name: str | bool | None
+        validate: bool
+        cache: CredentialCache | None
+        sts_client_kwargs: Mapping[str, object] | None
 
 
 def assume_role(

@@ -15,14 +15,27 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from botocore.utils import parse_timestamp
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class CredentialCache(Protocol):
+        """What assume_role() takes as ``cache``: anything with these three, such as a dict."""
+
+        def __contains__(self, key: str, /) -> bool: ...
+
+        def __getitem__(self, key: str, /) -> Any: ...
+
+        def __setitem__(self, key: str, value: dict[str, Any], /) -> None: ...
+
 
 logger = logging.getLogger("aws_assume_role_lib")
 
 # The backslash and the colon lead out of the folder on Windows; what a key may be is the same everywhere.
-_FILE_NAME = re.compile(r"[^./\\:\0][^/\\:\0]*")
+_FILE_NAME = r"[^./\\:\0][^/\\:\0]*"
 
 
 class JSONFileCache:
@@ -124,7 +137,7 @@ class JSONFileCache:
     def _path(self, key: object) -> pathlib.Path:
         if not isinstance(key, str):
             raise TypeError(f"The cache key is {key!r}: pass a str")
-        if not _FILE_NAME.fullmatch(key):
+        if not re.fullmatch(_FILE_NAME, key):
             raise ValueError(f"The cache key is {key!r}: pass a file name without a path or leading dot")
         return self._folder / f"{key}.json"
 
@@ -143,16 +156,6 @@ def _iso_8601(value: object) -> str:
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     raise TypeError(f"A {type(value).__name__} cannot be written as JSON: pass a str, number or datetime")
-
-
-class CredentialCache(Protocol):
-    """What :func:`assume_role` takes as ``cache``: anything with these three, such as a dict."""
-
-    def __contains__(self, key: str, /) -> bool: ...
-
-    def __getitem__(self, key: str, /) -> Any: ...
-
-    def __setitem__(self, key: str, value: dict[str, Any], /) -> None: ...
 
 
 def check_cache(cache: object) -> None:

@@ -8,7 +8,7 @@ import random
 import re
 import string
 
-_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_+=,.@-]")
+_NOT_ALLOWED = r"[^A-Za-z0-9_+=,.@-]"
 _MAX_LENGTH = 64
 # The longest name and version together that still leave room for the dots and some of an identifier.
 _MAX_PREFIX_LENGTH = 59
@@ -94,4 +94,4 @@ def _time_or_random(length: int) -> str:
 
 
 def _allowed(name: str) -> str:
-    return _NOT_ALLOWED.sub("-", name)
+    return re.sub(_NOT_ALLOWED, "-", name)

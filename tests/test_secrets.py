@@ -1,0 +1,319 @@
+"""What is secret stays secret: in what is logged, shown, raised and written, and in the list of processes."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+import aws_assume_role_lib
+from aws_assume_role_lib import JSONFileCache, assume_role
+
+EXTERNAL_ID = "kept-secret-id"
+POLICY = {"Statement": [{"Sid": "KeptSecretPolicy"}]}
+CODE = "135790"
+# The stub issues ASIA..., secret-N and token-N.
+SECRET = re.compile(rf"A[KS]IA[A-Z0-9]|root-secret|secret-\d|token-\d|{EXTERNAL_ID}|KeptSecretPolicy|{CODE}")
+
+FAULTS = {
+    "refusal": Fault.error(403, "AccessDenied", f"Not with {EXTERNAL_ID}, {CODE} and AKIAROOT"),
+    "validation": Fault.error(400, "ValidationError", f"Value '{CODE}' at 'tokenCode' failed"),
+    "unavailable": Fault.error(503, "ServiceUnavailable"),
+    "html": Fault.html(),
+    "empty": Fault.empty(),
+    "empty-result": Fault.empty_result(),
+    "truncated": Fault.truncated(),
+    "reset": Fault.reset(),
+    "no-key": Fault.without("AccessKeyId"),
+    "no-secret": Fault.without("SecretAccessKey"),
+    "no-token": Fault.without("SessionToken"),
+    "no-credentials": Fault.without("Credentials"),
+    "no-expiry": Fault.expiration(None),
+    "bad-expiry": Fault.expiration("soon"),
+    "past-expiry": Fault.expiration("2001-01-01T00:00:00Z"),
+    "keys-elsewhere": Fault.body(
+        "<AssumeRoleResponse><AssumeRoleResult><Credentials>ASIA1<AccessKeyId><SecretAccessKey>secret-1"
+        "</SecretAccessKey></AccessKeyId></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    ),
+    "json": Fault.body(json.dumps({"AccessKeyId": "ASIA1", "SecretAccessKey": "secret-1", "SessionToken": "token-1"})),
+}
+
+
+@pytest.fixture
+def said() -> Iterator[Callable[[], str]]:
+    """What our logger has said at DEBUG, tracebacks included."""
+    logger, text = logging.getLogger("aws_assume_role_lib"), io.StringIO()
+    handler, level = logging.StreamHandler(text), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield text.getvalue
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+def shown(error: BaseException | None) -> str:
+    """All that a traceback shows of an error that is ours: not the text of STS's own, which comes as it is."""
+    if error is None:
+        return ""
+    texts = [] if isinstance(error, ClientError) else [str(error), repr(error)]
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n".join([*texts, *getattr(error, "__notes__", []), shown(before)])
+
+
+def use(session: boto3.Session) -> str:
+    """Use a session, and return what is shown of the error."""
+    try:
+        session.get_credentials().get_frozen_credentials()
+    except (BotoCoreError, ClientError) as error:
+        return shown(error) or "an error of STS"
+    return ""
+
+
+def with_secrets(session: boto3.Session, **others: Any) -> boto3.Session:
+    parameters = {"ExternalId": EXTERNAL_ID, "Policy": POLICY, "SerialNumber": "a-device-1", "TokenCode": lambda: CODE}
+    return assume_role(session, SPOKE, **{**parameters, **others})
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_an_outage_tells_no_secret(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    said: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+) -> None:
+    """Nothing logged or raised has a secret, whatever STS answers to the first use, an early refresh and the last."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    hub = assume_role(parent, HUB, ExternalId=EXTERNAL_ID, DurationSeconds=43200)
+    spoke = with_secrets(hub, cache={})
+    use(hub)
+    sts.fault = fault
+    errors = [use(spoke)]
+    sts.fault = None
+    assert use(spoke) == ""
+    sts.fault = fault
+    clock.shift(3600 - 800)
+    assert use(spoke) == ""
+    clock.shift(800)
+    errors.append(use(spoke))
+    assert all(errors)
+    assert "Assumed" in said()
+    assert "Early refresh failed" in said()
+    assert "Cache miss" in said()
+    assert not SECRET.search("\n".join([*errors, said()]))
+
+
+@pytest.mark.parametrize("code", [int(CODE), [CODE], "", CODE.encode(), RuntimeError(CODE)])
+def test_a_bad_code_is_not_logged(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, said: Callable[[], str], code: Any
+) -> None:
+    """What an MFA callable gives by mistake, or puts in its error, is not logged when a refresh fails of it."""
+    codes = [code, CODE]
+
+    def ask() -> Any:
+        if isinstance(given := codes.pop(), Exception):
+            raise given
+        return given
+
+    session = with_secrets(parent, TokenCode=ask)
+    assert use(session) == ""
+    clock.shift(3600 - 800)
+    assert use(session) == ""
+    assert "Early refresh failed" in said()
+    assert not SECRET.search(said())
+
+
+class Broken(dict[str, Any]):
+    """A cache whose errors say what it was given."""
+
+    def __contains__(self, key: object) -> bool:
+        raise RuntimeError(f"{EXTERNAL_ID} AKIAROOT")
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise OSError(f"cannot write {value}")
+
+
+class Odd(dict[str, Any]):
+    """A cache that has an entry for everything, which is not what was written."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> Any:
+        return {"Credentials": {"AccessKeyId": "ASIA1", "SecretAccessKey": "secret-1", "SessionToken": "token-1"}}
+
+
+@pytest.mark.parametrize("cache", [Broken(), Odd(), {}], ids=["broken", "odd", "good"])
+def test_a_cache_tells_no_secret(
+    sts: StsStub, parent: boto3.Session, said: Callable[[], str], cache: dict[str, Any]
+) -> None:
+    """Nothing that is logged of a cache has a secret, and neither has a key that an entry is kept by."""
+    for _ in range(2):
+        assert use(with_secrets(parent, cache=cache)) == ""
+    assert "ache" in said()
+    assert not SECRET.search(said())
+    assert not SECRET.search(str(list(cache)))
+
+
+WRONG: list[dict[str, Any]] = [
+    {"RoleSessionName": "?"},
+    {"DurationSeconds": 1},
+    {"Tags": {"": ""}},
+    {"SerialNumber": "brief"},
+    {"SerialNumber": 1},
+    {"ExternalId": [EXTERNAL_ID]},
+    {"ExternalId": f"{EXTERNAL_ID} "},
+    {"ExternalId": f"{EXTERNAL_ID}\ud800"},
+    {"Policy": json.dumps(POLICY)[:-1]},
+    {"Policy": [POLICY]},
+    {"Policy": POLICY | {"Id": object()}},
+    {"Policy": POLICY | {"Id": "x" * 2048}},
+    {"TokenCode": int(CODE)},
+    {"TokenCode": f"{CODE}1"},
+    {"SerialNumber": None},
+    {"additional_kwargs": {"ExternalId": EXTERNAL_ID}},
+    {"additional_kwargs": [EXTERNAL_ID]},
+    {"sts_client_kwargs": {"aws_secret_access_key": "root-secret"}},
+    {"sts_client_kwargs": {"config": {"aws_secret_access_key": "root-secret"}}},
+    {"cache": (EXTERNAL_ID, CODE)},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_wrong_call_tells_no_secret(parent: boto3.Session, said: Callable[[], str], wrong: dict[str, Any]) -> None:
+    """The error of a call repeats no secret, neither of the parameter that is wrong nor of those that are right."""
+    with pytest.raises((TypeError, ParamValidationError)) as caught:
+        with_secrets(parent, **wrong)
+    assert not SECRET.search(shown(caught.value) + said())
+
+
+def ours(root: object) -> Iterator[object]:
+    """All objects of our classes that an object leads to."""
+    seen, found = set(), [root]
+    while found:
+        each = found.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, (list, tuple)):
+            found += each
+        elif isinstance(each, dict):
+            found += each.values()
+        elif type(each).__module__.startswith(("aws_assume_role_lib", "botocore.session")):
+            yield each
+            found += vars(each).values()
+
+
+def test_no_repr_tells_a_secret(sts: StsStub, parent: boto3.Session, tmp_path: Path) -> None:
+    """Neither a session nor its credentials, nor anything of ours behind them, has a secret in its repr() or str()."""
+    session = with_secrets(assume_role(parent, HUB, ExternalId=EXTERNAL_ID), cache=JSONFileCache(tmp_path / "cache"))
+    use(session)
+    found = list(ours(session))
+    assert {"AssumedRoleSession", "AssumedRoleCredentials", "Role", "JSONFileCache", "ChildSession"} <= {
+        type(each).__name__ for each in found
+    }
+    assert not SECRET.search("\n".join(f"{each!r} {each}" for each in found))
+
+
+FULL_USE = f"""
+import os, sys
+import boto3
+from aws_assume_role_lib import JSONFileCache, assume_role
+
+folder, device = sys.argv[1:]
+os.umask(0)
+boto3.Session("AKIA", "s", region_name="us-east-1").client("sts")  # what is imported on the way may read and write
+
+
+def hook(event, arguments):
+    if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        print("write", os.fspath(arguments[0]))
+    if event.startswith(("subprocess", "os.posix_spawn", "os.exec", "os.spawn", "os.system", "os.fork", "os.putenv")):
+        print(event, arguments)
+
+
+sys.addaudithook(hook)
+root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+hub = assume_role(root, {HUB!r}, ExternalId={EXTERNAL_ID!r}, cache=JSONFileCache(folder))
+spoke = assume_role(
+    hub,
+    {SPOKE!r},
+    Policy={POLICY!r},
+    SerialNumber=device,
+    TokenCode=lambda: {CODE!r},
+    cache=JSONFileCache(folder),
+)
+spoke.client("sts").get_caller_identity()
+"""
+
+
+def test_only_the_cache_is_written(sts: StsStub, tmp_path: Path) -> None:
+    """A chain with a cache writes its two entries, private and under names that say nothing, and starts no process."""
+    folder = tmp_path / "cache"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", FULL_USE, folder, "a-device-1"],
+        env={**os.environ, "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    events = done.stdout.splitlines()
+    assert events
+    for event in events:
+        assert event.startswith(f"write {folder}{os.sep}")
+    entries = list(folder.iterdir())
+    assert len(entries) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{64}\.json", entry.name) for entry in entries)
+    if os.name != "nt":
+        assert {stat.S_IMODE(path.stat().st_mode) for path in entries} == {0o600}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not SECRET.search(done.stdout + done.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the list of processes is read from /proc")
+def test_the_list_of_processes_tells_what_the_user_typed(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While STS is asked, the command line is one process, and its arguments are the user's."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(aws_assume_role_lib.__file__).parents[1]))
+    sts.gate.clear()
+    command = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--DurationSeconds", "900"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert sts.arrived.acquire(timeout=60)
+        parents = {
+            path.name: path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            for path in Path("/proc").iterdir()
+            if path.name.isdigit() and path.joinpath("stat").exists()
+        }
+        typed = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[:-1]
+        sts.gate.set()
+        output, errors = process.communicate(timeout=60)
+    assert str(process.pid) not in parents.values()
+    assert typed == command
+    assert "secret-1" in output
+    assert errors == ""

@@ -1,0 +1,276 @@
+"""Random trees of sessions, clocks, outages, forks and farewells: each request is signed by the right, good key."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+import time_machine
+from botocore.exceptions import BotoCoreError, ClientError
+from conftest import HUB, SPOKE
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import run_state_machine_as_test as run
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+FAULTS = [
+    Fault.error(400, "AccessDenied"),
+    Fault.error(403, "ExpiredToken"),
+    Fault.error(503, "ServiceUnavailable"),
+    Fault.html(),
+    Fault.reset(),
+    Fault.truncated(),
+    Fault.empty_result(),
+    Fault.without("SessionToken"),
+    Fault.expiration("2001-01-01T00:00:00Z"),
+    Fault.expiration(None),
+    Fault.error(500, "InternalFailure", times=1),
+]
+ROOTS = ["AKIAROOT", "AKIAOTHER"]
+GOOD, RAISED, ANOTHER = 0, 1, 2
+
+# Few of each, so that sessions that are alike but not the same are frequent.
+REQUESTS = st.sampled_from(
+    [
+        {"RoleArn": HUB},
+        {"RoleArn": SPOKE},
+        {"RoleArn": SPOKE, "DurationSeconds": 900},
+        {"RoleArn": SPOKE, "DurationSeconds": 900, "RoleSessionName": "one"},
+        {"RoleArn": SPOKE, "DurationSeconds": 900, "SourceIdentity": "two"},
+    ]
+)
+
+
+CACHED = st.sampled_from([True, True, False])
+
+
+@dataclass(eq=False)
+class Node:
+    """A session of the tree, and what its requests must be signed with."""
+
+    session: boto3.Session
+    parent: Node | None
+    request: dict[str, Any]
+    client: Any
+    key: str = ""  # the last one seen
+
+    @property
+    def depth(self) -> int:
+        return 1 + self.parent.depth if self.parent else 0
+
+    @property
+    def session_name(self) -> str | None:
+        return self.request.get("RoleSessionName", self.request.get("SourceIdentity"))
+
+    def __repr__(self) -> str:
+        return f"{self.parent!r} > {self.request}" if self.parent else self.key
+
+
+nodes = Bundle("nodes")
+SOME = st.lists(nodes, min_size=1, max_size=5)
+
+
+class Sessions(RuleBasedStateMachine):
+    """A tree of sessions at two roots, with one cache that some of them share."""
+
+    def __init__(self, sts: StsStub, loader: Any) -> None:
+        super().__init__()
+        self.sts, self.loader = sts, loader
+        self.cache: dict[str, Any] = {}
+        self.healthy = True
+        self.recover()
+        sts.lifetime = None
+        sts.violations.clear()
+        self.travel = time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False)
+        self.clock = self.travel.start()
+
+    def teardown(self) -> None:
+        self.travel.stop()
+        self.recover()
+
+    @initialize(target=nodes, tree=st.lists(st.tuples(st.integers(0, 9), REQUESTS, CACHED), min_size=4, max_size=9))
+    def plant(self, tree: list[Any]) -> Any:
+        nodes = [self.root(key) for key in ROOTS]
+        for number, request, cached in tree:
+            nodes += self.child(nodes[number % len(nodes)], request, cached)
+        return multiple(*nodes)
+
+    def root(self, key: str) -> Node:
+        core = botocore.session.Session()
+        core.register_component("data_loader", self.loader)
+        session = boto3.Session(key, "root-secret", region_name="us-east-1", botocore_session=core)
+        return Node(session, None, {}, session.client("sts"), key)
+
+    def child(self, parent: Node, request: dict[str, Any], cached: bool) -> list[Node]:
+        if parent.depth == 3:
+            return []
+        session = assume_role(parent.session, cache=self.cache if cached else None, **request)
+        return [Node(session, parent, request, session.client("sts"))]
+
+    @rule(target=nodes, parent=nodes, request=REQUESTS, cached=CACHED)
+    def create(self, parent: Node, request: dict[str, Any], cached: bool) -> Any:
+        return multiple(*self.child(parent, request, cached))
+
+    @rule(nodes=SOME)
+    def call_some(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            self.call(node)
+
+    def call(self, node: Node) -> None:
+        before, had_good_key = len(self.sts.requests), self.good(node.key)
+        try:
+            node.client.get_caller_identity()
+        except (BotoCoreError, ClientError):
+            assert not self.healthy, "raised while STS is well"
+            assert not had_good_key, "raised while the credentials are good"
+        else:
+            node.key = self.sts.requests[-1].access_key
+        self.check(node, before)
+
+    @rule(node=nodes)
+    def call_in_a_fork(self, node: Node) -> None:
+        before, had_good_key = len(self.sts.requests), self.good(node.key)
+        outcome = os.waitstatus_to_exitcode(os.waitpid(fork(node), 0)[1])
+        assert outcome == GOOD or (outcome == RAISED and not self.healthy and not had_good_key)
+        self.check(node, before)
+
+    @rule(seconds=st.sampled_from([1, 60, 61, 300, 675, 899, 900, 2701, 3600]) | st.integers(1, 9000), nodes=SOME)
+    def advance(self, seconds: int, nodes: list[Node]) -> None:
+        self.clock.shift(seconds)
+        self.call_some(nodes)
+
+    @rule(node=nodes, seconds=st.sampled_from([-800, -200, -60, -1, 0, 1]), nodes=SOME)
+    def advance_to_an_expiry(self, node: Node, seconds: int, nodes: list[Node]) -> None:
+        if self.good(node.key):
+            now = datetime.now(timezone.utc).timestamp()
+            self.clock.shift(max(0.0, self.sts.issued[node.key].expires + seconds - now))
+        self.call_some([node, *nodes])
+
+    @rule(fault=st.sampled_from(FAULTS))
+    def fail(self, fault: Fault) -> None:
+        self.sts.fault, self.healthy = fault, False
+
+    @rule()
+    def go_down(self) -> None:
+        self.sts.fault, self.healthy = None, False
+        self.sts.down()
+
+    @rule()
+    def recover(self) -> None:
+        self.sts.fault, self.healthy = None, True
+        self.sts.up()
+
+    @rule(seconds=st.sampled_from([None, 30, 200, 900]))
+    def cut_lifetimes_short(self, seconds: int | None) -> None:
+        self.sts.lifetime = seconds
+
+    @rule(node=consumes(nodes))
+    def drop(self, node: Node) -> None:
+        del node
+        gc.collect()
+
+    @invariant()
+    def no_refusal(self) -> None:
+        assert self.sts.violations == []
+
+    def good(self, key: str) -> bool:
+        if not self.sts.server.started or key not in self.sts.issued:
+            return False  # a root's key serves for ever, but not while nothing listens
+        return self.sts.issued[key].expires > datetime.now(timezone.utc).timestamp()
+
+    def check(self, node: Node, before: int) -> None:
+        """Check who signed what has arrived since: the session's own request, and those of the hops before it."""
+        for request in self.sts.requests[before:]:
+            if request.action == "AssumeRole":
+                assert any(self.asks_as(hop, request) for hop in lineage(node) if hop.parent), request
+            else:
+                assert self.is_key_of(node, request.access_key), request
+
+    def asks_as(self, hop: Node, request: Any) -> bool:
+        asked = {name: str(value) for name, value in hop.request.items()}
+        return (
+            asked.items() <= {"RoleSessionName": hop.session_name, **request.params}.items()
+            and request.params.get("DurationSeconds") == asked.get("DurationSeconds")
+            and hop.parent is not None
+            and self.is_key_of(hop.parent, request.access_key)
+        )
+
+    def is_key_of(self, node: Node, key: str) -> bool:
+        """Whether the key was issued for all that the session asks, by a key of its parent, and so on to the root."""
+        if node.parent is None:
+            return key == node.key
+        issued = self.sts.issued.get(key)
+        return (
+            issued is not None
+            and issued.role_arn == node.request["RoleArn"]
+            and node.session_name in (None, issued.session_name)
+            and self.is_key_of(node.parent, issued.by)
+        )
+
+
+def lineage(node: Node | None) -> Iterator[Node]:
+    while node:
+        yield node
+        node = node.parent
+
+
+def fork(node: Node) -> int:
+    """Make one call in a forked child, whose exit code says whether STS took it for the right identity."""
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads; here the stub's are the only ones, and the child needs none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child:
+        return child
+    outcome = ANOTHER
+    try:
+        signal.alarm(20)
+        arn = node.client.get_caller_identity()["Arn"]
+        if node.parent is None:
+            right = arn.endswith("user/root")
+        else:
+            _, _, _, _, account, resource = arn.split(":")
+            _, role, session_name = resource.split("/")
+            right = node.request["RoleArn"] == f"arn:aws:iam::{account}:role/{role}"
+            right = right and node.session_name in (None, session_name)
+        outcome = GOOD if right else ANOTHER
+    except (BotoCoreError, ClientError):
+        outcome = RAISED
+    finally:
+        os._exit(outcome)
+
+
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    # A collection looks at all that the suite has ever made, 50 ms of it; what is frozen it skips.
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.usefixtures("quick_collections")
+def test_no_session_ever_signs_with_expired_or_another_identitys_credentials(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens in whichever order, each session signs as its role through its chain, or raises in an outage."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own retries would sleep
+    sts.any_root, sts.roots = False, set(ROOTS)
+    loader = botocore.session.Session().get_component("data_loader")
+    run(
+        lambda: Sessions(sts, loader),
+        settings=settings(max_examples=40, stateful_step_count=30, deadline=None, print_blob=True),
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,28 @@ def _no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+# The keys, secrets and tokens of the STS stub, and those that the tests begin with.
+SECRET = re.compile(r"A[KS]IA[A-Z0-9]|root-secret|secret-\d|token-\d|kept-secret|KeptSecret")
+
+
+@pytest.fixture(autouse=True)
+def _our_logger_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that a test makes our logger say, at any level, has a key, a secret or a token in it."""
+    logger, told = logging.getLogger("aws_assume_role_lib"), []
+    enabled, handle = logger.isEnabledFor, logger.handle
+
+    def look(record: logging.LogRecord) -> None:
+        told.extend(SECRET.findall(logging.Formatter().format(record)))
+        if enabled(record.levelno):
+            handle(record)
+
+    # Not by setting the level: tests look at what a user's own level lets through.
+    monkeypatch.setattr(logger, "isEnabledFor", lambda level: True)
+    monkeypatch.setattr(logger, "handle", look)
+    yield
+    assert not told
 
 
 @pytest.fixture

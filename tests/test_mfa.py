@@ -277,3 +277,10 @@ def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
     assert DEVICE in last
     assert "Pass TokenCode" in last
     assert sts.requests == []
+
+
+def test_a_code_that_is_no_string_is_sent_as_one_without_validation(sts: StsStub, parent: boto3.Session) -> None:
+    """With validate=False a TokenCode of another type is left to STS to judge."""
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=123456, validate=False)
+    child.get_credentials().get_frozen_credentials()
+    assert sts.assumed[0].params["TokenCode"] == "123456"

@@ -246,7 +246,7 @@ OVER_THE_LIMIT: list[dict[str, Any]] = [
 
 def _id(parameters: dict[str, Any]) -> str:
     name, value = next(iter(parameters.items()))
-    return ascii(f"{name}={value}")[1:60]
+    return ascii(f"{name}={'callable' if callable(value) else value}")[1:60]
 
 
 @pytest.mark.parametrize("parameters", OVER_THE_LIMIT, ids=_id)

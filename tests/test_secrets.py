@@ -202,7 +202,7 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: "+".join(wrong))
 def test_a_wrong_call_tells_no_secret(parent: boto3.Session, said: Callable[[], str], wrong: dict[str, Any]) -> None:
     """The error of a call repeats no secret, neither of the parameter that is wrong nor of those that are right."""
     with pytest.raises((TypeError, ParamValidationError)) as caught:

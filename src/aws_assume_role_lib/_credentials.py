@@ -174,7 +174,7 @@ class Role:
         self._request = dict(request)
         self._token_code: str | Callable[[], str] | None = self._request.pop("TokenCode", None)
         # A code given as a string serves once: asking early would fail, and only that.
-        self.has_one_code: bool = isinstance(self._token_code, str)
+        self.has_one_code: bool = not (self._token_code is None or callable(self._token_code))
         self._code_is_spent = False
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):
@@ -241,12 +241,12 @@ class Role:
         return response
 
     def _code(self, serial: str) -> str:
-        if isinstance(self._token_code, str):
+        if self.has_one_code:
             if self._code_is_spent:
                 raise RefreshWithMFAUnsupportedError
-            return self._token_code
+            return str(self._token_code)
         with _asking:
-            if self._token_code is not None:
+            if callable(self._token_code):
                 return check_token_code(self._token_code())
             if not _has_terminal():
                 raise CredentialRetrievalError(

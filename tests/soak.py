@@ -1,0 +1,368 @@
+"""The soak: ``python tests/soak.py [--seconds N] [--json FILE]``.
+
+32 threads, and workers forked beside them, sign requests with a tree of 200 sessions whose credentials last for
+seconds, from an STS that fails often. It ends with 1 where a request was signed by the wrong identity or with expired
+credentials, where anything but botocore's errors came up, or where the process grew. Where a call does not come to
+its end, it prints the stacks of all threads and is killed by SIGALRM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import faulthandler
+import functools
+import gc
+import importlib.metadata
+import json
+import logging
+import multiprocessing
+import os
+import pathlib
+import platform
+import random
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from sts_stub import Fault, StsStub
+
+import aws_assume_role_lib
+from aws_assume_role_lib import AssumedRoleSession, _credentials, assume_role
+
+THREADS = 32
+SESSIONS = 200
+ROOTS = ["AKIAROOT", "AKIAOTHER"]
+DEPTH = 4
+STUCK = 45  # seconds in which each thread must end a call; one that meets nothing but faults takes half of them
+GROWTH = 1.05  # of objects and of memory, from the end of the warm-up to the end
+
+FAULT_RATE = 0.15
+FAULTS = [
+    Fault.error(400, "AccessDenied"),
+    Fault.error(400, "Throttling"),
+    Fault.error(403, "ExpiredToken"),
+    Fault.error(500, "InternalFailure"),
+    Fault.error(503, "ServiceUnavailable"),
+    Fault.html(),
+    Fault.empty(),
+    Fault.empty_result(),
+    Fault.truncated(),
+    Fault.reset(),
+    Fault.without("SessionToken"),
+    Fault.expiration(None),
+    Fault.expiration("2001-01-01T00:00:00Z"),
+    Fault.slow_body(0.3),
+    Fault.slow_first_byte(1.5),  # longer than the client waits
+]
+
+Lineage = tuple[str, ...]  # the key of the root, then the ARN and session name of each hop
+
+
+class FlakySts(StsStub):
+    """An STS that spoils a part of its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults = 0
+        self.any_root, self.roots = False, set(ROOTS)
+        # A request may arrive a moment after the expiry of the keys that it was signed with before it. Since this STS's
+        # clock is a second behind, only what is later than that is a violation.
+        self.clock_offset = -1.0
+
+    def take_fault(self, action: str) -> tuple[Fault, threading.Event]:
+        if action != "AssumeRole" or random.random() >= FAULT_RATE:
+            return super().take_fault(action)
+        with self.lock:
+            self.faults += 1
+        return random.choice(FAULTS), threading.Event()
+
+    def lineage(self, key: str) -> Lineage:
+        if key not in self.issued:
+            return (key,)
+        issued = self.issued[key]
+        return (*self.lineage(issued.by), issued.role_arn, issued.session_name)
+
+
+def serve(pipe: Any, lineages: list[Lineage]) -> None:
+    """Be the STS until something is sent, then send what was seen.
+
+    It is a process of its own, so that what it remembers is not taken for growth.
+    """
+    with FlakySts() as sts:
+        pipe.send(sts.url)
+        outages = 0
+        next_outage = time.monotonic() + 5
+        while not pipe.poll(0.1):
+            sts.lifetime, sts.latency = random.uniform(2, 8), random.uniform(0, 0.01)
+            if time.monotonic() > next_outage:
+                outages += 1
+                sts.down()
+                time.sleep(random.uniform(0.1, 0.5))
+                sts.up()
+                next_outage = time.monotonic() + random.uniform(2, 6)
+        lineage = functools.cache(sts.lineage)
+        calls = [
+            (lineages[int(agent[1])], lineage(request.access_key))
+            for request in list(sts.requests)
+            if request.action == "GetCallerIdentity" and (agent := re.search(r"soak/(\d+)", request.user_agent))
+        ]
+        figures = {
+            "requests signed": len(sts.requests),
+            "AssumeRole requests": len(sts.assumed),
+            "credentials issued": len(sts.issued),
+            "faults injected": sts.faults,
+            "outages": outages,
+        }
+        wrong = [f"{right} signed as {was}" for right, was in calls if right != was]
+        pipe.send((figures, len(calls), wrong, sts.violations))
+
+
+@dataclass
+class Node:
+    """A session of the tree, a client of it, and who it is."""
+
+    number: int
+    parent: boto3.Session
+    request: dict[str, Any]
+    lineage: Lineage
+    session: boto3.Session
+    client: Any
+
+    @property
+    def arn(self) -> str:
+        account, role = re.findall(r"::(\d+):role/(.*)", self.request["RoleArn"])[0]
+        return f"arn:aws:sts::{account}:assumed-role/{role}/{self.request['RoleSessionName']}"
+
+
+def client(session: boto3.Session, number: int) -> Any:
+    return session.client("sts", config=Config(user_agent_extra=f"soak/{number}", max_pool_connections=2))
+
+
+def requests() -> list[tuple[int, dict[str, Any], Lineage]]:
+    """The tree: of each session its parent (a root, below 0, or another session), request and lineage."""
+    # Each request is made by several parents, so that only the lineage tells one session's credentials from another's.
+    rng = random.Random(7)
+    tree: list[tuple[int, dict[str, Any], Lineage]] = []
+    for number in range(SESSIONS):
+        shallow = [index for index, (_, _, lineage) in enumerate(tree) if len(lineage) < 2 * DEPTH]
+        parent = rng.choice(shallow) if number >= 10 else -1 - number % len(ROOTS)
+        role, name = f"arn:aws:iam::{111111111111 * (number % 8 + 1)}:role/Role{number % 40}", f"name-{number % 40}"
+        before = tree[parent][2] if parent >= 0 else (ROOTS[-1 - parent],)
+        tree.append((parent, {"RoleArn": role, "RoleSessionName": name}, (*before, role, name)))
+    return tree
+
+
+class Soak:
+    """The sessions, and what came of their calls."""
+
+    def __init__(self) -> None:
+        roots = [boto3.Session(key, "root-secret", region_name="us-east-1") for key in ROOTS]
+        cache: dict[str, Any] = {}
+        self.nodes: list[Node] = []
+        for number, (parent, request, lineage) in enumerate(requests()):
+            parent_session = self.nodes[parent].session if parent >= 0 else roots[-1 - parent]
+            # As short as the lifetimes are.
+            options = {"config": Config(connect_timeout=1, read_timeout=1)}
+            request = {**request, "sts_client_kwargs": options, "cache": cache if number % 3 else None}
+            session = assume_role(parent_session, **request)
+            self.nodes.append(Node(number, parent_session, request, lineage, session, client(session, number)))
+        self.lock = threading.Lock()
+        self.seen: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.ended = [0.0] * THREADS
+        self.workers: dict[int, int] = {}
+
+    def call(self, node: Node, with_client: Any) -> None:
+        try:
+            arn = with_client.get_caller_identity()["Arn"]
+        except (BotoCoreError, ClientError) as error:
+            self.note(type(error).__name__)
+        else:
+            self.note("answered", [f"{node.lineage} was taken for {arn}"] if arn != node.arn else [])
+
+    def note(self, what: str, wrong: list[str] | None = None) -> None:
+        with self.lock:
+            self.seen[what] += 1
+            self.wrong += wrong or []
+
+    def run(self, seconds: float) -> None:
+        """Call from all threads, and fork a worker now and then."""
+        end = time.monotonic() + seconds
+        self.ended = [time.monotonic()] * THREADS
+        threads = [threading.Thread(target=self.thread, args=(number, end), daemon=True) for number in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if min(self.ended) > time.monotonic() - STUCK:
+                signal.alarm(STUCK)
+            if time.monotonic() < end:
+                self.fork()
+            time.sleep(0.5)
+            self.reap(os.WNOHANG)
+        self.reap(0)
+        signal.alarm(0)
+
+    def thread(self, number: int, end: float) -> None:
+        try:
+            while time.monotonic() < end:
+                node = random.choice(self.nodes)
+                if random.random() < 0.02:  # a session that is made for one call
+                    session = assume_role(node.parent, **node.request)
+                    self.note("sessions made and dropped")
+                    self.call(node, client(session, node.number))
+                else:
+                    self.call(node, node.client)
+                self.ended[number] = time.monotonic()
+        except BaseException:
+            self.note("failed", [traceback.format_exc()])
+        finally:
+            self.ended[number] = float("inf")
+
+    def fork(self) -> None:
+        reader, writer = os.pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks beside threads: they are what this is about.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid:
+            os.close(writer)
+            self.workers[pid] = reader
+            return
+        status = 1
+        try:
+            signal.alarm(STUCK)
+            random.seed()
+            self.lock, self.seen, self.wrong = threading.Lock(), Counter(), []
+            for node in random.sample(self.nodes, 10):
+                self.call(node, client(node.session, node.number))
+            os.write(writer, json.dumps([self.seen, self.wrong]).encode())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def reap(self, flags: int) -> None:
+        for pid, reader in list(self.workers.items()):
+            ended, status = os.waitpid(pid, flags)
+            if not ended:
+                continue
+            with os.fdopen(self.workers.pop(pid)) as pipe:
+                text = pipe.read()
+            self.note("forks", [f"a forked worker ended with {status}"] if status else [])
+            if not status:
+                seen, wrong = json.loads(text)
+                with self.lock:
+                    self.seen.update(seen)
+                    self.wrong += wrong
+
+
+def size() -> dict[str, int]:
+    """What the process holds while its threads have ended."""
+    gc.collect()
+    everything = gc.get_objects()
+    return {
+        "bytes": int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+        "objects": len(everything),
+        "sessions": sum(isinstance(each, AssumedRoleSession) for each in everything),
+    }
+
+
+def cpu() -> str:
+    names = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return names[0] if names else platform.machine()
+
+
+def isolate(folder: str) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.path.join(folder, "none")
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["AWS_MAX_ATTEMPTS"] = "2"  # botocore sleeps between them
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Threads, forks and a flaky STS.")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long, a quarter of it to warm up")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)  # of every early refresh that fails
+    faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+    # Both are a minute where credentials last for an hour.
+    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = 0.25  # type: ignore[assignment]
+
+    spawn = multiprocessing.get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    sts = spawn.Process(target=serve, args=(theirs, [lineage for _, _, lineage in requests()]), daemon=True)
+    with tempfile.TemporaryDirectory() as folder:
+        isolate(folder)
+        sts.start()
+        theirs.close()
+        os.environ["AWS_ENDPOINT_URL"] = pipe.recv()
+        soak = Soak()
+        soak.run(options.seconds / 4)
+        before = size()
+        soak.run(options.seconds * 3 / 4)
+        after = size()
+        pipe.send("end")
+        figures, calls, wrong, violations = pipe.recv()
+        sts.join()
+
+    counts = {name: soak.seen.pop(name, 0) for name in ("answered", "forks", "sessions made and dropped", "failed")}
+    failures = {
+        "signed by the wrong identity, or failed": soak.wrong + wrong,
+        "signed with credentials that were not good": violations,
+        "growth": [f"{before} to {after}" for name in before if after[name] > before[name] * GROWTH],
+        "sessions left": [str(after)] if after["sessions"] != SESSIONS else [],
+        "calls": [] if calls >= counts["answered"] > 0 else [f"STS saw {calls}, answered were {counts['answered']}"],
+    }
+    result = {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "figures": {
+            "seconds": options.seconds,
+            "threads": THREADS,
+            "sessions": SESSIONS,
+            **figures,
+            "calls answered": counts["answered"],
+            "errors that reached a caller": soak.seen.total(),
+            "forks": counts["forks"],
+            "sessions made and dropped": counts["sessions made and dropped"],
+            "memory after the warm-up, MB": round(before["bytes"] / 1e6, 1),
+            "memory at the end, MB": round(after["bytes"] / 1e6, 1),
+            "objects after the warm-up": before["objects"],
+            "objects at the end": after["objects"],
+            **{what: len(found) for what, found in failures.items() if what.startswith("signed")},
+        },
+        "errors": dict(soak.seen.most_common()),
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("boto3", "botocore")},
+            "aws-assume-role-lib": aws_assume_role_lib.__version__,
+        },
+    }
+    print(json.dumps(result, indent=2))
+    failed = {what: found for what, found in failures.items() if found}
+    for what, found in failed.items():
+        print(f"\n{len(found)} x {what}:", *found[:5], sep="\n  ", file=sys.stderr)
+    if failed:
+        return 1
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

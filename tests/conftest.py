@@ -13,12 +13,17 @@ from typing import Any
 import boto3
 import pytest
 from botocore.loaders import Loader
+from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from sts_stub import StsStub
 
 # Each new session reads botocore's models from disk, for longer than a test takes. Here they are read once.
 _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 Loader._cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
+
+# How long an example takes is the machine's business.
+settings.register_profile("tests", deadline=None, print_blob=True)
+settings.load_profile("tests")
 
 HUB = "arn:aws:iam::111111111111:role/Hub"
 SPOKE = "arn:aws:iam::222222222222:role/Spoke"

@@ -11,7 +11,7 @@ import botocore
 import botocore.session
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 from botocore.handlers import BUILTIN_HANDLERS
-from botocore.hooks import _PrefixTrie
+from botocore.hooks import EventAliaser, HierarchicalEmitter, _PrefixTrie
 from conftest import HUB
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +127,21 @@ def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: 
     child = assume_role(parent, HUB)
     assert not isinstance(child.events._emitter._handlers, _handlers._SharedTrie)
     assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
+
+
+def test_aliases_of_event_names_are_worked_out_once(parent: boto3.Session) -> None:
+    """EventAliaser._alias_name_cache is where the aliases are kept: sessions and clients share it."""
+    child = assume_role(parent, HUB)
+    emitter = child._session._events
+    assert child.events is emitter, "Session._events is no longer the session's emitter"
+    child._session.emit("made-up.autoscaling.A")
+    alias = _handlers._aliases["made-up.autoscaling.A"]
+    assert alias == EventAliaser(HierarchicalEmitter())._alias_event_name("made-up.autoscaling.A")
+    fired = []
+    child._session.register("made-up.autoscaling.A", lambda **_: fired.append(1))
+    child.events.emit("made-up.auto-scaling.A")
+    assert fired == [1]
+    assert child.client("s3").meta.events._alias_name_cache is _handlers._aliases
 
 
 def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:

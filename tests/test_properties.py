@@ -23,7 +23,7 @@ from sts_stub import StsStub
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, assume_role
 
 # One parent and one stub for all examples of a test is what is wanted: a session outlives its calls.
-ONE_STUB = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, print_blob=True)
+ONE_STUB = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 class Text(str, enum.Enum):
@@ -180,17 +180,18 @@ def test_no_role_raises_what_is_not_documented(parent: boto3.Session, role_arn: 
 @settings(ONE_STUB, max_examples=300)
 @given(name=st.sampled_from(["region_name", "cache", "sts_client_kwargs"]), value=ANY | OPTIONS)
 @example(name="sts_client_kwargs", value={"endpoint_url": "http://["})
+@example(name="region_name", value="")
 def test_no_other_argument_raises_what_is_not_documented(parent: boto3.Session, name: str, value: Any) -> None:
     """Whatever an argument that is not STS's is, what it may raise is TypeError, or the error of its own for values."""
     try:
         assume_role(parent, HUB, **{name: value})
     except TypeError as error:
         assert name in str(error)  # noqa: PT017
+    except InvalidRegionError:
+        assert name == "region_name"
     except ValueError as error:
         assert name == "sts_client_kwargs"
         assert "endpoint_url" in str(error)  # noqa: PT017
-    except InvalidRegionError:
-        assert name == "region_name"
 
 
 @given(session=ANY)

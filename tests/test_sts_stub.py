@@ -250,7 +250,7 @@ def test_gate_holds_assume_role_alone(sts: StsStub) -> None:
 @pytest.mark.parametrize("held", ["gate", "latency", "hang", "first byte", "body", "idle"])
 @pytest.mark.parametrize("end", ["close", "down"])
 def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
-    """`close()` and `down()` take under 100 ms and end what waits, on a clock that stands still too."""
+    """`close()` and `down()` end what waits at once, on a clock that stands still too."""
     with time_machine.travel(2_000_000_000, tick=False):
         sts = StsStub()
         if held == "gate":
@@ -269,7 +269,8 @@ def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
             waiting.result(10)
         start = time.perf_counter()
         getattr(sts, end)()
-        assert time.perf_counter() - start < 0.1
+        # A wait that is not ended lasts 50 seconds; a busy machine takes one at the most.
+        assert time.perf_counter() - start < 10
         if held != "idle":
             assert waiting.exception(2)
         if held not in ("body", "idle"):

@@ -72,5 +72,18 @@ class _SharedTrie(_Trie):  # type: ignore[misc]  # no type stub has it
         return new
 
 
+class SharedAliaser(EventAliaser):
+    """An emitter behind botocore's aliases of event names, each of which is worked out once in a process."""
+
+    def __init__(self, event_emitter: Any, event_aliases: Any = None) -> None:
+        super().__init__(event_emitter, event_aliases)
+        # botocore internal: what has been worked out, anew for each session and each client. It tries two hundred
+        # aliases for each name. Covered by tests/test_internals.py.
+        self._alias_name_cache = _aliases
+
+
+_aliases: dict[str, str] = {}
+
+
 def _copied(node: dict[str, Any]) -> dict[str, Any]:
     return {name: copy.copy(value) for name, value in node.items()}

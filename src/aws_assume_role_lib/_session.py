@@ -18,8 +18,9 @@ from botocore.configprovider import (
     InstanceVarProvider,
 )
 from botocore.credentials import CredentialProvider, CredentialResolver
+from botocore.hooks import HierarchicalEmitter
 
-from ._handlers import builtin_handlers
+from ._handlers import SharedAliaser, builtin_handlers
 from ._sts import family_lock
 
 if TYPE_CHECKING:
@@ -127,7 +128,11 @@ class ChildSession(botocore.session.Session):
         self._aws_assume_role_lib_lock = family_lock(parent)
         self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
         handlers = builtin_handlers()
-        super().__init__(event_hooks=copy.copy(handlers), include_builtin_handlers=handlers is None)
+        emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
+        super().__init__(event_hooks=emitter, include_builtin_handlers=handlers is None)
+        # botocore internal: _events is what register() and emit() use. Covered by tests/test_internals.py.
+        self._events = SharedAliaser(emitter)
+        self.register_component("event_emitter", self._events)
         for name in _USER_AGENT:
             delattr(self, name)
         self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
@@ -135,7 +140,7 @@ class ChildSession(botocore.session.Session):
         self.lazy_register_component("data_loader", lambda: parent.get_component("data_loader"))
         self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
         self.register_component("config_store", self._inherited_config)
-        self.get_component("event_emitter").register_first("choose-signer", _sign_as_the_role)
+        self._events.register_first("choose-signer", _sign_as_the_role)
 
     def _register_config_store(self) -> None:
         # botocore internal: it makes a provider for each of fifty config variables, a fifth of a child's cost, none

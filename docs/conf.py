@@ -79,6 +79,25 @@ class Benchmark(SphinxDirective):
         return [*found, nodes.bullet_list("", *items)]
 
 
+class Soak(SphinxDirective):
+    """The figures of the last ``tox run -e soak``, as it left them."""
+
+    def run(self) -> list[nodes.Node]:
+        source = HERE / "soak.json"
+        self.env.note_dependency(str(source))
+        if not source.exists():
+            return [nodes.paragraph(text="The soak has not been run yet: tox run -e soak.")]
+        result = json.loads(source.read_text(encoding="utf-8"))
+        group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in range(2)], cols=2)
+        group += nodes.thead("", _row(("what", "figure")))
+        errors = {f"errors: {name}": count for name, count in result["errors"].items()}
+        cells = [(what, f"{figure:,}") for what, figure in {**result["figures"], **errors}.items()]
+        group += nodes.tbody("", *[_row(each) for each in cells])
+        facts = {"date": result["date"], **result["machine"], **result["versions"]}
+        items = [nodes.list_item("", nodes.paragraph(text=f"{key}: {value}")) for key, value in facts.items()]
+        return [nodes.table("", group), nodes.bullet_list("", *items)]
+
+
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> nodes.table:
     def measured(row: dict[str, Any]) -> str:
         return "" if row["value"] is None else f"{row['value']:.3g}{row['unit']}"
@@ -96,5 +115,6 @@ def _row(cells: tuple[str, ...]) -> nodes.row:
 
 def setup(app: Sphinx) -> None:
     app.add_directive("benchmark", Benchmark)
+    app.add_directive("soak", Soak)
     # After intersphinx, which has the default priority of 500.
     app.connect("missing-reference", _without_link, priority=900)

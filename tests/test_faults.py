@@ -251,7 +251,7 @@ def test_what_the_log_says(name: str, moment: str) -> None:
     warnings = seen(name, moment).warnings
     if promised(FAULTS[name], moment) == CURRENT:
         [warning] = warnings
-        assert f"while assuming {SPOKE} from profile 'default'" in warning
+        assert f"while assuming {SPOKE} from a session with explicit credentials" in warning
     else:
         assert warnings == []
 
@@ -263,7 +263,7 @@ def test_the_error_is_stss_own_with_a_note(name: str, moment: str) -> None:
     found = seen(name, moment)
     assert found.changed == ""
     if sys.version_info >= (3, 11) and promised(FAULTS[name], moment) != NEW:
-        source = HUB if moment == HOP else "profile 'default'"
+        source = HUB if moment == HOP else "a session with explicit credentials"
         assert found.notes == [f"Raised while assuming {SPOKE} from {source}."]
 
 

@@ -223,10 +223,24 @@ def test_the_error_names_the_hop(
         spoke.client("s3").list_buckets()
     first, second = caught.value.__notes__
     assert HUB in first
-    assert "profile 'default'" in first
+    assert "from a session with explicit credentials" in first
     assert SPOKE not in first
     assert SPOKE in second
     assert f"from {HUB}" in second
+
+
+def test_the_warning_names_the_profile(
+    sts: StsStub, clock: time_machine.Traveller, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parent with a profile is named by it."""
+    (tmp_path / "config").write_text("[profile dev]\nregion = us-east-1\n")
+    (tmp_path / "credentials").write_text("[dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = s\n")
+    session = assume_role(boto3.Session(profile_name="dev"), HUB)
+    key(session)
+    clock.shift(46 * MINUTE)
+    sts.fault = Fault.error(403, "AccessDenied")
+    key(session)
+    assert f"while assuming {HUB} from profile 'dev'" in caplog.text
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")

@@ -68,8 +68,9 @@ def assume_role(
 ) -> AssumedRoleSession:
     """Return a session that acts as a role, and refreshes its own credentials for as long as the process lives.
 
-    The call opens no connection. STS is asked at the first use, once whatever the number of threads, and again
-    before the credentials run out. The session may be the parent of the next hop.
+    STS is not asked by the call, but at the first use, once whatever the number of threads, and again before the
+    credentials run out. The parent's own credentials are looked up by the call, which on EC2, say, asks the metadata
+    service. The session may be the parent of the next hop.
 
     All parameters of STS's `AssumeRole
     <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ are keywords, under STS's names; what

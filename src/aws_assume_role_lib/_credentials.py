@@ -183,7 +183,10 @@ class Role:
 
     @property
     def hop(self) -> str:
-        source = getattr(self._parent, "role_arn", None) or f"profile {self._parent.profile_name!r}"
+        profile = self._parent._session.get_config_variable("profile")
+        source = getattr(self._parent, "role_arn", None) or (
+            f"profile {profile!r}" if profile else f"a session with {self._parent.get_credentials().method} credentials"
+        )
         return f"assuming {self.arn} from {source}"
 
     def parent_credentials(self) -> Any:

@@ -168,10 +168,14 @@ def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: 
 
 
 def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, profiles: Callable[[str], None]) -> None:
-    """An edit of the profile, or of the one that it has its credentials from, ends the use of its entries."""
+    """An edit of the profile, or of one that it has its credentials from in the end, ends the use of its entries."""
     cache: dict[str, Any] = {}
     for account in ("1", "2"):
-        profiles(f"[profile base]\n{process(account)}\n[profile one]\nrole_arn = {HUB}\nsource_profile = base\n")
+        profiles(
+            f"[profile base]\n{process(account)}\n"
+            f"[profile hub]\nrole_arn = {HUB}\nsource_profile = base\n"
+            f"[profile one]\nrole_arn = {SPOKE}\nsource_profile = hub\n"
+        )
         key_of(assume_role(with_profile("one"), SPOKE, cache=cache))
     assert len(cache) == 2
 
@@ -215,7 +219,6 @@ def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) ->
     ("method", "variable"),
     [
         ("container-role", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        ("assume-role-with-web-identity", "AWS_WEB_IDENTITY_TOKEN_FILE"),
         ("iam-role", None),
     ],
 )

@@ -9,7 +9,13 @@ import inspect
 import boto3
 import botocore
 import botocore.session
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+import pytest
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    Credentials,
+    DeferredRefreshableCredentials,
+    create_mfa_serial_refresher,
+)
 from botocore.handlers import BUILTIN_HANDLERS
 from botocore.hooks import EventAliaser, HierarchicalEmitter, _PrefixTrie
 from conftest import HUB
@@ -18,6 +24,7 @@ from hypothesis import strategies as st
 from sts_stub import StsStub
 
 from aws_assume_role_lib import _handlers, assume_role
+from aws_assume_role_lib._sts import configured_endpoint
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -67,11 +74,12 @@ def test_built_in_handlers_are_prepared_and_copied() -> None:
     assert BUILTIN_HANDLERS
 
 
-def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+@pytest.mark.parametrize("kind", [AttributeError, TypeError, KeyError])
+def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session, kind) -> None:
     """Where botocore has no _register_builtin_handlers(), children register the handlers themselves, and work."""
 
     def gone(*_: object) -> None:
-        raise AttributeError
+        raise kind
 
     monkeypatch.setattr(_handlers, "_prepared", None)
     monkeypatch.setattr(_handlers._HandlersOnly, "__init__", gone)
@@ -157,6 +165,23 @@ def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Ses
     finally:
         botocore.unregister_initializer(note)
     assert stores == [child._session.get_component("config_store")], "botocore made another config store before ours"
+
+
+def test_what_a_fetcher_asks_for_and_as_whom() -> None:
+    """_identity.py reads RefreshableCredentials._refresh_using, and a fetcher's _cache_key and _source_credentials."""
+    source = Credentials("AKIA", "s")
+    fetcher = AssumeRoleCredentialFetcher(print, source, HUB)
+    credentials = DeferredRefreshableCredentials(create_mfa_serial_refresher(fetcher.fetch_credentials), "assume-role")
+    assert credentials._refresh_using._refresh.__self__ is fetcher
+    assert fetcher._source_credentials is source
+    assert fetcher._cache_key == AssumeRoleCredentialFetcher(print, source, HUB)._cache_key
+    assert fetcher._cache_key != AssumeRoleCredentialFetcher(print, source, HUB, {"ExternalId": "x"})._cache_key
+
+
+def test_the_endpoint_is_found_where_a_client_finds_it(monkeypatch, parent: boto3.Session) -> None:
+    """ConfiguredEndpointProvider finds the URL of STS that a client would use."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    assert configured_endpoint(parent._session) == parent.client("sts").meta.endpoint_url == "http://127.0.0.1:9"
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:

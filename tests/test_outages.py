@@ -408,3 +408,32 @@ def test_defaults_give_way_to_sts_client_kwargs(
     parent._session.set_default_client_config(Config(read_timeout=33, connect_timeout=22))
     own = Config(read_timeout=44, retries={"total_max_attempts": 2})
     assert limits(sts_config(parent, sts_client_kwargs={"config": own})) == (22, 44, 2)
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_a_hung_sts_delays_the_roles_of_a_parent_once(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """Of many roles that fall due together one waits for an STS that hangs, and all go on with what they have."""
+    roles = [assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=0.25)}) for _ in range(10)]
+    before = [key(role) for role in roles]
+    clock.shift(46 * MINUTE)
+    sts.fault = Fault.hang()
+    for _ in range(2):
+        asked = len(sts.assumed)
+        assert [key(role) for role in roles] == before
+        assert len(sts.assumed) == asked + 1
+        clock.shift(MINUTE)
+    sts.fault = None
+    assert not {key(role) for role in roles} & set(before)
+
+
+def test_what_a_users_own_handler_raises_is_not_blamed_on_sts(parent: boto3.Session) -> None:
+    """An error of a handler that runs in the call to STS surfaces as it is."""
+
+    def complain(**_: Any) -> None:
+        raise TypeError("my own check says no")
+
+    parent.events.register("before-call.sts.AssumeRole", complain)
+    with pytest.raises(TypeError, match="my own check says no"):
+        key(assume_role(parent, HUB))

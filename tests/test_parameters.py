@@ -25,7 +25,7 @@ from botocore.loaders import Loader
 from conftest import HUB, SPOKE
 from sts_stub import StsStub
 
-from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, assume_role
+from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, JSONFileCache, assume_role
 
 POLICY_ARN = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "é*"}]}
@@ -860,3 +860,68 @@ def test_text_that_is_not_unicode_is_refused(parent):
     """Half of a surrogate pair cannot be sent: it is a ParamValidationError, not a UnicodeEncodeError later."""
     with pytest.raises(ParamValidationError, match="Tags has text that is not Unicode"):
         assume_role(parent, HUB, Tags={"a": "\ud800"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "change"),
+    [
+        ("Tags", [{"Key": "tenant", "Value": "red"}], lambda tags: tags[0].update(Value="blue")),
+        ("PolicyArns", [{"arn": "arn:aws:iam::aws:policy/A"}], lambda arns: arns[0].update(arn="x")),
+        ("ProvidedContexts", [context(1)], lambda contexts: contexts[0].update(ProviderArn="x")),
+        ("Tags", {"tenant": "red"}, lambda tags: tags.update(tenant="blue")),
+        ("Policy", {"Statement": []}, lambda policy: policy.update(Statement=7)),
+    ],
+)
+def test_what_is_changed_after_the_call_is_not_sent(parent, sts, name, value, change):
+    """STS is asked for what was given at the call, whatever becomes of the caller's own list."""
+    now, later = (assume_role(parent, HUB, **{name: value}) for _ in range(2))
+    now.get_credentials().get_frozen_credentials()
+    change(value)
+    later.get_credentials().get_frozen_credentials()
+    assert sts.assumed[0].params == sts.assumed[1].params | {
+        "RoleSessionName": sts.assumed[0].params["RoleSessionName"]
+    }
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_policy_with_a_key_twice_is_not_widened(parent, sts, validate):
+    """Of a key that is there twice JSON's reader would drop the first: it is refused, or sent as it is."""
+    policy = '{"Statement": {"Condition": {"StringEquals": {"a": "1"}, "StringEquals": {"b": "2"}}}}'
+    if validate:
+        with pytest.raises(ParamValidationError, match="Policy"):
+            assume_role(parent, HUB, Policy=policy)
+    else:
+        assert params_sent(parent, sts, Policy=policy, validate=False)["Policy"] == policy
+
+
+def test_mistakes_are_told_without_credentials_too(monkeypatch):
+    """A parent without credentials does not hide what is wrong with the parameters."""
+    with pytest.raises(ParamValidationError, match=r"(?s)RoleArn.*DurationSeconds"):
+        assume_role(boto3.Session(), "nonsense", DurationSeconds=1)
+
+
+@pytest.mark.parametrize("contexts", ["a-jwt-of-mine", [{"ProviderArn": HUB, "ContextAssertion": b"a-jwt-of-mine"}]])
+def test_a_context_of_the_wrong_kind_is_not_repeated(parent, contexts):
+    """A context assertion is a token: what is wrong with it is told without it."""
+    with pytest.raises(ParamValidationError, match="ProvidedContexts must be a list") as error:
+        assume_role(parent, HUB, ProvidedContexts=contexts)
+    assert "a-jwt-of-mine" not in str(error.value)
+
+
+def test_the_class_of_a_cache_is_no_cache(parent):
+    """cache=JSONFileCache, the class, is a TypeError."""
+    with pytest.raises(TypeError, match="cache must be a mapping"):
+        assume_role(parent, HUB, cache=JSONFileCache)
+
+
+def test_a_botocore_session_is_told_from_boto3s(parent):
+    """The error for a botocore session says so: both classes are called Session."""
+    with pytest.raises(TypeError, match=r"not botocore\.session\.Session"):
+        assume_role(parent._session, HUB)
+
+
+def test_a_function_in_the_place_of_the_class_is_borne(parent, monkeypatch):
+    """Where boto3.Session has been replaced by what is no class, sessions are assumed all the same."""
+    monkeypatch.setattr(boto3, "Session", lambda **_: None)
+    monkeypatch.setattr(boto3.session, "Session", lambda **_: None)
+    assert assume_role(parent, HUB).role_arn == HUB

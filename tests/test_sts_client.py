@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 import weakref
@@ -13,6 +14,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.config import Config
+from botocore.credentials import Credentials, DeferredRefreshableCredentials
 from conftest import HUB, SPOKE
 from sts_stub import StsStub
 
@@ -204,3 +206,38 @@ def test_dropped_parents_do_not_grow_the_process(sts: StsStub) -> None:
     before = len(gc.get_objects())
     rounds(6)
     assert len(gc.get_objects()) - before < 500
+
+
+def test_a_parent_can_still_be_copied(sts: StsStub, parent: boto3.Session) -> None:
+    """A session that has assumed a role can be deep-copied as before, and the copy assumes with a client of its own."""
+    assume_role(parent, HUB).get_credentials().get_frozen_credentials()
+    copied = copy.deepcopy(parent)
+    assume_role(copied, HUB).get_credentials().get_frozen_credentials()
+    assert sts.connections == 2
+
+
+def test_credentials_that_were_replaced_are_not_asked_again(sts: StsStub, parent: boto3.Session) -> None:
+    """A child goes by its parent's credentials of the time, though those that it began with are broken."""
+
+    def broken() -> None:
+        raise RuntimeError("the SSO token has expired")
+
+    parent._session._credentials = DeferredRefreshableCredentials(broken, "sso")
+    child = assume_role(parent, HUB)
+    parent._session.set_credentials("AKIANEW", "s")
+    child.get_credentials().get_frozen_credentials()
+    assert sts.assumed[0].access_key == "AKIANEW"
+
+
+def test_what_signs_is_the_botocore_sessions(sts: StsStub) -> None:
+    """A subclass's own get_credentials() changes neither who signs nor how many connections there are."""
+
+    class Own(boto3.Session):
+        def get_credentials(self) -> Credentials:
+            return Credentials("AKIAOVER", "s")
+
+    own = Own("AKIAREAL", "s", region_name="us-east-1")
+    for _ in range(3):
+        assume_role(own, HUB).get_credentials().get_frozen_credentials()
+    assert {request.access_key for request in sts.assumed} == {"AKIAREAL"}
+    assert sts.connections == 1

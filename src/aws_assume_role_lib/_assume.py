@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.credentials import RefreshableCredentials
+from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import InvalidRegionError
 from botocore.utils import validate_region_name
 
-from ._cache import check_cache
+from ._cache import CredentialCache, check_cache
 from ._credentials import AssumedRoleCredentials, Role
 from ._parameters import AutomaticRoleSessionName, build_request, check_request
 from ._session import AssumedRoleSession, ChildSession, session_class
@@ -20,22 +20,20 @@ from ._sts import checked_sts_client_kwargs
 if TYPE_CHECKING:
     from typing import TypedDict
 
-    from ._cache import CredentialCache
-
     class AssumeRoleParameters(TypedDict, total=False):
         """The keywords of :func:`assume_role`."""
 
         RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None
-        PolicyArns: Sequence[str | Mapping[str, str]] | None
+        PolicyArns: Sequence[str | Mapping[str, object]] | None
         Policy: Mapping[str, object] | str | None
         DurationSeconds: int | timedelta | None
-        Tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None
+        Tags: Mapping[str, str] | Sequence[Mapping[str, object]] | None
         TransitiveTagKeys: Sequence[str] | None
         ExternalId: str | None
         SerialNumber: str | None
         TokenCode: str | Callable[[], str] | None
         SourceIdentity: str | None
-        ProvidedContexts: Sequence[Mapping[str, str]] | None
+        ProvidedContexts: Sequence[Mapping[str, object]] | None
         MinimumSessionTokenSize: int | None
         additional_kwargs: Mapping[str, object] | None
         region_name: str | bool | None
@@ -49,16 +47,16 @@ def assume_role(
     RoleArn: str,
     *,
     RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None = None,
-    PolicyArns: Sequence[str | Mapping[str, str]] | None = None,
+    PolicyArns: Sequence[str | Mapping[str, object]] | None = None,
     Policy: Mapping[str, object] | str | None = None,
     DurationSeconds: int | timedelta | None = None,
-    Tags: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+    Tags: Mapping[str, str] | Sequence[Mapping[str, object]] | None = None,
     TransitiveTagKeys: Sequence[str] | None = None,
     ExternalId: str | None = None,
     SerialNumber: str | None = None,
     TokenCode: str | Callable[[], str] | None = None,
     SourceIdentity: str | None = None,
-    ProvidedContexts: Sequence[Mapping[str, str]] | None = None,
+    ProvidedContexts: Sequence[Mapping[str, object]] | None = None,
     MinimumSessionTokenSize: int | None = None,
     additional_kwargs: Mapping[str, object] | None = None,
     region_name: str | bool | None = None,
@@ -170,8 +168,14 @@ def assume_role(
         additional_kwargs,
     )
     role = Role(session, request, checked_sts_client_kwargs(sts_client_kwargs))
+    try:
+        parent_credentials = role.parent_credentials()
+    except Exception:
+        if validate:
+            _check(request, session, None)
+        raise
     if validate:
-        _check(request, session, role.parent_credentials())
+        _check(request, session, parent_credentials)
     credentials = AssumedRoleCredentials(role, cache)
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
@@ -179,9 +183,10 @@ def assume_role(
 
 def _check_arguments(session: Any, RoleArn: Any, region_name: Any, additional_kwargs: Any) -> None:
     # The last but one class is boto3's own, where a library has put a subclass in the place of boto3.Session.
-    if not isinstance(session, (boto3.Session, boto3.session.Session.__mro__[-2])):
+    if not isinstance(session, AssumedRoleSession.__mro__[-2]):
+        kind = f"{type(session).__module__}.{type(session).__qualname__}"
         raise TypeError(
-            f"session must be a boto3.Session, not {type(session).__name__}. Pass boto3.Session(), "
+            f"session must be a boto3.Session, not {kind}. Pass boto3.Session(), "
             "or the session that is to assume the role."
         )
     if not isinstance(RoleArn, str):
@@ -202,7 +207,9 @@ def _check(request: Mapping[str, Any], session: boto3.session.Session, credentia
     check_request(
         request,
         shape,
-        parent_is_role=credentials.method in ("assume-role", "assume-role-with-web-identity"),
+        parent_is_role=getattr(credentials, "method", None) in ("assume-role", "assume-role-with-web-identity"),
         # Long-term keys have no token, and belong to a user. Others may be a role's.
-        parent_may_be_role=isinstance(credentials, RefreshableCredentials) or credentials.token is not None,
+        parent_may_be_role=not isinstance(credentials, Credentials)
+        or isinstance(credentials, RefreshableCredentials)
+        or credentials.token is not None,
     )

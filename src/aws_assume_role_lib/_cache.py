@@ -15,22 +15,9 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from botocore.utils import parse_timestamp
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class CredentialCache(Protocol):
-        """What assume_role() takes as ``cache``: anything with these three, such as a dict."""
-
-        def __contains__(self, key: str, /) -> bool: ...
-
-        def __getitem__(self, key: str, /) -> Any: ...
-
-        def __setitem__(self, key: str, value: dict[str, Any], /) -> None: ...
-
 
 logger = logging.getLogger("aws_assume_role_lib")
 
@@ -158,9 +145,19 @@ def _iso_8601(value: object) -> str:
     raise TypeError(f"A {type(value).__name__} cannot be written as JSON: pass a str, number or datetime")
 
 
+class CredentialCache(Protocol):
+    """What assume_role() takes as ``cache``: anything with these three, such as a dict."""
+
+    def __contains__(self, key: str, /) -> bool: ...
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+    def __setitem__(self, key: str, value: dict[str, Any], /) -> None: ...
+
+
 def check_cache(cache: object) -> None:
     """Raise TypeError unless ``cache`` is None or a mapping that can be written to."""
-    missing = [name for name in ("__contains__", "__getitem__", "__setitem__") if not hasattr(cache, name)]
+    missing = [name for name in ("__contains__", "__getitem__", "__setitem__") if not hasattr(type(cache), name)]
     if cache is not None and missing:
         raise TypeError(
             f"cache must be a mapping such as a dict or JSONFileCache; {type(cache).__name__} has no {missing[0]}."
@@ -187,12 +184,17 @@ class ScopedCache:
         self._scope = scope
         self._refresh_window = refresh_window
         self._found: dict[str, Any] = {}
+        self._key = ""
+        if cache is not None:
+            # Who the parent is shows best now: the environment may be another's by the first use.
+            with contextlib.suppress(Exception):
+                scope()
 
     def __contains__(self, _: str) -> bool:
         if self._cache is None:
             return False
         try:
-            key = digest(self._scope())
+            self._key = key = digest(self._scope())
             usable = key in self._cache and self._is_usable(self._cache[key])
         except Exception as error:
             _warn("read from", error)
@@ -214,7 +216,9 @@ class ScopedCache:
             "Lifetime": self.lifetime,
         }
         try:
-            self._cache[digest(self._scope())] = entry
+            # Who signed is not known where the parent's credentials were replaced on the way.
+            if digest(self._scope()) == self._key:
+                self._cache[self._key] = entry
         except Exception as error:
             _warn("written to", error)
 

@@ -26,6 +26,7 @@ from botocore.utils import validate_region_name
 
 from ._assume import assume_role
 from ._credentials import AssumedRoleCredentials, _has_terminal
+from ._parameters import unique
 from ._sts import sts_client
 
 # Exit codes.
@@ -190,7 +191,7 @@ def _parse() -> argparse.Namespace:
 
 def _json(text: str) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"this is not JSON: {error}") from None
     # A null would be as good as an option that was not given: a session without the policy, say.

@@ -31,7 +31,7 @@ from ._cache import ScopedCache, as_datetime, digest
 from ._identity import identity_of
 from ._locks import ForkSafeLock
 from ._parameters import check_session_name, check_token_code
-from ._sts import family_lock, sts_client
+from ._sts import Absence, configured_endpoint, family_lock, sts_client
 
 if TYPE_CHECKING:
     from ._cache import CredentialCache
@@ -54,11 +54,12 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def __init__(self, role: Role, cache: CredentialCache | None) -> None:
         self.role = role
         self._role_cache = ScopedCache(cache, role.cache_key, refresh_window)
-        # The fetcher asks for a dict; this has the methods that it calls.
+        # The fetcher asks for a dict and credentials; these have the methods that it calls.
         entry: Any = self._role_cache
+        source: Any = role
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=self._client,
-            source_credentials=role.parent_credentials(),
+            source_credentials=source,
             role_arn=role.arn,
             cache=entry,
             expiry_window_seconds=0,
@@ -67,22 +68,18 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         super().__init__(refresh_using=self._fetch, method="assume-role")
         self._lock = ForkSafeLock()
         self._due = self._expires = 0.0
-        self._sts_is_away = False
         self._refresher: tuple[int, int] | None = None
 
     def _client(self, *_: Any, **__: Any) -> Any:
         """What the fetcher takes for its STS client, once it has seen to the parent's credentials."""
         # botocore hands over frozen keys and expects a new client each time; the parent's one client is kept, and
         # signs with the parent's live credentials, so the keys passed here are not used.
-        if self._is_away_for_the_parent() and time.time() < self._expires:
-            # Each hop of a chain would wait for the same STS, and the request for the sum of it.
+        if time.time() < min(self._expires, self.role.absence().until):
+            # Each hop of a chain, and each role of a parent, would wait for the same STS.
             raise CredentialRetrievalError(
-                provider=self.method, error_msg="STS is not asked, since it did not answer the hop before"
+                provider=self.method, error_msg="STS is not asked, since it did not answer a moment ago"
             )
         return self.role
-
-    def _is_away_for_the_parent(self) -> bool:
-        return getattr(self.role.parent_credentials(), "_sts_is_away", False)
 
     def cache_key(self) -> list[Any]:
         """What tells these credentials from others, whatever the keys are at the moment."""
@@ -141,7 +138,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 getattr(error, "add_note", str)(f"Raised while {self.role.hop}.")
                 raise
             self._due = min(now + RETRY_INTERVAL, self._expires)
-            self._sts_is_away = isinstance(error, HTTPClientError) or self._is_away_for_the_parent()
+            if isinstance(error, HTTPClientError):
+                self.role.absence().until = self._due
             logger.warning(
                 "Early refresh failed while %s: %s. The credentials are good until %s; next attempt in %d seconds.",
                 self.role.hop,
@@ -150,7 +148,6 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 self._due - now,
             )
             return
-        self._sts_is_away = False
         # account_id is one of these since botocore 1.35.
         keys = {name: metadata.get(name) for name in ReadOnlyCredentials._fields}
         for name, value in keys.items():
@@ -185,17 +182,25 @@ class Role:
     def hop(self) -> str:
         profile = self._parent._session.get_config_variable("profile")
         source = getattr(self._parent, "role_arn", None) or (
-            f"profile {profile!r}" if profile else f"a session with {self._parent.get_credentials().method} credentials"
+            f"profile {profile!r}" if profile else f"a session with {self.parent_credentials().method} credentials"
         )
         return f"assuming {self.arn} from {source}"
 
     def parent_credentials(self) -> Any:
         # botocore loads a session's credentials when first asked, and two threads would get an object each.
+        # The botocore session's are what signs, whatever a subclass of boto3.Session makes of get_credentials().
         with family_lock(self._parent._session):
-            credentials = self._parent.get_credentials()
+            credentials = self._parent._session.get_credentials()
         if credentials is None:
             raise NoCredentialsError
         return credentials
+
+    def get_frozen_credentials(self) -> Any:
+        """The parent's, which may have other credentials by now than when the fetcher was made."""
+        return self.parent_credentials().get_frozen_credentials()
+
+    def absence(self) -> Absence:
+        return Absence(self._parent, self._sts_client_kwargs)
 
     def cache_key(self) -> list[Any]:
         """The request, in one form for all that mean the same, where it goes, and who makes it."""
@@ -207,7 +212,7 @@ class Role:
             request["Policy"] = json.loads(request["Policy"])
         return [
             request,
-            self._sts_client_kwargs.get("endpoint_url"),
+            self._sts_client_kwargs.get("endpoint_url") or configured_endpoint(self._parent._session),
             identity_of(self._parent._session, self.parent_credentials()),
         ]
 
@@ -221,10 +226,10 @@ class Role:
         client = sts_client(self._parent, self._sts_client_kwargs)
         try:
             response: dict[str, Any] = client.assume_role(**request)
-            expiration = _check(response) - _how_far_behind(response)
+            expiration = _expiration(response) - _how_far_behind(response)
         except (ClientError, BotoCoreError):
             raise
-        except (AttributeError, KeyError, TypeError, ValueError, ResponseParserError) as error:
+        except (KeyError, ValueError, ResponseParserError) as error:
             # botocore's parser quotes the answer, and half of one may hold the keys.
             quotes = isinstance(error, ResponseParserError)
             reason = type(error).__name__ if quotes else f"{type(error).__name__}: {error}"
@@ -269,11 +274,11 @@ def _has_terminal() -> bool:
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
     except OSError:
-        return sys.stdin is not None and sys.stdin.isatty()
+        return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
     return True
 
 
-def _check(response: Mapping[str, Any]) -> datetime:
+def _expiration(response: Mapping[str, Any]) -> datetime:
     """Return the expiration of a complete AssumeRole response; ValueError names what is missing from any other."""
     credentials = response["Credentials"]
     for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):

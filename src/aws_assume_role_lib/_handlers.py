@@ -23,7 +23,9 @@ def builtin_handlers() -> HierarchicalEmitter | None:
             vars(emitter)["_handlers"] = _SharedTrie()
         try:
             _HandlersOnly(emitter)
-        except AttributeError:
+            copy.copy(emitter).register_first("choose-signer", lambda **_: None)
+        except Exception:
+            # Whatever botocore has changed, the slow way works.
             return None
         _prepared = (list(handlers), emitter)
     return _prepared[1]

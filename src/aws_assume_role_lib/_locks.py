@@ -14,6 +14,10 @@ class ForkSafeLock:
         self._lock = threading.RLock()
         _locks.add(self)
 
+    def __deepcopy__(self, _: object) -> ForkSafeLock:
+        # A boto3.Session can be copied, and keeps this.
+        return ForkSafeLock()
+
     def acquire(self, blocking: bool = True) -> bool:
         return self._lock.acquire(blocking)
 

@@ -45,6 +45,10 @@ def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any]
     for name, convert in _CONVERSIONS.items():
         if name in request:
             request[name] = convert(request[name])
+    for name, value in request.items():
+        if isinstance(value, (list, tuple)):
+            # STS is asked later, when the caller may have changed the list for the next role.
+            request[name] = [dict(item) if isinstance(item, Mapping) else item for item in value]
     if "SourceIdentity" in request:
         request.setdefault("RoleSessionName", request["SourceIdentity"])
     if request.get("RoleSessionName") is AUTOMATIC_ROLE_SESSION_NAME:
@@ -66,12 +70,20 @@ def _number(value: Any) -> Any:
 
 def _policy(value: Any) -> Any:
     try:
-        document = json.loads(value) if isinstance(value, str) else value
+        document = json.loads(value, object_pairs_hook=unique) if isinstance(value, str) else value
         if not isinstance(document, Mapping):
             return value
         return json.dumps(document, separators=(",", ":"), default=_mapping, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return value
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads(), which keeps the last where a policy has a key twice: a condition would be lost."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a key is there twice")
+    return document
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -205,7 +217,7 @@ def _duration_problems(name: str, value: Any) -> _Problems:
 
 def _policy_problems(name: str, value: Any) -> _Problems:
     try:
-        document = json.loads(value)
+        document = json.loads(value, object_pairs_hook=unique)
         # json.loads() takes NaN and Infinity, which are not JSON.
         json.dumps(document, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -281,7 +293,11 @@ def _code_problems(name: str, value: Any) -> _Problems:
 
 
 def _contexts_problems(name: str, value: Any) -> _Problems:
-    if isinstance(value, (list, tuple)) and len(value) > 5:
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(context, Mapping) and all(isinstance(text, str) for text in context.values()) for context in value
+    ):
+        yield f'{name} must be a list of {{"ProviderArn": ..., "ContextAssertion": ...}}.'
+    elif len(value) > 5:
         yield f"{name} has {len(value)} contexts; STS takes 5."
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.utils import is_valid_endpoint_url
 
 from ._locks import ForkSafeLock
@@ -73,16 +74,50 @@ def sts_client(parent: boto3.Session, options: Mapping[str, Any]) -> Any:
     session = parent._session
     config: Config | None = options.get("config")
     with family_lock(session):
-        clients = vars(session).setdefault("_aws_assume_role_lib_sts_clients", {})
-        named = {name: vars(value) if name == "config" else value for name, value in options.items()}
-        key = repr(sorted(named.items()))
+        clients = vars(session).setdefault("_aws_assume_role_lib_sts_clients", _Clients())
+        key = _key(options)
         default_config = session.get_default_client_config()
-        made_with = (os.getpid(), parent.region_name, default_config, parent.get_credentials())
+        made_with = (os.getpid(), parent.region_name, default_config, session.get_credentials())
         kept_made_with, client = clients.get(key, (None, None))
         if kept_made_with != made_with:
             client = parent.client("sts", **{**options, "config": _effective_config(session, default_config, config)})
             clients[key] = (made_with, client)
         return client
+
+
+def configured_endpoint(session: Any) -> str | None:
+    """The URL of STS that the environment or the parent's profile says, if any."""
+    # botocore internal: a client finds it so, and to make one for that takes long. Covered by tests/test_internals.py.
+    provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "sts")
+    url: str | None = provider.provide()
+    return url
+
+
+class _Clients(dict[str, tuple[Any, Any]]):
+    def __deepcopy__(self, _: object) -> _Clients:
+        # A boto3.Session can be copied, and a client cannot.
+        return _Clients()
+
+
+def _key(options: Mapping[str, Any]) -> str:
+    named = {name: vars(value) if name == "config" else value for name, value in options.items()}
+    return repr(sorted(named.items()))
+
+
+class Absence:
+    """Until when no early refresh asks an STS that did not answer, for all hops and roles of one family."""
+
+    def __init__(self, parent: boto3.session.Session, options: Mapping[str, Any]) -> None:
+        self._absences: dict[Any, float] = vars(parent._session).setdefault("_aws_assume_role_lib_absences", {})
+        self._key = (_key(options), parent.region_name)
+
+    @property
+    def until(self) -> float:
+        return self._absences.get(self._key, 0.0)
+
+    @until.setter
+    def until(self, until: float) -> None:
+        self._absences[self._key] = until
 
 
 def _effective_config(

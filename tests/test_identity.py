@@ -1,0 +1,162 @@
+"""Who a parent is, in a cache: as botocore's own providers find it, and nobody else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from conftest import HUB, SPOKE
+from sts_stub import StsStub
+
+from aws_assume_role_lib import assume_role
+from aws_assume_role_lib._identity import identity_of
+
+
+def identity(session: boto3.Session) -> Any:
+    return identity_of(session._session, session.get_credentials())
+
+
+def use(session: boto3.Session) -> str:
+    access_key: str = session.get_credentials().get_frozen_credentials().access_key
+    return access_key
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "config"
+
+
+def keys(name: str) -> str:
+    return f"aws_access_key_id = AKIA{name}\naws_secret_access_key = s\n"
+
+
+def test_a_role_of_a_profile_is_known_by_the_role_and_its_source(sts: StsStub, config: Path) -> None:
+    """Two sessions of a profile with role_arn are one identity; another role or other source keys are another."""
+    found = []
+    for role, source in ((HUB, "ONE"), (HUB, "ONE"), (SPOKE, "ONE"), (HUB, "TWO")):
+        config.write_text(f"[profile p]\nrole_arn = {role}\nsource_profile = s\n[profile s]\n{keys(source)}")
+        found.append(identity(boto3.Session(profile_name="p")))
+    assert found[0] == found[1]
+    assert found[2] not in (found[0], found[3])
+    assert found[3] != found[0]
+    assert sts.requests == []
+
+
+def test_a_role_from_the_environments_keys_is_known_by_them(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With credential_source = Environment, whose keys those are is part of who the role is."""
+    config.write_text(f"[profile p]\nrole_arn = {HUB}\ncredential_source = Environment\n")
+    found = []
+    for user in ("AKIAONE", "AKIATWO"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        found.append(identity(boto3.Session(profile_name="p")))
+    assert found[0] != found[1]
+
+
+def test_a_process_behind_a_role_is_known_by_its_own_profile(config: Path) -> None:
+    """A role whose source profile has a credential_process is the same in a second session."""
+    keys = {"AccessKeyId": "A", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z"}
+    out = {"Version": 1, **keys}
+    process = f'{sys.executable} -c "import json; print(json.dumps({out}))"'
+    config.write_text(
+        f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n[profile s]\ncredential_process = {process}\n"
+    )
+    one, two = (identity(boto3.Session(profile_name="p")) for _ in range(2))
+    assert one == two
+    assert "this" not in str(one)
+
+
+def test_a_role_with_mfa_is_known_too(config: Path) -> None:
+    """A profile's mfa_serial changes nothing in who the role is from one session to the next."""
+    config.write_text(
+        f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nmfa_serial = arn:aws:iam::1:mfa/me\n"
+        f"[profile s]\n{keys('A')}"
+    )
+    one, two = (identity(boto3.Session(profile_name="p")) for _ in range(2))
+    assert one == two
+    assert "this" not in str(one)
+
+
+def test_web_identity_is_known_by_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web identity is the role that it assumes, as it was when the session found it."""
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
+    found, sessions = [], []
+    for role in (HUB, HUB, SPOKE):
+        monkeypatch.setenv("AWS_ROLE_ARN", role)
+        sessions.append(boto3.Session(region_name="us-east-1"))
+        found.append(identity(sessions[-1]))
+    assert found[0] == found[1] != found[2]
+    assert [identity(session) for session in sessions] == found
+
+
+@pytest.mark.parametrize("through", ["keys of its own", "a fetcher"])
+def test_credentials_put_into_a_session_of_a_profile_are_not_the_profiles(
+    sts: StsStub, config: Path, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    """Credentials that somebody put into a session share no entry with others of the same profile."""
+    config.write_text(
+        f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nregion = us-east-1\n[profile s]\n{keys('A')}"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    cache: dict[str, Any] = {}
+
+    def session_of(role: str) -> boto3.Session:
+        root = boto3.Session("AKIAROOT", "s", region_name="us-east-1")
+        made = boto3.Session()
+        fetcher = AssumeRoleCredentialFetcher(root._session.create_client, root.get_credentials(), role)
+        refresh = fetcher.fetch_credentials if through == "a fetcher" else lambda: fetcher.fetch_credentials()
+        made._session._credentials = DeferredRefreshableCredentials(refresh, "assume-role")
+        return made
+
+    one = use(assume_role(session_of(HUB), SPOKE, cache=cache))
+    two = use(assume_role(session_of("arn:aws:iam::333333333333:role/Other"), SPOKE, cache=cache))
+    assert sts.issued[sts.issued[one].by].role_arn == HUB
+    assert sts.issued[sts.issued[two].by].role_arn == "arn:aws:iam::333333333333:role/Other"
+
+
+def test_a_profile_of_the_environment_is_the_one_that_was_loaded(
+    sts: StsStub, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_PROFILE may be another's by the time of the first use; who the parent is stays."""
+    roots = {"a": HUB, "b": "arn:aws:iam::333333333333:role/Other"}
+    config.write_text(
+        "".join(
+            f"[profile {name}]\nrole_arn = {role}\nsource_profile = s\nregion = us-east-1\n"
+            for name, role in roots.items()
+        )
+        + f"[profile s]\n{keys('A')}"
+    )
+    cache: dict[str, Any] = {}
+    children = []
+    for name in roots:
+        monkeypatch.setenv("AWS_PROFILE", name)
+        children.append(assume_role(boto3.Session(), SPOKE, cache=cache))
+    for child, role in zip(children, roots.values(), strict=True):
+        assert sts.issued[sts.issued[use(child)].by].role_arn == role
+
+
+def test_endpoints_of_the_profile_keep_stores_apart(config: Path) -> None:
+    """The same keys at two stores, each configured in a profile, are two identities."""
+    cache: dict[str, Any] = {}
+    with StsStub() as one, StsStub() as two:
+        config.write_text(
+            "".join(
+                f"[profile {name}]\nregion = us-east-1\nendpoint_url = {store.url}\n{keys('SAME')}"
+                for name, store in (("one", one), ("two", two))
+            )
+        )
+        for name in ("one", "two"):
+            use(assume_role(boto3.Session(profile_name=name), HUB, cache=cache))
+        assert len(one.assumed) == len(two.assumed) == 1
+
+
+def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, parent: boto3.Session) -> None:
+    """An answer that came while the parent's credentials were replaced is used, and not kept for either."""
+    cache: dict[str, Any] = {}
+    parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials("AKIAOTHER", "s"))
+    use(assume_role(parent, HUB, cache=cache))
+    assert cache == {}

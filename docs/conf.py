@@ -27,7 +27,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sp
 exclude_patterns = ["examples"]
 html_theme = "furo"
 html_title = f"{project} {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 # The docstrings say in words what an argument may be; the whole types would bury the names.

@@ -12,23 +12,23 @@ from xml.sax.saxutils import escape
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW, RETRY_INTERVAL, refresh_window
 
 WIDTH = 760
-LEFT, RIGHT = 150, 730
+LEFT, RIGHT = 182, 736
 
 # Every figure has a background of its own, so that it can be read on any page, and follows the reader's choice of
 # light or dark where the viewer passes it on.
 STYLE = """
   .paper { fill: #ffffff; stroke: #c9ced6 } .ink { fill: #1c2128 } .faint { fill: #57606a }
-  .line { stroke: #57606a; fill: none } .good { fill: #2da44e } .early { fill: #d4a72c } .late { fill: #cf222e }
+  .line { stroke: #57606a; fill: none } .good { fill: #2da44e } .early { fill: #d4a72c } .late { fill: #8a5a00 }
   .away { fill: #8250df; fill-opacity: .25 } .box { fill: #eef4fb; stroke: #0969da } .mark { fill: #0969da }
   .failed { stroke: #cf222e; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #161b22; stroke: #3d444d } .ink { fill: #f0f3f6 } .faint { fill: #b1bac4 }
-    .line { stroke: #b1bac4 } .good { fill: #3fb950 } .early { fill: #e3b341 } .late { fill: #f85149 }
+    .line { stroke: #b1bac4 } .good { fill: #3fb950 } .early { fill: #e3b341 } .late { fill: #a8700f }
     .away { fill: #a371f7; fill-opacity: .4 } .box { fill: #12263f; stroke: #58a6ff } .mark { fill: #58a6ff }
     .failed { stroke: #f85149 }
   }
-  text { font: 14px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
-  .small { font-size: 12px } .strong { font-weight: 600 }
+  text { font: 16px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
+  .small { font-size: 14px } .strong { font-weight: 600 }
 """
 
 
@@ -83,7 +83,7 @@ class Figure:
         for kind, text in entries:
             self.rect(kind, x, y - 11, 13, 13, radius=2)
             self.text(x + 19, y, text, "ink small")
-            x += 40 + 6.7 * len(text)
+            x += 40 + 7.1 * len(text)
 
     def svg(self) -> str:
         body = "\n".join(self.parts)
@@ -95,7 +95,7 @@ class Figure:
 LIFE = (
     ("good", "used as they are"),
     ("early", "one caller refreshes, the rest go on"),
-    ("late", "all wait for the refresh"),
+    ("late", "all wait for one call"),
 )
 
 
@@ -103,7 +103,7 @@ def refresh() -> Figure:
     """The refresh window, to scale."""
     figure = Figure("When credentials are refreshed, to scale", 190)
     scale = (RIGHT - LEFT) / 3600
-    for y, name, seconds in ((24, "for 1 hour", 3600), (70, "for 15 minutes", 900)):
+    for y, name, seconds in ((24, "granted 1 hour", 3600), (70, "granted 15 minutes", 900)):
         figure.text(LEFT - 12, y + 18, name, anchor="end")
         figure.lifetime(LEFT, y, seconds, scale)
     figure.axis(110, 60, 15, scale)
@@ -128,7 +128,7 @@ def outage() -> Figure:
         figure.cross(at(attempt), 68)
         attempt += RETRY_INTERVAL / 60
     figure.dot(at(attempt), 68)
-    figure.text(at(attempt) + 12, 73, "the first after the outage", "ink small")
+    figure.text(at(attempt) + 12, 73, "the first to succeed", "ink small")
     figure.text(LEFT - 12, 108, "credentials", anchor="end")
     figure.lifetime(LEFT, 90, 3600, scale)
     figure.text(LEFT - 12, 148, "new ones", anchor="end")
@@ -174,17 +174,17 @@ def chain() -> Figure:
     figure = Figure("A chain: each session is its parent with other credentials", 190)
     boxes = (
         (25, "boto3.Session", "your keys or profile"),
-        (290, "hub", "role Hub, account 1111…"),
-        (555, "spoke", "role Spoke, account 2222…"),
+        (295, "hub", "role Hub in 1111…"),
+        (565, "spoke", "role Spoke in 2222…"),
     )
     for x, name, what in boxes:
-        figure.rect("box", x, 55, 180, 70, radius=6)
-        figure.text(x + 90, 85, name, "ink strong", "middle")
-        figure.text(x + 90, 107, what, "ink small", "middle")
-    for x in (205, 470):
-        figure.arrow(x + 4, x + 82, 90)
-        figure.text(x + 43, 78, "signs", "ink small", "middle")
-        figure.text(x + 43, 110, "AssumeRole", "ink small", "middle")
+        figure.rect("box", x, 55, 170, 70, radius=6)
+        figure.text(x + 85, 85, name, "ink strong", "middle")
+        figure.text(x + 85, 107, what, "ink small", "middle")
+    for x in (195, 465):
+        figure.arrow(x + 4, x + 97, 90)
+        figure.text(x + 50, 80, "signs", "ink small", "middle")
+        figure.text(x + 50, 110, "AssumeRole", "ink small", "middle")
     inherited = "region, profile settings, client config: from the parent, at the time of asking"
     figure.text(WIDTH / 2, 32, inherited, anchor="middle")
     figure.text(WIDTH / 2, 160, "keys, tokens, cache entries: never", anchor="middle")

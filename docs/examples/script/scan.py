@@ -1,8 +1,8 @@
 """Count the S3 buckets of every account of an AWS organisation.
 
-python scan.py                                   a made-up organisation; AWS is not asked
-python scan.py --profile audit                   the organisation of the profile's account
-python scan.py --profile audit --hops ROLE_ARN   the organisation of the account that the last role is in
+python scan.py                                  a made-up organisation, without AWS
+python scan.py --profile audit                  that of the profile's account
+python scan.py --profile audit --hops ROLE_ARN  that of the last role's account
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def scan(session: boto3.Session, role_name: str) -> list[Row]:
-    """Scan each account of the organisation through its role of this name; an account that fails has a problem."""
+    """Scan each account of the organisation; one that fails has a problem."""
     own_arn = session.client("sts").get_caller_identity()["Arn"]
     _, partition, _, _, own_account, _ = own_arn.split(":", 5)
 
@@ -47,22 +47,34 @@ def scan(session: boto3.Session, role_name: str) -> list[Row]:
             else:
                 role_arn = get_role_arn(account_id, role_name, partition=partition)
                 there = assume_role(session, role_arn)
-            return Row(account_id, name, buckets=str(len(there.client("s3").list_buckets()["Buckets"])))
+            return Row(
+                account_id,
+                name,
+                buckets=str(len(there.client("s3").list_buckets()["Buckets"])),
+            )
         except (BotoCoreError, ClientError) as error:
             return Row(account_id, name, problem=str(error))
 
-    pages = session.client("organizations").get_paginator("list_accounts").paginate()
-    accounts = [(account["Id"], account["Name"]) for page in pages for account in page["Accounts"]]
+    paginator = session.client("organizations").get_paginator("list_accounts")
+    found = [account for page in paginator.paginate() for account in page["Accounts"]]
+    accounts = [(account["Id"], account["Name"]) for account in found]
     with ThreadPoolExecutor(THREADS) as pool:
         scans = [pool.submit(scan_account, *account) for account in accounts]
-        done = track(as_completed(scans), "Scanning", total=len(scans), console=Console(stderr=True))
+        done = track(
+            as_completed(scans),
+            "Scanning",
+            total=len(scans),
+            console=Console(stderr=True),
+        )
         return sorted(scan.result() for scan in done)
 
 
 @contextlib.contextmanager
 def made_up_organisation(role_name: str) -> Iterator[boto3.Session]:
-    """A session in the management account of an organisation that moto's server plays."""
-    from moto.server import ThreadedMotoServer  # with AWS itself, moto need not be installed
+    """A session in the management account of an organisation that moto plays."""
+    from moto.server import (
+        ThreadedMotoServer,
+    )  # with AWS itself, moto need not be installed
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -71,16 +83,19 @@ def made_up_organisation(role_name: str) -> Iterator[boto3.Session]:
     server.start()
     host, port = server.get_host_and_port()
     os.environ["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
-    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    os.environ["AWS_CONFIG_FILE"] = os.devnull
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     try:
         session = boto3.Session("made-up", "made-up", region_name="us-east-1")
         organizations = session.client("organizations")
         organizations.create_organization(FeatureSet="ALL")
         for number in range(24):
             name = f"team-{number:02}"
-            created = organizations.create_account(AccountName=name, Email=f"{name}@example.com")
+            email = f"{name}@example.com"
+            created = organizations.create_account(AccountName=name, Email=email)
             account_id = created["CreateAccountStatus"]["AccountId"]
-            s3 = assume_role(session, get_role_arn(account_id, role_name)).client("s3")
+            role_arn = get_role_arn(account_id, role_name)
+            s3 = assume_role(session, role_arn).client("s3")
             for bucket in range(number % 4):
                 s3.create_bucket(Bucket=f"{name}-{bucket}")
         yield session
@@ -90,11 +105,24 @@ def made_up_organisation(role_name: str) -> Iterator[boto3.Session]:
 
 def main() -> int:
     """Run the command line; 1 is returned where an account could not be scanned."""
-    parser = argparse.ArgumentParser(description="Count the S3 buckets of every account of an AWS organisation.")
-    # None, not "default": boto3 then looks where it always does, AWS_PROFILE and the environment's keys included.
+    parser = argparse.ArgumentParser(
+        description="Count the S3 buckets of every account of an AWS organisation.",
+    )
+    # None, not "default": boto3 then looks where it always does, AWS_PROFILE and the
+    # environment's keys included.
     parser.add_argument("--profile", default=None, help="profile to start from")
-    parser.add_argument("--hops", nargs="+", default=[], metavar="ROLE_ARN", help="roles to assume, one by another")
-    parser.add_argument("--role", default="OrganizationAccountAccessRole", help="the role's name in each account")
+    parser.add_argument(
+        "--hops",
+        nargs="+",
+        default=[],
+        metavar="ROLE_ARN",
+        help="roles to assume, one by another",
+    )
+    parser.add_argument(
+        "--role",
+        default="OrganizationAccountAccessRole",
+        help="the role's name in each account",
+    )
     arguments = parser.parse_args()
 
     if arguments.profile or arguments.hops:

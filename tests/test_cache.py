@@ -167,6 +167,15 @@ def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: 
     assert len(sts.assumed) == 2
 
 
+def test_a_role_of_a_profile_keeps_its_entries(sts: StsStub, profiles: Callable[[str], None]) -> None:
+    """A parent that a profile makes a role is known by that role and by whose credentials assume it."""
+    profiles(f"[profile base]\n{process('1')}\n[profile one]\nrole_arn = {HUB}\nsource_profile = base\n")
+    cache: dict[str, Any] = {}
+    assert key_of(assume_role(with_profile("one"), SPOKE, cache=cache)) == key_of(
+        assume_role(with_profile("one"), SPOKE, cache=cache)
+    )
+
+
 def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, profiles: Callable[[str], None]) -> None:
     """An edit of the profile, or of one that it has its credentials from in the end, ends the use of its entries."""
     cache: dict[str, Any] = {}
@@ -275,6 +284,7 @@ GOOD = {"AccessKeyId": "ASIACACHED", "SecretAccessKey": "s", "SessionToken": "t"
         lambda entry: {**entry, "Lifetime": "3600"},
         lambda entry: {**entry, "Lifetime": float("nan")},
         lambda entry: {**entry, "Lifetime": float("inf")},
+        lambda entry: {**entry, "Lifetime": 0},
         lambda entry: {**entry, "Lifetime": -1},
         *(
             lambda entry, name=name, value=value: {**entry, "Credentials": {**entry["Credentials"], name: value}}
@@ -287,8 +297,10 @@ GOOD = {"AccessKeyId": "ASIACACHED", "SecretAccessKey": "s", "SessionToken": "t"
         lambda entry: {"Credentials": entry["Credentials"]},
     ],
 )
-def test_what_is_no_entry_is_a_miss_and_is_overwritten(sts: StsStub, damage: Callable[[Any], Any]) -> None:
-    """Damaged, foreign, half-typed, wrongly shaped and expired entries are fetched anew, and replaced."""
+def test_what_is_no_entry_is_a_miss_and_is_overwritten(
+    sts: StsStub, caplog: pytest.LogCaptureFixture, damage: Callable[[Any], Any]
+) -> None:
+    """Damaged, foreign, half-typed, wrongly shaped and expired entries are fetched anew, and replaced, in silence."""
     cache: dict[str, Any] = {}
     key_of(assume_role(session(), HUB, cache=cache))
     (key,) = cache
@@ -298,6 +310,7 @@ def test_what_is_no_entry_is_a_miss_and_is_overwritten(sts: StsStub, damage: Cal
     cache[key] = damage(cache[key])
     assert key_of(assume_role(session(), HUB, cache=cache)) == "ASIA0000000000000002"
     assert cache[key].keys() == good.keys()
+    assert not caplog.records
 
 
 class Raises(dict):  # type: ignore[type-arg]
@@ -369,7 +382,7 @@ def test_an_entry_serves_while_more_than_its_window_remains(sts: StsStub) -> Non
     """A 15-minute session can be cached too: until a quarter of its lifetime is left."""
     cache: dict[str, Any] = {}
     with time_machine.travel(0, tick=False) as clock:
-        for seconds, expected in ((0, 1), (674, 1), (2, 2)):
+        for seconds, expected in ((0, 1), (674, 1), (1, 2)):
             clock.shift(seconds)
             key_of(assume_role(session(), HUB, DurationSeconds=900, cache=cache))
             assert len(sts.assumed) == expected
@@ -404,8 +417,8 @@ def test_a_refresh_is_found_by_the_others(sts: StsStub) -> None:
         assert len(sts.assumed) == 2
 
 
-@pytest.mark.parametrize("cache", ["folder", 7, object()])
-def test_what_is_no_mapping_is_refused_at_the_call(cache: Any) -> None:
-    """A cache that cannot be one is a TypeError at once."""
-    with pytest.raises(TypeError, match="cache must be a mapping"):
+@pytest.mark.parametrize(("cache", "method"), [("folder", "setitem"), (7, "contains"), (object(), "contains")])
+def test_what_is_no_mapping_is_refused_at_the_call(cache: Any, method: str) -> None:
+    """A cache that cannot be one is a TypeError at once, which names the first method that it lacks."""
+    with pytest.raises(TypeError, match=f"cache must be a mapping.* has no __{method}__"):
         assume_role(session(), HUB, cache=cache)

@@ -154,9 +154,11 @@ def test_endpoints_of_the_profile_keep_stores_apart(config: Path) -> None:
         assert len(one.assumed) == len(two.assumed) == 1
 
 
-def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, parent: boto3.Session) -> None:
+@pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
+def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, before: str, after: str) -> None:
     """An answer that came while the parent's credentials were replaced is used, and not kept for either."""
     cache: dict[str, Any] = {}
-    parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials("AKIAOTHER", "s"))
+    parent = boto3.Session(before, "s", region_name="us-east-1")
+    parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials(after, "s"))
     use(assume_role(parent, HUB, cache=cache))
     assert cache == {}

@@ -570,6 +570,14 @@ def test_bedrock_is_signed_by_the_role(sts, config_file, monkeypatch, lines, whe
         assert "7531" not in str(headers)
 
 
+def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
+    """With AWS_BEARER_TOKEN_BEDROCK set, a client that is not to sign sends neither a signature nor the token."""
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-7531")
+    child = assume_role(parent, HUB)
+    child._session.set_default_client_config(Config(signature_version=botocore.UNSIGNED))
+    assert "Authorization" not in ask_bedrock(child)
+
+
 def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
     """What the role does not take, the parent keeps: on a botocore that knows the variable, it sends the token."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):

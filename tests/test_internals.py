@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from sts_stub import StsStub
 
 from aws_assume_role_lib import _handlers, assume_role
-from aws_assume_role_lib._sts import configured_endpoint
+from aws_assume_role_lib._sts import Sts
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -181,7 +181,7 @@ def test_what_a_fetcher_asks_for_and_as_whom() -> None:
 def test_the_endpoint_is_found_where_a_client_finds_it(monkeypatch, parent: boto3.Session) -> None:
     """ConfiguredEndpointProvider finds the URL of STS that a client would use."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
-    assert configured_endpoint(parent._session) == parent.client("sts").meta.endpoint_url == "http://127.0.0.1:9"
+    assert Sts(parent, {}).endpoint_url == parent.client("sts").meta.endpoint_url == "http://127.0.0.1:9"
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:

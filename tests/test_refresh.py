@@ -268,12 +268,13 @@ def test_a_url_presigned_in_the_refresh_window_outlives_it(
     assert sts.violations == []
 
 
+@pytest.mark.parametrize("lifetime", [-1, 0])
 def test_credentials_that_arrive_expired_raise(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, lifetime: int
 ) -> None:
     """Credentials that have expired when they arrive raise, after one request; the next call asks again."""
     child = assume_role(parent, HUB)
-    sts.lifetime = -1
+    sts.lifetime = lifetime
     with pytest.raises(CredentialRetrievalError, match=r"expired when they arrived.*clock"):
         key(child)
     assert len(sts.assumed) == 1
@@ -357,6 +358,10 @@ def test_a_handler_that_uses_the_session_during_its_first_use(
         key(child)
     on.clear()
     assert key(child) == "ASIA0000000000000001"
+    clock.shift(3600)
+    on.append(True)
+    with pytest.raises(CredentialRetrievalError, match=f"{HUB}.*while they are being refreshed"):
+        key(child)
 
 
 def test_a_refusal_stays_with_its_hop(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
@@ -392,18 +397,21 @@ def test_refresh_needed_says_when_the_session_asks_sts(
     credentials.get_frozen_credentials()
     assert not credentials.refresh_needed()
     assert not credentials.refresh_needed(3599)
-    assert credentials.refresh_needed(3601)
-    clock.shift(2701)
+    assert credentials.refresh_needed(3600)
+    clock.shift(2699)
+    assert not credentials.refresh_needed()
+    clock.shift(1)
     assert credentials.refresh_needed()
     assert not credentials.refresh_needed(0)
 
 
+@pytest.mark.parametrize("headers", [{}, {"date": "soon"}, {"date": "Thu, 01 May 2031 12:00:00 -0000"}])
 def test_an_answer_without_a_date_is_taken_as_it_is(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, headers: dict[str, str]
 ) -> None:
-    """Where the answer does not tell STS's time, the expiry is as it was sent."""
+    """Where the answer does not tell STS's time and its zone, the expiry is as it was sent."""
     parent.events.register(
-        "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"]["HTTPHeaders"].pop("date")
+        "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"].update(HTTPHeaders=headers)
     )
     sts.clock_offset = 600
     credentials = assume_role(parent, HUB).get_credentials()

@@ -207,7 +207,7 @@ class ScopedCache:
 
     def __setitem__(self, _: str, response: dict[str, Any]) -> None:
         credentials = response["Credentials"]
-        expiration = as_datetime(credentials["Expiration"])
+        expiration = credentials["Expiration"]
         self.lifetime = expiration.timestamp() - time.time()
         if self._cache is None:
             return
@@ -225,7 +225,8 @@ class ScopedCache:
     def _is_usable(self, entry: Any) -> bool:
         try:
             credentials, lifetime = entry["Credentials"], entry["Lifetime"]
-            remaining = parse_timestamp(credentials["Expiration"]).timestamp() - time.time()
+            expiration = parse_timestamp(credentials["Expiration"])
+            remaining = expiration.timestamp() - time.time()
             texts = [credentials[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
             account_id = credentials.get("AccountId", "-")
             usable = (
@@ -237,18 +238,13 @@ class ScopedCache:
             # Whatever is wrong with it, and each mapping may hold something else: it is no entry of ours.
             return False
         if usable:
-            self._found, self.lifetime = entry, lifetime
+            self._found, self.lifetime = {"Credentials": {**credentials, "Expiration": expiration}}, lifetime
         return usable
 
 
 def digest(key: object) -> str:
     """A file name from which nothing of what it stands for can be read."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=repr).encode()).hexdigest()
-
-
-def as_datetime(expiration: Any) -> datetime.datetime:
-    """An Expiration as botocore parsed it, or as the user's own timestamp parser left it."""
-    return expiration if isinstance(expiration, datetime.datetime) else parse_timestamp(expiration)
 
 
 def _warn(action: str, error: Exception) -> None:

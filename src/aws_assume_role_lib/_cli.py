@@ -27,7 +27,7 @@ from botocore.utils import validate_region_name
 from ._assume import assume_role
 from ._credentials import AssumedRoleCredentials, _has_terminal
 from ._parameters import unique
-from ._sts import sts_client
+from ._sts import Sts
 
 # Exit codes.
 OUTPUT, USAGE, SOURCE, ROLE, INTERRUPTED = 1, 2, 3, 4, 130
@@ -96,7 +96,7 @@ def _assume(options: argparse.Namespace) -> dict[str, str]:
     with _or_exit(SOURCE), aside:
         source_credentials.get_frozen_credentials()
         # The client that the first hop will use, made here because what fails in making it are the settings.
-        sts_client(source, {})
+        Sts(source, {}).client()
     for hop, arn in enumerate(options.ROLE_ARN, 1):
         with _or_exit(ROLE, f"{arn} could not be assumed: ", by_source=hop == 1):
             credentials = cast(AssumedRoleCredentials, sessions[hop].get_credentials())

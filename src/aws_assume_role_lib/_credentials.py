@@ -27,11 +27,11 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from ._cache import ScopedCache, as_datetime, digest
+from ._cache import ScopedCache, digest
 from ._identity import identity_of
 from ._locks import ForkSafeLock
 from ._parameters import check_session_name, check_token_code
-from ._sts import Absence, configured_endpoint, family_lock, sts_client
+from ._sts import Sts, family_lock
 
 if TYPE_CHECKING:
     from ._cache import CredentialCache
@@ -74,7 +74,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         """What the fetcher takes for its STS client, once it has seen to the parent's credentials."""
         # botocore hands over frozen keys and expects a new client each time; the parent's one client is kept, and
         # signs with the parent's live credentials, so the keys passed here are not used.
-        if time.time() < min(self._expires, self.role.absence().until):
+        if time.time() < min(self._expires, self.role.sts.away_until):
             # Each hop of a chain, and each role of a parent, would wait for the same STS.
             raise CredentialRetrievalError(
                 provider=self.method, error_msg="STS is not asked, since it did not answer a moment ago"
@@ -124,7 +124,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def _renew(self) -> None:
         try:
             metadata = self._fetch()
-            expires = parse_timestamp(metadata["expiry_time"])
+            expires = datetime.fromisoformat(metadata["expiry_time"])
             if expires.timestamp() <= time.time():
                 raise CredentialRetrievalError(
                     provider=self.method,
@@ -139,7 +139,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 raise
             self._due = min(now + RETRY_INTERVAL, self._expires)
             if isinstance(error, HTTPClientError):
-                self.role.absence().until = self._due
+                self.role.sts.away_until = self._due
             logger.warning(
                 "Early refresh failed while %s: %s. The credentials are good until %s; next attempt in %d seconds.",
                 self.role.hop,
@@ -168,6 +168,7 @@ class Role:
     ) -> None:
         self.arn: str = request["RoleArn"]
         self._parent = parent
+        self._has_loaded = False
         self._request = dict(request)
         self._token_code: str | Callable[[], str] | None = self._request.pop("TokenCode", None)
         # A code given as a string serves once: asking early would fail, and only that.
@@ -176,7 +177,7 @@ class Role:
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):
             self._session_name = self._request.pop("RoleSessionName")
-        self._sts_client_kwargs = sts_client_kwargs
+        self.sts = Sts(parent, sts_client_kwargs)
 
     @property
     def hop(self) -> str:
@@ -189,8 +190,11 @@ class Role:
     def parent_credentials(self) -> Any:
         # botocore loads a session's credentials when first asked, and two threads would get an object each.
         # The botocore session's are what signs, whatever a subclass of boto3.Session makes of get_credentials().
-        with family_lock(self._parent._session):
-            credentials = self._parent._session.get_credentials()
+        session = self._parent._session
+        if not self._has_loaded:
+            with family_lock(session):
+                self._has_loaded = session.get_credentials() is not None
+        credentials = session.get_credentials()
         if credentials is None:
             raise NoCredentialsError
         return credentials
@@ -198,9 +202,6 @@ class Role:
     def get_frozen_credentials(self) -> Any:
         """The parent's, which may have other credentials by now than when the fetcher was made."""
         return self.parent_credentials().get_frozen_credentials()
-
-    def absence(self) -> Absence:
-        return Absence(self._parent, self._sts_client_kwargs)
 
     def cache_key(self) -> list[Any]:
         """The request, in one form for all that mean the same, where it goes, and who makes it."""
@@ -212,7 +213,7 @@ class Role:
             request["Policy"] = json.loads(request["Policy"])
         return [
             request,
-            self._sts_client_kwargs.get("endpoint_url") or configured_endpoint(self._parent._session),
+            self.sts.endpoint_url,
             identity_of(self._parent._session, self.parent_credentials()),
         ]
 
@@ -223,7 +224,7 @@ class Role:
             request["RoleSessionName"] = check_session_name(self._session_name())
         if "SerialNumber" in request:
             request["TokenCode"] = self._code(request["SerialNumber"])
-        client = sts_client(self._parent, self._sts_client_kwargs)
+        client = self.sts.client()
         try:
             response: dict[str, Any] = client.assume_role(**request)
             expiration = _expiration(response) - _how_far_behind(response)
@@ -238,7 +239,6 @@ class Role:
                 error_msg=f"what answered for STS at {client.meta.endpoint_url} is not an AssumeRole response "
                 f"({reason}). Look for a proxy or an endpoint URL that leads elsewhere.",
             ) from (None if quotes else error)
-        response["Credentials"]["Expiration"] = expiration
         self._code_is_spent = True
         logger.info(
             "Assumed %s as %s, good until %s.",
@@ -246,7 +246,11 @@ class Role:
             request["RoleSessionName"],
             _utc(expiration.timestamp()),
         )
-        return response
+        # No more than the fetcher needs: it copies what it is given.
+        return {
+            "Credentials": {**response["Credentials"], "Expiration": expiration},
+            "AssumedRoleUser": response.get("AssumedRoleUser", {}),
+        }
 
     def _code(self, serial: str) -> str:
         if self.has_one_code:
@@ -284,7 +288,9 @@ def _expiration(response: Mapping[str, Any]) -> datetime:
     for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
         if not isinstance(credentials.get(name), str) or not credentials[name]:
             raise ValueError(f"no {name}")
-    return as_datetime(credentials["Expiration"])
+    expiration = credentials["Expiration"]
+    # A string is what the user's own timestamp parser has left.
+    return expiration if isinstance(expiration, datetime) else parse_timestamp(expiration)
 
 
 def _how_far_behind(response: Mapping[str, Any]) -> timedelta:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,17 +13,15 @@ from botocore.model import StructureShape
 from botocore.validate import ParamValidator
 
 
-class AutomaticRoleSessionName(enum.Enum):
+class AutomaticRoleSessionName:
     """The type of :data:`AUTOMATIC_ROLE_SESSION_NAME`."""
 
-    AUTOMATIC_ROLE_SESSION_NAME = "AUTOMATIC_ROLE_SESSION_NAME"
-
     def __repr__(self) -> str:
-        return self.value
+        return "AUTOMATIC_ROLE_SESSION_NAME"
 
 
 #: Given as ``RoleSessionName``: a generated name, even where there is a ``SourceIdentity``.
-AUTOMATIC_ROLE_SESSION_NAME = AutomaticRoleSessionName.AUTOMATIC_ROLE_SESSION_NAME
+AUTOMATIC_ROLE_SESSION_NAME = AutomaticRoleSessionName()
 
 # re compiles these at their first use, and keeps them: an import that compiled them would take twice as long.
 _NAME = r"[A-Za-z0-9_+=,.@-]{2,64}"
@@ -51,7 +48,7 @@ def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any]
             request[name] = [dict(item) if isinstance(item, Mapping) else item for item in value]
     if "SourceIdentity" in request:
         request.setdefault("RoleSessionName", request["SourceIdentity"])
-    if request.get("RoleSessionName") is AUTOMATIC_ROLE_SESSION_NAME:
+    if isinstance(request.get("RoleSessionName"), AutomaticRoleSessionName):
         del request["RoleSessionName"]
     return request
 

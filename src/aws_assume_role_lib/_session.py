@@ -126,7 +126,7 @@ class ChildSession(botocore.session.Session):
     ) -> None:
         self._parent = parent
         self._aws_assume_role_lib_lock = family_lock(parent)
-        self._aws_assume_role_lib_absences = vars(parent).setdefault("_aws_assume_role_lib_absences", {})
+        self._aws_assume_role_lib_away = vars(parent).setdefault("_aws_assume_role_lib_away", {})
         self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)

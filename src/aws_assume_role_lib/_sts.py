@@ -65,32 +65,67 @@ def family_lock(session: botocore.session.Session) -> ForkSafeLock:
     return lock
 
 
-def sts_client(parent: boto3.Session, options: Mapping[str, Any]) -> Any:
-    """The parent's STS client for these options, made on first need.
+class Sts:
+    """STS as a parent asks it with these options. Its client is the parent's: kept with it, shared by its children."""
 
-    It is made anew in a forked child, and when the parent's region, default client config or credentials object
-    is another than it was made with.
-    """
-    session = parent._session
-    config: Config | None = options.get("config")
-    with family_lock(session):
+    def __init__(self, parent: boto3.session.Session, options: Mapping[str, Any]) -> None:
+        self._parent = parent
+        self._options = options
+        named = {name: vars(value) if name == "config" else value for name, value in options.items()}
+        self._key = repr(sorted(named.items()))
+
+    def client(self) -> Any:
+        """The client, made on first need.
+
+        It is made anew in a forked child, and when the parent's region, default client config or credentials object
+        is another than it was made with.
+        """
+        session = self._parent._session
         clients = vars(session).setdefault("_aws_assume_role_lib_sts_clients", _Clients())
-        key = _key(options)
-        default_config = session.get_default_client_config()
-        made_with = (os.getpid(), parent.region_name, default_config, session.get_credentials())
-        kept_made_with, client = clients.get(key, (None, None))
-        if kept_made_with != made_with:
-            client = parent.client("sts", **{**options, "config": _effective_config(session, default_config, config)})
-            clients[key] = (made_with, client)
+        made_with, client = clients.get(self._key, (None, None))
+        if made_with != self._made_with():
+            with family_lock(session):
+                made_with, client = clients.get(self._key, (None, None))
+                if made_with != self._made_with():
+                    made_with = self._made_with()
+                    options = {**self._options, "config": _effective_config(session, self._options.get("config"))}
+                    client = self._parent.client("sts", **options)
+                    clients[self._key] = (made_with, client)
         return client
 
+    def _made_with(self) -> tuple[Any, ...]:
+        session = self._parent._session
+        return (
+            os.getpid(),
+            self._parent.region_name,
+            session.get_default_client_config(),
+            session.get_credentials(),
+        )
 
-def configured_endpoint(session: Any) -> str | None:
-    """The URL of STS that the environment or the parent's profile says, if any."""
-    # botocore internal: a client finds it so, and to make one for that takes long. Covered by tests/test_internals.py.
-    provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "sts")
-    url: str | None = provider.provide()
-    return url
+    @property
+    def endpoint_url(self) -> str | None:
+        """The URL that the options say, or else the environment or the parent's profile, if any."""
+        session: Any = self._parent._session
+        # botocore internal: a client finds it so, and takes long to make. Covered by tests/test_internals.py.
+        configured = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "sts")
+        url: str | None = self._options.get("endpoint_url") or configured.provide()
+        return url
+
+    @property
+    def away_until(self) -> float:
+        """Until when no early refresh asks: STS did not answer one, of this role or another of the family's."""
+        return self._away.get((self._key, self._parent.region_name), 0.0)
+
+    @away_until.setter
+    def away_until(self, until: float) -> None:
+        self._away[self._key, self._parent.region_name] = until
+
+    @property
+    def _away(self) -> dict[tuple[str, str | None], float]:
+        away: dict[tuple[str, str | None], float] = vars(self._parent._session).setdefault(
+            "_aws_assume_role_lib_away", {}
+        )
+        return away
 
 
 class _Clients(dict[str, tuple[Any, Any]]):
@@ -99,34 +134,11 @@ class _Clients(dict[str, tuple[Any, Any]]):
         return _Clients()
 
 
-def _key(options: Mapping[str, Any]) -> str:
-    named = {name: vars(value) if name == "config" else value for name, value in options.items()}
-    return repr(sorted(named.items()))
-
-
-class Absence:
-    """Until when no early refresh asks an STS that did not answer, for all hops and roles of one family."""
-
-    def __init__(self, parent: boto3.session.Session, options: Mapping[str, Any]) -> None:
-        self._absences: dict[Any, float] = vars(parent._session).setdefault("_aws_assume_role_lib_absences", {})
-        self._key = (_key(options), parent.region_name)
-
-    @property
-    def until(self) -> float:
-        return self._absences.get(self._key, 0.0)
-
-    @until.setter
-    def until(self, until: float) -> None:
-        self._absences[self._key] = until
-
-
-def _effective_config(
-    session: botocore.session.Session, default_config: Config | None, config: Config | None
-) -> Config:
+def _effective_config(session: botocore.session.Session, config: Config | None) -> Config:
     effective = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT)
     if session.get_config_variable("max_attempts") is None:
         effective = effective.merge(Config(retries={"total_max_attempts": TOTAL_MAX_ATTEMPTS}))
-    for users in (default_config, config):
+    for users in (session.get_default_client_config(), config):
         if users is not None:
             # A copy, since botocore writes to the retries of the config that a client is made with: the user's would
             # change, and with it the key under which the client is kept.

@@ -7,11 +7,13 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+import time_machine
 from botocore.loaders import Loader
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
@@ -27,6 +29,12 @@ settings.load_profile("tests")
 
 HUB = "arn:aws:iam::111111111111:role/Hub"
 SPOKE = "arn:aws:iam::222222222222:role/Spoke"
+
+
+def key(session: boto3.Session) -> str:
+    """Use a session, and return the access key that it signs with."""
+    access_key: str = session.get_credentials().get_frozen_credentials().access_key
+    return access_key
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,6 +80,19 @@ def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsStub]:
     with StsStub() as stub:
         monkeypatch.setenv("AWS_ENDPOINT_URL", stub.url)
         yield stub
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """A clock that stands still until a test moves it."""
+    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore sends each request once, so that requests count attempts and nothing is slept through."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
 @pytest.fixture

@@ -16,15 +16,10 @@ import boto3
 import pytest
 import time_machine
 from botocore.credentials import Credentials, DeferredRefreshableCredentials, RefreshableCredentials
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, JSONFileCache, assume_role
-
-
-def key_of(session: boto3.Session) -> str:
-    """Use a session, and return the access key it signs with."""
-    return session.get_credentials().get_frozen_credentials().access_key
 
 
 def session(access_key: str = "AKIAROOT", **arguments: Any) -> boto3.Session:
@@ -55,7 +50,7 @@ def process(account: str) -> str:
 def test_the_same_request_by_the_same_identity_is_one_assume_role(sts: StsStub) -> None:
     """Two sessions, from two parents with the same keys, use the credentials of one AssumeRole."""
     cache: dict[str, Any] = {}
-    assert key_of(assume_role(session(), HUB, cache=cache)) == key_of(assume_role(session(), HUB, cache=cache))
+    assert key(assume_role(session(), HUB, cache=cache)) == key(assume_role(session(), HUB, cache=cache))
     assert len(sts.assumed) == 1
 
 
@@ -101,7 +96,7 @@ SAME = [
 def test_requests_that_mean_the_same_share_an_entry(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
     """How a request is written makes no difference, nor what STS is not asked."""
     cache: dict[str, Any] = {}
-    assert key_of(assume_role(session(), HUB, cache=cache, **one)) == key_of(
+    assert key(assume_role(session(), HUB, cache=cache, **one)) == key(
         assume_role(session(), HUB, cache=cache, **other)
     )
     assert len(sts.assumed) == 1
@@ -124,7 +119,7 @@ DIFFERENT = [
 def test_requests_that_differ_share_nothing(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
     """Any difference in what STS is asked is another entry."""
     cache: dict[str, Any] = {}
-    assert key_of(assume_role(session(), HUB, cache=cache, **one)) != key_of(
+    assert key(assume_role(session(), HUB, cache=cache, **one)) != key(
         assume_role(session(), HUB, cache=cache, **other)
     )
     assert len(cache) == 2
@@ -133,8 +128,8 @@ def test_requests_that_differ_share_nothing(sts: StsStub, one: dict[str, Any], o
 def test_parents_with_other_keys_share_nothing(sts: StsStub) -> None:
     """What one access key assumed is not given to another."""
     cache: dict[str, Any] = {}
-    key_of(assume_role(session("AKIAONE"), HUB, cache=cache))
-    key_of(assume_role(session("AKIATWO"), HUB, cache=cache))
+    key(assume_role(session("AKIAONE"), HUB, cache=cache))
+    key(assume_role(session("AKIATWO"), HUB, cache=cache))
     assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO"]
 
 
@@ -142,7 +137,7 @@ def test_the_same_role_through_two_hubs_is_two_entries(sts: StsStub) -> None:
     """Which role assumed it is part of who a role is, down the chain."""
     cache: dict[str, Any] = {}
     for hub in (HUB, SPOKE):
-        key_of(assume_role(session(), hub).assume_role(SPOKE, cache=cache))
+        key(assume_role(session(), hub).assume_role(SPOKE, cache=cache))
     assert len(cache) == 2
 
 
@@ -151,7 +146,7 @@ def test_an_sts_elsewhere_is_another_identity(sts: StsStub) -> None:
     cache: dict[str, Any] = {}
     with StsStub() as other:
         for url in (sts.url, other.url):
-            key_of(assume_role(session(), HUB, cache=cache, sts_client_kwargs={"endpoint_url": url}))
+            key(assume_role(session(), HUB, cache=cache, sts_client_kwargs={"endpoint_url": url}))
         assert len(sts.assumed) == len(other.assumed) == 1
 
 
@@ -159,11 +154,11 @@ def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: 
     """A profile's identity is its settings, so that a second session, with other keys, finds the entry."""
     profiles(f"[profile one]\n{process('1')}\n[profile two]\n{process('2')}\n")
     cache: dict[str, Any] = {}
-    assert key_of(assume_role(with_profile("one"), HUB, cache=cache)) == key_of(
+    assert key(assume_role(with_profile("one"), HUB, cache=cache)) == key(
         assume_role(with_profile("one"), HUB, cache=cache)
     )
     assert len(sts.assumed) == 1
-    key_of(assume_role(with_profile("two"), HUB, cache=cache))
+    key(assume_role(with_profile("two"), HUB, cache=cache))
     assert len(sts.assumed) == 2
 
 
@@ -171,7 +166,7 @@ def test_a_role_of_a_profile_keeps_its_entries(sts: StsStub, profiles: Callable[
     """A parent that a profile makes a role is known by that role and by whose credentials assume it."""
     profiles(f"[profile base]\n{process('1')}\n[profile one]\nrole_arn = {HUB}\nsource_profile = base\n")
     cache: dict[str, Any] = {}
-    assert key_of(assume_role(with_profile("one"), SPOKE, cache=cache)) == key_of(
+    assert key(assume_role(with_profile("one"), SPOKE, cache=cache)) == key(
         assume_role(with_profile("one"), SPOKE, cache=cache)
     )
 
@@ -185,7 +180,7 @@ def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, pro
             f"[profile hub]\nrole_arn = {HUB}\nsource_profile = base\n"
             f"[profile one]\nrole_arn = {SPOKE}\nsource_profile = hub\n"
         )
-        key_of(assume_role(with_profile("one"), SPOKE, cache=cache))
+        key(assume_role(with_profile("one"), SPOKE, cache=cache))
     assert len(cache) == 2
 
 
@@ -205,7 +200,7 @@ def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, 
 
     one, two = parent("AKIAONE"), parent("AKIATWO")
     for each in (one, one, two):
-        key_of(assume_role(each, HUB, cache=cache))
+        key(assume_role(each, HUB, cache=cache))
     assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO"]
 
 
@@ -220,7 +215,7 @@ def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) ->
     for parent in (one, two):
         parent._session._credentials = Looks("AKIASAME", "s")
     for parent in (one, two, one):
-        key_of(assume_role(parent, HUB, cache=cache))
+        key(assume_role(parent, HUB, cache=cache))
     assert len(sts.assumed) == 2
 
 
@@ -246,19 +241,19 @@ def test_the_key_is_worked_out_without_fetching(
         made._session._credentials = DeferredRefreshableCredentials(lambda: fetched.append(1) or expiry, method)
         return made
 
-    key_of(assume_role(parent(), HUB, cache=cache))
+    key(assume_role(parent(), HUB, cache=cache))
     assert len(fetched) == 1
-    key_of(assume_role(parent(), HUB, cache=cache))
+    key(assume_role(parent(), HUB, cache=cache))
     assert len(fetched) == len(sts.assumed) == 1
     if variable:
         monkeypatch.setenv(variable, "http://127.0.0.1/others")
-        key_of(assume_role(parent(), HUB, cache=cache))
+        key(assume_role(parent(), HUB, cache=cache))
         assert len(sts.assumed) == 2
 
 
 def test_a_key_says_nothing(sts: StsStub, tmp_path: Path) -> None:
     """The name of a cache file is a digest, whatever the request."""
-    key_of(assume_role(session(), HUB, ExternalId="abc", cache=JSONFileCache(tmp_path / "c")))
+    key(assume_role(session(), HUB, ExternalId="abc", cache=JSONFileCache(tmp_path / "c")))
     (file,) = (tmp_path / "c").iterdir()
     assert len(file.stem) == 64
     assert set(file.stem) <= set("0123456789abcdef")
@@ -302,14 +297,14 @@ def test_what_is_no_entry_is_a_miss_and_is_overwritten(
 ) -> None:
     """Damaged, foreign, half-typed, wrongly shaped and expired entries are fetched anew, and replaced, in silence."""
     cache: dict[str, Any] = {}
-    key_of(assume_role(session(), HUB, cache=cache))
-    (key,) = cache
-    good = dict(cache[key])
-    cache[key] = {"Credentials": {**GOOD, "Expiration": in_an_hour()}, "Lifetime": 3600}
-    assert key_of(assume_role(session(), HUB, cache=cache)) == "ASIACACHED"
-    cache[key] = damage(cache[key])
-    assert key_of(assume_role(session(), HUB, cache=cache)) == "ASIA0000000000000002"
-    assert cache[key].keys() == good.keys()
+    key(assume_role(session(), HUB, cache=cache))
+    (name,) = cache
+    good = dict(cache[name])
+    cache[name] = {"Credentials": {**GOOD, "Expiration": in_an_hour()}, "Lifetime": 3600}
+    assert key(assume_role(session(), HUB, cache=cache)) == "ASIACACHED"
+    cache[name] = damage(cache[name])
+    assert key(assume_role(session(), HUB, cache=cache)) == "ASIA0000000000000002"
+    assert cache[name].keys() == good.keys()
     assert not caplog.records
 
 
@@ -340,7 +335,7 @@ class Raises(dict):  # type: ignore[type-arg]
 def test_a_cache_that_raises_is_a_warning(sts: StsStub, caplog: pytest.LogCaptureFixture, where: str) -> None:
     """A mapping that raises costs a line in the log, without what it said, and no credentials."""
     child = assume_role(session(), HUB, cache=Raises(where))
-    assert key_of(child) == "ASIA0000000000000001"
+    assert key(child) == "ASIA0000000000000001"
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.name == "aws_assume_role_lib"
     assert "RuntimeError" in record.getMessage()
@@ -356,12 +351,12 @@ def test_a_folder_that_cannot_be_used_is_a_warning(
     if trouble == "a file in its place":
         folder.write_text("")
     else:
-        key_of(assume_role(session(), HUB, cache=JSONFileCache(folder)))
+        key(assume_role(session(), HUB, cache=JSONFileCache(folder)))
         (entry,) = folder.iterdir()
         entry.unlink()
         (entry / "x").mkdir(parents=True)
     child = assume_role(session(), HUB, cache=JSONFileCache(folder))
-    assert key_of(child).startswith("ASIA")
+    assert key(child).startswith("ASIA")
     assert "The cache could not be" in caplog.text
 
 
@@ -374,7 +369,7 @@ def test_a_full_disk_is_a_warning(sts: StsStub, tmp_path: Path, caplog: pytest.L
             with Path("/dev/full").open("w") as full:
                 json.dump(value, full)
 
-    assert key_of(assume_role(session(), HUB, cache=Full(tmp_path / "c"))).startswith("ASIA")
+    assert key(assume_role(session(), HUB, cache=Full(tmp_path / "c"))).startswith("ASIA")
     assert os.strerror(28) in caplog.text
 
 
@@ -384,7 +379,7 @@ def test_an_entry_serves_while_more_than_its_window_remains(sts: StsStub) -> Non
     with time_machine.travel(0, tick=False) as clock:
         for seconds, expected in ((0, 1), (674, 1), (1, 2)):
             clock.shift(seconds)
-            key_of(assume_role(session(), HUB, DurationSeconds=900, cache=cache))
+            key(assume_role(session(), HUB, DurationSeconds=900, cache=cache))
             assert len(sts.assumed) == expected
 
 
@@ -393,16 +388,16 @@ def test_a_lifetime_cut_short_is_kept_with_the_entry(sts: StsStub) -> None:
     cache: dict[str, Any] = {}
     sts.lifetime = 600
     with time_machine.travel(0, tick=False) as clock:
-        key_of(assume_role(session(), HUB, cache=cache))
+        key(assume_role(session(), HUB, cache=cache))
         clock.shift(300)
         child = assume_role(session(), HUB, cache=cache)
-        key_of(child)
+        key(child)
         assert len(sts.assumed) == 1
         clock.shift(140)
-        key_of(child)
+        key(child)
         assert len(sts.assumed) == 1
         clock.shift(20)
-        key_of(child)
+        key(child)
         assert len(sts.assumed) == 2
 
 
@@ -411,9 +406,9 @@ def test_a_refresh_is_found_by_the_others(sts: StsStub) -> None:
     cache: dict[str, Any] = {}
     with time_machine.travel(0, tick=False) as clock:
         one, two = (assume_role(session(), HUB, cache=cache) for _ in range(2))
-        assert key_of(one) == key_of(two)
+        assert key(one) == key(two)
         clock.shift(3000)
-        assert key_of(one) == key_of(two)
+        assert key(one) == key(two)
         assert len(sts.assumed) == 2
 
 

@@ -6,14 +6,13 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import boto3
 import pytest
 import time_machine
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -23,19 +22,6 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
-
-
-def key(session: boto3.Session) -> str:
-    credentials = session.get_credentials()
-    assert credentials is not None
-    frozen: str = credentials.get_frozen_credentials().access_key
-    return frozen
 
 
 class Forked(NamedTuple):

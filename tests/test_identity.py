@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -18,11 +18,6 @@ from aws_assume_role_lib._identity import identity_of
 
 def identity(session: boto3.Session) -> Any:
     return identity_of(session._session, session.get_credentials())
-
-
-def use(session: boto3.Session) -> str:
-    access_key: str = session.get_credentials().get_frozen_credentials().access_key
-    return access_key
 
 
 @pytest.fixture
@@ -112,8 +107,8 @@ def test_credentials_put_into_a_session_of_a_profile_are_not_the_profiles(
         made._session._credentials = DeferredRefreshableCredentials(refresh, "assume-role")
         return made
 
-    one = use(assume_role(session_of(HUB), SPOKE, cache=cache))
-    two = use(assume_role(session_of("arn:aws:iam::333333333333:role/Other"), SPOKE, cache=cache))
+    one = key(assume_role(session_of(HUB), SPOKE, cache=cache))
+    two = key(assume_role(session_of("arn:aws:iam::333333333333:role/Other"), SPOKE, cache=cache))
     assert sts.issued[sts.issued[one].by].role_arn == HUB
     assert sts.issued[sts.issued[two].by].role_arn == "arn:aws:iam::333333333333:role/Other"
 
@@ -136,7 +131,7 @@ def test_a_profile_of_the_environment_is_the_one_that_was_loaded(
         monkeypatch.setenv("AWS_PROFILE", name)
         children.append(assume_role(boto3.Session(), SPOKE, cache=cache))
     for child, role in zip(children, roots.values(), strict=True):
-        assert sts.issued[sts.issued[use(child)].by].role_arn == role
+        assert sts.issued[sts.issued[key(child)].by].role_arn == role
 
 
 def test_endpoints_of_the_profile_keep_stores_apart(config: Path) -> None:
@@ -150,7 +145,7 @@ def test_endpoints_of_the_profile_keep_stores_apart(config: Path) -> None:
             )
         )
         for name in ("one", "two"):
-            use(assume_role(boto3.Session(profile_name=name), HUB, cache=cache))
+            key(assume_role(boto3.Session(profile_name=name), HUB, cache=cache))
         assert len(one.assumed) == len(two.assumed) == 1
 
 
@@ -160,5 +155,5 @@ def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, before: st
     cache: dict[str, Any] = {}
     parent = boto3.Session(before, "s", region_name="us-east-1")
     parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials(after, "s"))
-    use(assume_role(parent, HUB, cache=cache))
+    key(assume_role(parent, HUB, cache=cache))
     assert cache == {}

@@ -705,14 +705,16 @@ def test_initializers_run_once_for_each_child(sts, parent):
 
 
 def test_handlers_that_botocore_is_given_later_reach_later_children(sts, parent, monkeypatch):
-    """A handler added to botocore's built-in ones after the first child, as moto does, works in the next, once."""
+    """A handler added to botocore's built-in ones, as moto does, works in the next child, once; or taken out, not."""
     assume_role(parent, HUB)
     calls: list[str] = []
     added = ("before-call", lambda model, **_: calls.append(model.name))
     monkeypatch.setattr(botocore.handlers, "BUILTIN_HANDLERS", list(botocore.handlers.BUILTIN_HANDLERS))
     botocore.handlers.BUILTIN_HANDLERS.append(added)
-    child = assume_role(parent, HUB)
-    child.client("sts").get_caller_identity()
+    assume_role(parent, HUB).client("sts").get_caller_identity()
+    assert calls == ["GetCallerIdentity"]
+    botocore.handlers.BUILTIN_HANDLERS.remove(added)
+    assume_role(parent, HUB).client("sts").get_caller_identity()
     assert calls == ["GetCallerIdentity"]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 import boto3
@@ -14,7 +12,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -23,27 +21,9 @@ LOGGER = "aws_assume_role_lib"
 
 
 @pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.DEBUG, LOGGER)
     return caplog
-
-
-@pytest.fixture
-def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-
-
-def key(session: boto3.Session) -> str:
-    credentials = session.get_credentials()
-    assert credentials is not None
-    frozen: str = credentials.get_frozen_credentials().access_key
-    return frozen
 
 
 def lines(log: pytest.LogCaptureFixture, level: int) -> list[str]:

@@ -9,34 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 import boto3
 import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
 
 DEVICE = "arn:aws:iam::111111111111:mfa/mario"
 HOUR = 3600
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
-
-
-def key(session: boto3.Session) -> str:
-    credentials = session.get_credentials()
-    assert credentials is not None
-    frozen: str = credentials.get_frozen_credentials().access_key
-    return frozen
 
 
 def codes_sent(sts: StsStub) -> list[str | None]:

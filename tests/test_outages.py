@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,12 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
 
 MINUTE = 60
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture
@@ -43,19 +36,6 @@ def s3(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[StsStub]:
         stub.issued = sts.issued
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
         yield stub
-
-
-@pytest.fixture
-def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore sends each request once, so that requests count attempts and nothing is slept through."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-
-
-def key(session: boto3.Session) -> str:
-    credentials = session.get_credentials()
-    assert credentials is not None
-    frozen: str = credentials.get_frozen_credentials().access_key
-    return frozen
 
 
 def no_name_is_known(*_: object, **__: object) -> None:

@@ -8,7 +8,7 @@ import itertools
 import threading
 import urllib.request
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,7 +18,7 @@ import time_machine
 from boto3.s3.transfer import TransferConfig
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -28,25 +28,12 @@ HOUR = 3600
 
 
 @pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
 def s3(sts: StsStub, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """moto's S3, in which a bucket named bucket waits; STS is the stub."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_url)
     client = boto3.client("s3", "us-east-1", aws_access_key_id="AKIAROOT", aws_secret_access_key="s")
     client.create_bucket(Bucket="bucket")
     return moto_url
-
-
-def key(session: boto3.Session) -> str:
-    credentials = session.get_credentials()
-    assert credentials is not None
-    frozen: str = credentials.get_frozen_credentials().access_key
-    return frozen
 
 
 def watch_keys(client: Any, sts: StsStub) -> list[str]:

@@ -6,8 +6,6 @@ import copy
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 import boto3
@@ -15,16 +13,10 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture
@@ -33,13 +25,6 @@ def made(parent: boto3.Session) -> list[str]:
     made: list[str] = []
     parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
     return made
-
-
-def key(session: boto3.Session) -> str:
-    credentials = session.get_credentials()
-    assert credentials is not None
-    frozen: str = credentials.get_frozen_credentials().access_key
-    return frozen
 
 
 def test_made_on_first_need_and_kept(

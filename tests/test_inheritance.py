@@ -684,6 +684,19 @@ def test_no_profile(family):
     assert [session.profile_name for session in family] == ["default"] * 3
 
 
+def test_client_plugins_run_for_each_client_of_a_child(parent, monkeypatch, tmp_path):
+    """botocore's client plugins, where it has them, get each client that a child makes."""
+    pytest.importorskip("botocore.plugin", reason="this botocore has no plugins")
+    (tmp_path / "a_plugin.py").write_text("clients = []\ninitialize_client_plugin = clients.append\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BOTOCORE_EXPERIMENTAL__PLUGINS", "mine=a_plugin")
+    child = assume_role(parent, HUB)
+    made = [child.client("s3"), child.client("sts")]
+    import a_plugin
+
+    assert a_plugin.clients == made
+
+
 def test_initializers_run_once_for_each_child(sts, parent):
     """botocore's initializers, such as tracing libraries register, run once for each child and act on it."""
     seen: list[Any] = []

@@ -162,6 +162,18 @@ def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: 
     assert len(sts.assumed) == 2
 
 
+def test_an_entry_is_of_who_the_parent_was_at_the_call(
+    sts: StsStub, profiles: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS_PROFILE may be another's by the first use, which then leaves no entry for that other."""
+    profiles(f"[profile one]\n{process('1')}\n[profile two]\n{process('2')}\n")
+    cache: dict[str, Any] = {}
+    monkeypatch.setenv("AWS_PROFILE", "one")
+    child = assume_role(boto3.Session(region_name="us-east-1"), HUB, cache=cache)
+    monkeypatch.setenv("AWS_PROFILE", "two")
+    assert key(child) != key(assume_role(boto3.Session(region_name="us-east-1"), HUB, cache=cache))
+
+
 def test_a_role_of_a_profile_keeps_its_entries(sts: StsStub, profiles: Callable[[str], None]) -> None:
     """A parent that a profile makes a role is known by that role and by whose credentials assume it."""
     profiles(f"[profile base]\n{process('1')}\n[profile one]\nrole_arn = {HUB}\nsource_profile = base\n")

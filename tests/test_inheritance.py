@@ -578,6 +578,24 @@ def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
     assert "Authorization" not in ask_bedrock(child)
 
 
+def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
+    """With a bearer token for a service set, what is not signed stays so, and what has a signature of its own too."""
+    monkeypatch.setenv("AWS_BEARER_TOKEN_S3", "token-7531")
+    child = assume_role(parent, HUB)
+    sent: list[str | bytes | None] = []
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        sent.append(request.headers.get("Authorization"))
+        return AWSResponse(request.url, 200, {}, io.BytesIO(b""))
+
+    for signature in (botocore.UNSIGNED, "s3v4"):
+        client = child.client("s3", config=Config(signature_version=signature))
+        client.meta.events.register("before-send", answer)
+        client.get_object(Bucket="bucket", Key="key")
+    assert sent[0] is None
+    assert b"AWS4-HMAC-SHA256" in sent[1]
+
+
 def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
     """What the role does not take, the parent keeps: on a botocore that knows the variable, it sends the token."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):

@@ -212,11 +212,12 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub) -> None:
+@pytest.mark.parametrize("arguments", [["terminal"], []], ids=["controlling", "stdin alone"])
+def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub, arguments: list[str]) -> None:
     """With SerialNumber alone, the terminal is asked once for each AssumeRole, names the device and echoes nothing."""
     sts.lifetime = 10_000
     terminal, theirs = pty.openpty()
-    process = start("terminal", stdin=theirs, stdout=theirs, stderr=theirs)
+    process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown, answered = b"", 0
     deadline = time.monotonic() + 30

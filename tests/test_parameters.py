@@ -767,7 +767,7 @@ def test_sts_client_kwargs_endpoint_and_region(sts, parent):
     """endpoint_url sends the AssumeRole request elsewhere, and region_name signs it for another region."""
     with StsStub() as other:
         child = assume_role(
-            parent, HUB, sts_client_kwargs={"endpoint_url": other.url, "region_name": "eu-west-1", "use_ssl": None}
+            parent, HUB, sts_client_kwargs={"use_ssl": None, "endpoint_url": other.url, "region_name": "eu-west-1"}
         )
         child.client("sts").get_caller_identity()
         assert [request.region for request in other.assumed] == ["eu-west-1"]

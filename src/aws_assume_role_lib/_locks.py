@@ -18,7 +18,7 @@ class ForkSafeLock:
         # A boto3.Session can be copied, and keeps this.
         return ForkSafeLock()
 
-    def acquire(self, blocking: bool = True) -> bool:
+    def acquire(self, blocking: bool) -> bool:
         return self._lock.acquire(blocking)
 
     def release(self) -> None:

@@ -238,9 +238,10 @@ class _NoTokens:
         return None
 
 
-def _sign_as_the_role(signing_name: str, signature_version: Any, **_: Any) -> Any:
-    # botocore chooses the bearer scheme wherever AWS_BEARER_TOKEN_<SERVICE> is set, whatever the session's
-    # credentials; an answer here comes before its own.
-    if f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}" not in os.environ:
+def _sign_as_the_role(signing_name: str, signature_version: Any, context: dict[str, Any], **_: Any) -> Any:
+    # botocore chooses the bearer scheme, where a service has it, if AWS_BEARER_TOKEN_<SERVICE> is set, whatever the
+    # session's credentials; an answer here comes before its own.
+    variable = f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}"
+    if variable not in os.environ or "smithy.api#httpBearerAuth" not in (context.get("auth_options") or ()):
         return None
     return "v4" if signature_version == "bearer" else signature_version

@@ -177,7 +177,7 @@ class Role:
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):
             self._session_name = self._request.pop("RoleSessionName")
-        self.sts = Sts(parent, sts_client_kwargs)
+        self.sts: Sts = Sts(parent, sts_client_kwargs)
 
     @property
     def hop(self) -> str:

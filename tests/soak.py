@@ -307,7 +307,7 @@ def main() -> int:
     logging.disable(logging.WARNING)  # of every early refresh that fails
     faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
     # Both are a minute where credentials last for an hour.
-    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = 0.25  # type: ignore[assignment]
+    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = 0.25
 
     spawn = multiprocessing.get_context("spawn")
     pipe, theirs = spawn.Pipe()

@@ -320,7 +320,7 @@ def test_what_is_no_entry_is_a_miss_and_is_overwritten(
     assert not caplog.records
 
 
-class Raises(dict):  # type: ignore[type-arg]
+class Raises(dict):
     """A mapping that fails where it is told to."""
 
     def __init__(self, *where: str) -> None:

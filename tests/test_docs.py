@@ -204,7 +204,7 @@ class World:
         return session
 
     def no_parent(self) -> None:
-        assume_role(None, HUB)  # type: ignore[arg-type]
+        assume_role(None, HUB)
 
     def no_credentials(self) -> None:
         assume_role(boto3.Session(region_name="us-east-1"), HUB)

@@ -225,7 +225,7 @@ def function_template() -> Any:
     """The SAM template, with each intrinsic function replaced by its argument."""
     yaml = pytest.importorskip("yaml", reason="PyYAML is not here: pip install pyyaml")
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]
+    class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_multi_constructor("!", lambda loader, tag, node: loader.construct_scalar(node))

@@ -445,7 +445,7 @@ def test_sends_what_was_given(sts, parent, parameters, expected, validate):
         MappingProxyType(OrderedDict(POLICY)),
         json.dumps(POLICY, indent=4),
         json.dumps(POLICY, ensure_ascii=False),
-        {**POLICY, "Statement": [MappingProxyType(POLICY["Statement"][0])]},  # type: ignore[arg-type]
+        {**POLICY, "Statement": [MappingProxyType(POLICY["Statement"][0])]},
     ],
     ids=["dict", "other mapping", "indented JSON", "JSON", "nested mapping"],
 )
@@ -624,13 +624,13 @@ def test_without_validation_everything_is_accepted(recording):
         RoleSessionName="x",
         PolicyArns="nothing",
         Policy="{",
-        DurationSeconds="soon",  # type: ignore[arg-type]
-        Tags=["k"],  # type: ignore[list-item]
+        DurationSeconds="soon",
+        Tags=["k"],
         TransitiveTagKeys="other",
         ExternalId="x",
         TokenCode="1",
         SourceIdentity="x",
-        ProvidedContexts={},  # type: ignore[arg-type]
+        ProvidedContexts={},
         additional_kwargs={"NoSuchParameter": "x"},
         validate=False,
     )

@@ -228,7 +228,8 @@ class Role:
         try:
             response: dict[str, Any] = client.assume_role(**request)
             expiration = _expiration(response) - _how_far_behind(response)
-        except (ClientError, BotoCoreError):
+        except BotoCoreError:
+            # Some of botocore's own errors are ValueErrors too; STS's, ClientErrors, are none of those caught here.
             raise
         except (KeyError, ValueError, ResponseParserError) as error:
             # botocore's parser quotes the answer, and half of one may hold the keys.

@@ -249,9 +249,15 @@ def against_others(
     return rows
 
 
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def mb(size: float) -> str:
+    return f"{size / 1e6:.3g} MB"
+
+
 def run(quick: bool) -> dict[str, Any]:
-    ms = lambda seconds: f"{seconds * 1e3:.3g} ms"  # noqa: E731
-    mb = lambda size: f"{size / 1e6:.3g} MB"  # noqa: E731
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         benchmark = Benchmark(quick, folder, stack)

@@ -157,7 +157,7 @@ def prepare(copy: Path) -> None:
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy / "src")}
     sys.path[:0] = [str(copy / "src"), str(copy / "tests")]
-    import conftest  # noqa: F401
+    import conftest  # noqa: F401  # so that all forks share botocore's parsed models
 
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in ("sts", "s3", "dynamodb"):

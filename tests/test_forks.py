@@ -69,7 +69,7 @@ def test_a_pre_fork_server(sts: StsStub, parent: boto3.Session, clock: time_mach
     sts.gate.clear()
     workers = [Forked.start(lambda: key(child)) for _ in range(4)]
     for _ in range(5):
-        assert sts.arrived.acquire(timeout=15)
+        assert sts.arrived.acquire(timeout=60)
     sts.gate.set()
     keys = {worker.result() for worker in workers}
     assert keys == set(sts.issued) - {first}
@@ -109,13 +109,13 @@ def test_a_fork_in_the_middle_of_a_refresh(
     child = assume_role(parent, HUB)
     if seconds:
         key(child)
-        assert sts.arrived.acquire(timeout=15)
+        assert sts.arrived.acquire(timeout=60)
     clock.shift(seconds)
     sts.gate.clear()
     thread = in_thread(lambda: key(child))
-    assert sts.arrived.acquire(timeout=15)
+    assert sts.arrived.acquire(timeout=60)
     forked = Forked.start(lambda: key(child))
-    assert sts.arrived.acquire(timeout=15)
+    assert sts.arrived.acquire(timeout=60)
     sts.gate.set()
     answer = forked.result()
     thread.join(15)

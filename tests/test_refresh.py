@@ -160,7 +160,7 @@ def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, 
     threads = [threading.Thread(target=key, args=(child,)) for child in children]
     for thread in threads:
         thread.start()
-    assert sts.arrived.acquire(timeout=10)
+    assert sts.arrived.acquire(timeout=60)
     sts.gate.set()
     for thread in threads:
         thread.join(10)

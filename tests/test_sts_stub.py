@@ -239,7 +239,7 @@ def test_gate_holds_assume_role_alone(sts: StsStub) -> None:
     """While the gate is closed an AssumeRole arrives and waits, and other requests pass."""
     sts.gate.clear()
     waiting = later(assume, sts)
-    assert sts.arrived.acquire(timeout=10)
+    assert sts.arrived.acquire(timeout=60)
     client(sts).get_caller_identity()
     assert not waiting.done()
     assert not sts.issued
@@ -264,7 +264,7 @@ def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
                 "body": Fault.slow_body(50),
             }[held]
         waiting = later(assume, sts)
-        assert sts.arrived.acquire(timeout=10)
+        assert sts.arrived.acquire(timeout=60)
         if held == "idle":
             waiting.result(10)
         start = time.perf_counter()

@@ -156,8 +156,8 @@ def test_others_go_on_during_an_early_refresh(
     clock.shift(seconds)
     sts.gate.clear()
     refresh = later(lambda: key(child))
-    assert sts.arrived.acquire(timeout=10)
-    assert sts.arrived.acquire(timeout=10)
+    assert sts.arrived.acquire(timeout=60)
+    assert sts.arrived.acquire(timeout=60)
     assert at_once(lambda _: key(child), 16) == [first] * 16
     assert not refresh.done()
     sts.gate.set()
@@ -175,8 +175,8 @@ def test_others_wait_in_the_last_minute(
     clock.shift(seconds)
     sts.gate.clear()
     waiting = [later(lambda: key(child)) for _ in range(8)]
-    assert sts.arrived.acquire(timeout=10)
-    assert sts.arrived.acquire(timeout=10)
+    assert sts.arrived.acquire(timeout=60)
+    assert sts.arrived.acquire(timeout=60)
     assert not any(future.done() for future in waiting)
     sts.gate.set()
     [new] = {future.result(10) for future in waiting}
@@ -224,7 +224,7 @@ def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None
     sts.gate.clear()
 
     def interrupt() -> None:
-        assert sts.arrived.acquire(timeout=10)
+        assert sts.arrived.acquire(timeout=60)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     interrupted = later(interrupt)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+import time_machine
+from botocore.credentials import AssumeRoleCredentialFetcher, CachedCredentialFetcher, DeferredRefreshableCredentials
 from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
@@ -156,4 +158,47 @@ def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, before: st
     parent = boto3.Session(before, "s", region_name="us-east-1")
     parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials(after, "s"))
     key(assume_role(parent, HUB, cache=cache))
+    assert cache == {}
+
+
+def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """Until a hub refreshes itself its keys are those of who assumed it, and so are the entries of what it assumes."""
+
+    def spoke_of(access_key: str) -> boto3.Session:
+        hub = assume_role(boto3.Session(access_key, "s", region_name="us-east-1"), HUB)
+        return assume_role(hub, SPOKE, cache=cache)
+
+    cache: dict[str, Any] = {}
+    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    hub = assume_role(parent, HUB)
+    key(hub)
+    parent._session.set_credentials("AKIAOTHER", "s")
+    spoke = assume_role(hub, SPOKE, cache=cache)
+    first = key(spoke)
+    assert key(spoke_of("AKIAONE")) == first
+    assert key(spoke_of("AKIAOTHER")) != first
+
+    clock.shift(3600)
+    second = key(spoke)
+    assert key(spoke_of("AKIAOTHER")) == second
+    assert key(spoke_of("AKIAONE")) != second
+
+
+def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.LogCaptureFixture) -> None:
+    """A fetcher that no longer says who it is, as botocore's do, costs the use of a cache, and no credentials."""
+
+    class Fetcher(CachedCredentialFetcher):
+        def __init__(self) -> None:
+            pass
+
+        def fetch_credentials(self) -> dict[str, str]:
+            expiry = datetime.now(timezone.utc) + timedelta(hours=1)
+            return {"access_key": "AKIAONE", "secret_key": "s", "token": "t", "expiry_time": expiry.isoformat()}
+
+    cache: dict[str, Any] = {}
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = DeferredRefreshableCredentials(Fetcher().fetch_credentials, "other")
+    assert key(assume_role(parent, HUB)) == "ASIA0000000000000001"
+    assert caplog.messages == []
+    assert len({key(assume_role(parent, SPOKE, cache=cache)) for _ in range(2)}) == 2
     assert cache == {}

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -68,6 +69,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         super().__init__(refresh_using=self._fetch, method="assume-role")
         self._lock = ForkSafeLock()
         self._due = self._expires = 0.0
+        self._fetched_as: list[Any] = []
         self._refresher: tuple[int, int] | None = None
 
     def _client(self, *_: Any, **__: Any) -> Any:
@@ -83,7 +85,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     def cache_key(self) -> list[Any]:
         """What tells these credentials from others, whatever the keys are at the moment."""
-        return self.role.cache_key()
+        # The parent may have been given other credentials since these keys were fetched.
+        return self._fetched_as if time.time() < self._due else self.role.cache_key()
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:
         """Whether a refresh is due; with ``refresh_in``, whether less than that many seconds remain."""
@@ -102,7 +105,12 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         if me == self._refresher:
             self._refresh_again(now)
             return
-        if not self._lock.acquire(blocking=now >= self._expires - BLOCKING_WINDOW):
+        # A refresh may wait for the lock under which clients are made. Who holds that one, and asks here by a handler
+        # of the user's, does not wait for the refresh in turn.
+        makes_client = family_lock(self.role.parent._session).is_mine
+        if not self._lock.acquire(blocking=now >= self._expires - BLOCKING_WINDOW and not makes_client):
+            if now >= self._expires:
+                self._renew()
             return
         try:
             if time.time() >= self._due:
@@ -123,6 +131,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     def _renew(self) -> None:
         try:
+            fetched_as = self.role.known_as()
             metadata = self._fetch()
             expires = datetime.fromisoformat(metadata["expiry_time"])
             if expires.timestamp() <= time.time():
@@ -156,6 +165,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         self._frozen_credentials = ReadOnlyCredentials(**keys)
         self._expiry_time = expires
         self._expires = expires.timestamp()
+        # Who signed is not known where the parent's credentials were replaced on the way.
+        self._fetched_as = fetched_as if fetched_as == self.role.known_as() else [uuid.uuid4().hex]
         window = 0 if self.role.has_one_code else refresh_window(self._role_cache.lifetime)
         self._due = self._expires - window
 
@@ -167,7 +178,7 @@ class Role:
         self, parent: boto3.session.Session, request: Mapping[str, Any], sts_client_kwargs: Mapping[str, Any]
     ) -> None:
         self.arn: str = request["RoleArn"]
-        self._parent = parent
+        self.parent = parent
         self._has_loaded = False
         self._request = dict(request)
         self._token_code: str | Callable[[], str] | None = self._request.pop("TokenCode", None)
@@ -181,8 +192,8 @@ class Role:
 
     @property
     def hop(self) -> str:
-        profile = self._parent._session.get_config_variable("profile")
-        source = getattr(self._parent, "role_arn", None) or (
+        profile = self.parent._session.get_config_variable("profile")
+        source = getattr(self.parent, "role_arn", None) or (
             f"profile {profile!r}" if profile else f"a session with {self.parent_credentials().method} credentials"
         )
         return f"assuming {self.arn} from {source}"
@@ -190,7 +201,7 @@ class Role:
     def parent_credentials(self) -> Any:
         # botocore loads a session's credentials when first asked, and two threads would get an object each.
         # The botocore session's are what signs, whatever a subclass of boto3.Session makes of get_credentials().
-        session = self._parent._session
+        session = self.parent._session
         if not self._has_loaded:
             with family_lock(session):
                 self._has_loaded = session.get_credentials() is not None
@@ -214,8 +225,15 @@ class Role:
         return [
             request,
             self.sts.endpoint_url,
-            identity_of(self._parent._session, self.parent_credentials()),
+            identity_of(self.parent._session, self.parent_credentials()),
         ]
+
+    def known_as(self) -> list[Any]:
+        """The cache key, and where none can be worked out one that is no other's."""
+        try:
+            return self.cache_key()
+        except Exception:
+            return [uuid.uuid4().hex]
 
     def assume_role(self, **request: Any) -> dict[str, Any]:
         """Ask STS. ``request`` is botocore's: the role, and a session name generated once per session."""

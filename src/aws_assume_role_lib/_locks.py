@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from typing import Any
 
 
 class ForkSafeLock:
@@ -17,6 +18,13 @@ class ForkSafeLock:
     def __deepcopy__(self, _: object) -> ForkSafeLock:
         # A boto3.Session can be copied, and keeps this.
         return ForkSafeLock()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread holds it."""
+        # threading internal: what a Condition asks of its lock. Covered by tests/test_threads.py.
+        lock: Any = self._lock
+        return bool(lock._is_owned())
 
     def acquire(self, blocking: bool) -> bool:
         return self._lock.acquire(blocking)

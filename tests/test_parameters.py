@@ -263,6 +263,43 @@ def test_accuses_no_parameter_that_is_right(parent, parameters):
         assert not any(line.startswith(name) for name in others if name not in at_fault), line
 
 
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        (
+            {"role_arn": "x"},
+            "RoleArn is 'x'; it must be the ARN of an IAM role, like arn:aws:iam::123456789012:role/Name.",
+        ),
+        (
+            {"DurationSeconds": 899},
+            "DurationSeconds is 899; STS takes 900 to 43200 seconds, up to the maximum that the role allows.",
+        ),
+        (
+            {"DurationSeconds": 43201},
+            "DurationSeconds is 43201; STS takes 900 to 43200 seconds, up to the maximum that the role allows.",
+        ),
+        (
+            {"Tags": [{"Key": "a", "Value": "b", "More": "c"}]},
+            'Tags must be a mapping, or a list of {"Key": ..., "Value": ...}.',
+        ),
+        ({"TransitiveTagKeys": [1]}, "TransitiveTagKeys is [1]; it must be a list of tag keys."),
+        ({"TransitiveTagKeys": [str(n) for n in range(51)]}, "TransitiveTagKeys has 51 keys; STS takes 50."),
+    ],
+    ids=str,
+)
+def test_says_once_what_is_wrong(parent, parameters, problem):
+    """One mistake is one line, and the line is ours, which says more than botocore's."""
+    role = assume_role(parent, SPOKE)
+    assert refusal(role, **parameters) == f"Parameter validation failed:\n{problem}"
+
+
+def test_an_hour_is_told_along_with_other_problems(parent):
+    """What is wrong with another parameter does not hide that a chained role has an hour."""
+    text = refusal(assume_role(parent, SPOKE), ExternalId="x", DurationSeconds=3601)
+    assert "ExternalId must be" in text
+    assert "DurationSeconds is 3601; STS grants at most 3600" in text
+
+
 def test_names_all_problems_at_once(parent):
     """One call raises one error, with every parameter that is wrong."""
     wrong: dict[str, Any] = {
@@ -457,6 +494,12 @@ def test_sends_a_policy_as_compact_json(sts, parent, policy):
     assert ": " not in sent
     assert ", " not in sent
     assert "\n" not in sent
+
+
+def test_sends_a_policy_of_many_keys(sts, parent):
+    """However many keys are in one object of a policy's text, none of them is there twice."""
+    policy = {str(number): 0 for number in range(257)}
+    assert json.loads(params_sent(parent, sts, Policy=json.dumps(policy))["Policy"]) == policy
 
 
 def test_what_was_given_is_not_changed(sts, parent):

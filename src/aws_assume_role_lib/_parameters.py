@@ -70,7 +70,7 @@ def _policy(value: Any) -> Any:
         document = json.loads(value, object_pairs_hook=unique) if isinstance(value, str) else value
         if not isinstance(document, Mapping):
             return value
-        return json.dumps(document, separators=(",", ":"), default=_mapping, allow_nan=False)
+        return json.dumps(document, separators=(",", ":"), default=_mapping)
     except (TypeError, ValueError, RecursionError):
         return value
 

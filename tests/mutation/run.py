@@ -56,7 +56,7 @@ TESTS = {
     "_identity": "identity cache internals",
     "_lambda": "lambda",
     "_locks": "forks threads",
-    "_parameters": "parameters properties",
+    "_parameters": "parameters properties mfa",
     "_patch": "patch",
     "_session": "session inheritance internals third_party threads",
     "_sts": "sts_client outages inheritance forks threads parameters",

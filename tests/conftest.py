@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -22,6 +23,9 @@ from sts_stub import StsStub
 # Each new session reads botocore's models from disk, for longer than a test takes. Here they are read once.
 _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 Loader._cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
+
+# What a shell has started in the background ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's business.
 settings.register_profile("tests", deadline=None, print_blob=True)

@@ -566,15 +566,10 @@ def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
 def test_an_interrupt(sts: StsStub) -> None:
     """An interrupt while STS is asked ends with 130, and prints nothing."""
     sts.gate.clear()
-    # What the test's own process ignores, as in the background of some shells, its children would.
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with subprocess.Popen([*COMMAND, HUB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert sts.arrived.acquire(timeout=LIMIT)
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=LIMIT) == ("", "")
-    finally:
-        signal.signal(signal.SIGINT, ours)
+    with subprocess.Popen([*COMMAND, HUB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert sts.arrived.acquire(timeout=LIMIT)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=LIMIT) == ("", "")
     assert process.returncode == 130
 
 

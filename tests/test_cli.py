@@ -430,6 +430,14 @@ def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str
     assert "secret-1" not in finished.stderr
 
 
+def test_one_advice_is_enough(sts: StsStub) -> None:
+    """An error that says what to do is not followed by the advice that others end with."""
+    sts.fault = Fault.html()
+    assert run(HUB).stderr.endswith("Look for a proxy or an endpoint URL that leads elsewhere.\n")
+    sts.fault = Fault.error(403, "AccessDenied")
+    assert run(HUB).stderr.endswith("and the way to STS.\n")
+
+
 def test_sts_is_not_there(sts: StsStub) -> None:
     """A refused connection ends with 4 and the address."""
     sts.down()

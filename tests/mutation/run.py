@@ -201,8 +201,8 @@ def main() -> None:
     listed: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for entry in tomllib.loads(SURVIVORS.read_text())["survivor"]:
         listed[entry["module"]] |= {(entry["line"], mutant) for mutant in entry["mutants"]}
-    number = sum(map(len, listed.values()))
     modules = sys.argv[1:] or list(TESTS)
+    number = sum(len(listed[module]) for module in modules)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder) / "copy")
         counts = [check(module, listed[module]) for module in modules]
@@ -212,7 +212,8 @@ def main() -> None:
             print(f"{module}: listed in {SURVIVORS.name}, and no mutant: {before}  ->  {after}")
     mutants_of_all, living = map(sum, zip(*counts, strict=True))
     unlisted = living + sum(len(listed[module]) for module in modules)
-    print(f"{mutants_of_all} mutants, {living} live and are not listed; {number} are listed for all modules.")
+    killed = 1 - (living + number) / mutants_of_all
+    print(f"{mutants_of_all} mutants: {killed:.1%} killed, {number} listed, {living} live and are not listed.")
     sys.exit(1 if unlisted else 0)
 
 

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
 
 LIMIT = 60.0
-ROLE = re.compile(r"arn:([\w-]+):iam::(\d{12}):role/(?:.*/)?([\w+=,.@-]+)")
+ROLE = re.compile(r"arn:([\w-]+):iam::(\d{12}|):role/(?:.*/)?([\w+=,.@-]+)")
 Answer = tuple[int, str]  # HTTP status and body
 
 

@@ -62,6 +62,16 @@ def test_the_account_id_comes_out_of_the_cache_too(sts: StsStub) -> None:
     assert len(sts.assumed) == 1
 
 
+def test_a_role_without_an_account_comes_out_of_the_cache_too(sts: StsStub) -> None:
+    """A store without accounts has roles without one: they are cached, and their credentials have no account id."""
+    cache: dict[str, Any] = {}
+    role = "arn:aws:iam:::role/Access"
+    children = [assume_role(session(), role, cache=cache) for _ in range(2)]
+    assert {key(child) for child in children} == {"ASIA0000000000000001"}
+    for child in children:
+        assert getattr(child.get_credentials().get_frozen_credentials(), "account_id", None) is None
+
+
 def test_a_file_cache_is_shared_between_processes(sts: StsStub, tmp_path: Path) -> None:
     """A second process uses what the first has fetched."""
     code = (
@@ -293,14 +303,17 @@ GOOD = {"AccessKeyId": "ASIACACHED", "SecretAccessKey": "s", "SessionToken": "t"
         lambda entry: {**entry, "Lifetime": float("inf")},
         lambda entry: {**entry, "Lifetime": 0},
         lambda entry: {**entry, "Lifetime": -1},
+        lambda entry: {**entry, "Lifetime": True},
         *(
             lambda entry, name=name, value=value: {**entry, "Credentials": {**entry["Credentials"], name: value}}
             for name in GOOD
-            for value in (None, 7, "", [])
+            for value in (None, 7, "", [], b"ASIA", "AS\nIA", "\ud800", "\u0661")
         ),
         lambda entry: {**entry, "Credentials": {**entry["Credentials"], "AccountId": 7}},
         lambda entry: {**entry, "Credentials": {**entry["Credentials"], "Expiration": "tomorrow"}},
         lambda entry: {**entry, "Credentials": {**entry["Credentials"], "Expiration": "2020-01-01T00:00:00Z"}},
+        lambda entry: {**entry, "Credentials": {**entry["Credentials"], "Expiration": "2099-01-01T00:00:00"}},
+        lambda entry: {**entry, "Credentials": {**entry["Credentials"], "Expiration": 4102444800}},
         lambda entry: {"Credentials": entry["Credentials"]},
     ],
 )

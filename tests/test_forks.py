@@ -146,6 +146,39 @@ def test_a_fork_while_the_client_is_made(sts: StsStub, parent: boto3.Session) ->
     assert answers | {key(child)} == set(sts.issued)
 
 
+def test_a_fork_in_a_handler(sts: StsStub, parent: boto3.Session) -> None:
+    """A thread that forks while it makes a client, or asks for a code, goes on with that in both processes."""
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=lambda: fork("123456"))
+
+    def fork(code: str = "", **_: Any) -> str:
+        pids.append(os.fork())
+        if not pids[-1]:
+            signal.alarm(30)
+        return code
+
+    def work() -> str:
+        child.client("s3")
+        return key(child)
+
+    pids: list[int] = []
+    child.events.register("creating-client-class.s3", fork)
+    reader, writer = os.pipe()
+    here = os.getpid()
+    try:
+        answer = work()
+    except BaseException as error:
+        answer = repr(error)
+    os.write(writer, f"{answer}\n".encode())
+    if os.getpid() != here:
+        os._exit(0)
+    os.close(writer)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    with os.fdopen(reader) as answers:
+        assert sorted(answers) == sorted(f"{access_key}\n" for access_key in sts.issued)
+    assert len(sts.issued) == 4
+
+
 def test_a_fork_while_a_code_is_asked_for(sts: StsStub, parent: boto3.Session) -> None:
     """A fork while another thread asks for an MFA code leaves the child free to ask."""
     asking, go_on, here = threading.Event(), threading.Event(), os.getpid()

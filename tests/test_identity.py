@@ -184,6 +184,29 @@ def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machi
     assert key(spoke_of("AKIAONE")) != second
 
 
+def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """What is assumed with a hub's old keys, while the hub is being refreshed, is filed under those."""
+    cache: dict[str, Any] = {}
+    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    hub = assume_role(parent, HUB)
+    spoke = assume_role(hub, SPOKE, cache=cache)
+    key(hub)
+    parent._session.set_credentials("AKIAOTHER", "s")
+    found: list[str] = []
+
+    def use(**_: Any) -> None:
+        found.append("")
+        if len(found) == 1:
+            found[0] = key(spoke)
+
+    parent.events.register("before-call.sts.AssumeRole", use)
+    clock.shift(50 * 60)
+    key(hub)
+    other = assume_role(boto3.Session("AKIAOTHER", "s", region_name="us-east-1"), HUB)
+    assert sts.issued[sts.issued[found[0]].by].by == "AKIAONE"
+    assert key(assume_role(other, SPOKE, cache=cache)) != found[0]
+
+
 def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.LogCaptureFixture) -> None:
     """A fetcher that no longer says who it is, as botocore's do, costs the use of a cache, and no credentials."""
 

@@ -205,10 +205,10 @@ with time_machine.travel(time.time() + 9500):
 """
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+def start(*arguments: str, script: str = SCRIPT, **options: Any) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments], start_new_session=True, env=environment, **options
+        [sys.executable, "-c", script, *arguments], start_new_session=True, env=environment, **options
     )
 
 
@@ -262,6 +262,24 @@ def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
     assert process.returncode == 1
     assert DEVICE in last
     assert "Pass TokenCode" in last
+    assert sts.requests == []
+
+
+def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub) -> None:
+    """A job in the background of a terminal raises as one without does, where asking would have it stopped."""
+    terminal, theirs = pty.openpty()
+    try:
+        # The one in the foreground is the process that the shell waits for; its child gets a group of its own.
+        script = SCRIPT.replace(
+            "session =", "import os; os.fork() and os._exit(os.wait()[1] >> 8); os.setpgid(0, 0)\nsession ="
+        )
+        process = start("terminal", script=script, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        os.close(terminal)
+        os.close(theirs)
+    assert process.returncode == 1
+    assert "there is no terminal to ask on" in errors.decode()
     assert sts.requests == []
 
 

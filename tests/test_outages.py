@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import sys
@@ -72,6 +73,8 @@ NOT_STS: dict[str, Fault] = {
     "empty-key": Fault(element="AccessKeyId", text="<AccessKeyId/>"),
     "empty-expiration": Fault.expiration(""),
     "odd-expiration": Fault.expiration("soon"),
+    "endless-expiration": Fault.expiration("1e20"),
+    "expiration-after-all-years": Fault.expiration("9999-12-31T23:59:59-14:00"),
 }
 
 
@@ -316,12 +319,15 @@ def test_a_hung_sts_delays_one_request_a_minute(
 
 
 @pytest.mark.usefixtures("one_attempt")
-def test_a_hung_sts_delays_a_chain_once(sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session) -> None:
+@pytest.mark.parametrize("region", [None, "eu-west-1"])
+def test_a_hung_sts_delays_a_chain_once(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session, region: str | None
+) -> None:
     """The hops of a chain fall due together; while their credentials are good one of them waits, and none is lost."""
     short = {"config": Config(read_timeout=0.25)}
     chain = [parent]
     for role in (HUB, SPOKE, HUB):
-        chain.append(assume_role(chain[-1], role, sts_client_kwargs=short))
+        chain.append(assume_role(chain[-1], role, sts_client_kwargs=short, region_name=region))
     before = [key(session) for session in chain[1:]]
     clock.shift(46 * MINUTE)
     sts.fault = Fault.hang()
@@ -406,6 +412,52 @@ def test_a_hung_sts_delays_the_roles_of_a_parent_once(
         clock.shift(MINUTE)
     sts.fault = None
     assert not {key(role) for role in roles} & set(before)
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("where", ["refuses", "swallows"])
+def test_an_sts_that_cannot_be_reached_is_tried_once(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session, where: str
+) -> None:
+    """Where connections are refused, or lead nowhere, one hop of a chain tries, and one role of a parent."""
+    tried: list[str] = []
+    short = {"config": Config(connect_timeout=0.25)}
+    hub = assume_role(parent, HUB, sts_client_kwargs=short)
+    roles = [hub, assume_role(parent, HUB, sts_client_kwargs=short), assume_role(hub, SPOKE, sts_client_kwargs=short)]
+    for session in (parent, hub):
+        session.events.register("before-send.sts.AssumeRole", lambda request, **_: tried.append(request.url))
+    before = [key(role) for role in roles]
+    tried.clear()
+    sts.down()
+    with contextlib.ExitStack() as stack:
+        if where == "swallows":
+            address = sts.server.socket.getsockname()
+            sts.server.socket.listen(0)
+            for _ in range(8):  # more than wait in line: the rest get no answer
+                client = stack.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(address)
+        clock.shift(46 * MINUTE)
+        assert [key(role) for role in roles] == before
+    assert len(tried) == 1
+
+
+def test_a_failure_of_the_users_own_is_not_blamed_on_sts(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """A TokenCode callable whose own request times out keeps no other role from being refreshed."""
+
+    def code() -> str:
+        if len(sts.assumed) > 1:
+            raise ReadTimeoutError(endpoint_url="https://secretsmanager.example.com")
+        return "123456"
+
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
+    sibling = assume_role(parent, SPOKE)
+    before = [key(child), key(sibling)]
+    clock.shift(46 * MINUTE)
+    assert key(child) == before[0]
+    assert key(sibling) != before[1]
 
 
 def test_what_a_users_own_handler_raises_is_not_blamed_on_sts(parent: boto3.Session) -> None:

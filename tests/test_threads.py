@@ -149,27 +149,64 @@ class Watched(dict[str, Any]):
         return super().__contains__(key)
 
 
+def ask_while_another_refreshes(session: boto3.Session, refreshes: threading.Event) -> tuple[Any, Future[str]]:
+    """A handler that lets another thread begin to refresh a session, and then uses it; and that thread."""
+    other: Future[str] = Future()
+
+    def ask(**_: Any) -> str:
+        if not other.running() and not other.done():
+            other.set_running_or_notify_cancel()
+            pool = ThreadPoolExecutor(1)
+            pool.submit(key, session).add_done_callback(lambda done: other.set_result(done.result()))
+            assert refreshes.wait(60)
+        return key(session)
+
+    return ask, other
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_handler_asks_for_credentials_that_another_thread_refreshes(
     sts: StsStub, parent: boto3.Session, depth: int
 ) -> None:
-    """A handler that runs while a client is made gets credentials, also while another thread fetches the first."""
+    """A handler that runs while a client is made has what another thread fetches at the time, with one AssumeRole."""
     cache = Watched()
     child = assume_role(parent, HUB, cache=cache)
     session = child if depth == 1 else child.assume_role(SPOKE)
-    others: list[Future[str]] = []
-
-    def ask(**_: Any) -> None:
-        if not others:
-            others.append(later(lambda: key(session)))
-            assert cache.asked.wait(60)
-        assert key(child) in sts.issued
-
+    ask, other = ask_while_another_refreshes(session, cache.asked)
     session.events.register("creating-client-class.s3", ask)
-    making = later(lambda: session.client("s3"))
-    making.result(60)
-    assert others[0].result(60) in sts.issued
+    later(lambda: session.client("s3")).result(60)
+    assert other.result(60) == key(session)
+    assert len(sts.assumed) == depth
     assert sts.violations == []
+
+
+def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts: StsStub, parent: boto3.Session) -> None:
+    """A TokenCode callable may use a session with MFA, also while another thread is asked for that one's code."""
+    cache, device = Watched(), "arn:aws:iam::111111111111:mfa/me"
+    vault = assume_role(parent, SPOKE, SerialNumber=device, TokenCode=lambda: "111111", cache=cache)
+    ask, other = ask_while_another_refreshes(vault, cache.asked)
+    child = assume_role(parent, HUB, SerialNumber=device, TokenCode=lambda: ask() and "222222")
+    later(lambda: key(child)).result(60)
+    assert other.result(60) == key(vault)
+    assert [request.params["TokenCode"] for request in sts.assumed] == ["111111", "222222"]
+
+
+def test_a_code_comes_from_a_client_of_the_family(sts: StsStub, parent: boto3.Session) -> None:
+    """A TokenCode callable may make a client while a handler, in another thread that makes one, waits for its role."""
+    asked = threading.Event()
+
+    def code() -> str:
+        asked.set()
+        sibling.client("s3")
+        return "123456"
+
+    sibling = assume_role(parent, SPOKE)
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
+    ask, other = ask_while_another_refreshes(child, asked)
+    child.events.register("creating-client-class.s3", ask)
+    later(lambda: child.client("s3")).result(60)
+    assert other.result(60) == key(child)
+    assert len(sts.assumed) == 1
 
 
 def test_siblings_and_the_parent_share_from_cold(sts: StsStub, parent: boto3.Session, switching: None) -> None:

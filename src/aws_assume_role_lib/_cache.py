@@ -17,8 +17,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from botocore.utils import parse_timestamp
-
 logger = logging.getLogger("aws_assume_role_lib")
 
 # The backslash and the colon lead out of the folder on Windows; what a key may be is the same everywhere.
@@ -225,12 +223,14 @@ class ScopedCache:
     def _is_usable(self, entry: Any) -> bool:
         try:
             credentials, lifetime = entry["Credentials"], entry["Lifetime"]
-            expiration = parse_timestamp(credentials["Expiration"])
-            remaining = expiration.timestamp() - time.time()
-            texts = [credentials[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
-            account_id = credentials.get("AccountId", "-")
+            expiration = datetime.datetime.fromisoformat(credentials["Expiration"])
+            remaining = (expiration - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+            keys = [credentials[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+            account_id = credentials.get("AccountId", "")
             usable = (
-                all(isinstance(text, str) and text for text in [*texts, account_id])
+                all(keys)
+                and all(text.isascii() and text.isprintable() for text in [*keys, account_id])
+                and not isinstance(lifetime, bool)
                 and 0 < lifetime < math.inf
                 and remaining > self._refresh_window(lifetime)
             )

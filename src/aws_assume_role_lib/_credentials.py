@@ -25,6 +25,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     RefreshWithMFAUnsupportedError,
 )
+from botocore.exceptions import ConnectionError as ConnectionFailure
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
@@ -76,7 +77,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         """What the fetcher takes for its STS client, once it has seen to the parent's credentials."""
         # botocore hands over frozen keys and expects a new client each time; the parent's one client is kept, and
         # signs with the parent's live credentials, so the keys passed here are not used.
-        if time.time() < min(self._expires, self.role.sts.away_until):
+        if time.time() < min(self._expires, self.role.away_until):
             # Each hop of a chain, and each role of a parent, would wait for the same STS.
             raise CredentialRetrievalError(
                 provider=self.method, error_msg="STS is not asked, since it did not answer a moment ago"
@@ -86,7 +87,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def cache_key(self) -> list[Any]:
         """What tells these credentials from others, whatever the keys are at the moment."""
         # The parent may have been given other credentials since these keys were fetched.
-        return self._fetched_as if time.time() < self._due else self.role.cache_key()
+        return self._fetched_as if time.time() < self._expires else self.role.cache_key()
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:
         """Whether a refresh is due; with ``refresh_in``, whether less than that many seconds remain."""
@@ -105,12 +106,13 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         if me == self._refresher:
             self._refresh_again(now)
             return
-        # A refresh may wait for the lock under which clients are made. Who holds that one, and asks here by a handler
-        # of the user's, does not wait for the refresh in turn.
-        makes_client = family_lock(self.role.parent._session).is_mine
-        if not self._lock.acquire(blocking=now >= self._expires - BLOCKING_WINDOW and not makes_client):
-            if now >= self._expires:
-                self._renew()
+        # A refresh may have to wait for these two, and a handler or a callable of the user's, which runs under one of
+        # them, may ask here: who waits for a refresh, waits without.
+        with family_lock(self.role.parent._session).let_go(), _asking.let_go():
+            self._refresh_alone(me, now)
+
+    def _refresh_alone(self, me: tuple[int, int], now: float) -> None:
+        if not self._lock.acquire(blocking=now >= self._expires - BLOCKING_WINDOW):
             return
         try:
             if time.time() >= self._due:
@@ -147,8 +149,6 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 getattr(error, "add_note", str)(f"Raised while {self.role.hop}.")
                 raise
             self._due = min(now + RETRY_INTERVAL, self._expires)
-            if isinstance(error, HTTPClientError):
-                self.role.sts.away_until = self._due
             logger.warning(
                 "Early refresh failed while %s: %s. The credentials are good until %s; next attempt in %d seconds.",
                 self.role.hop,
@@ -158,7 +158,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             )
             return
         # account_id is one of these since botocore 1.35.
-        keys = {name: metadata.get(name) for name in ReadOnlyCredentials._fields}
+        # A store without accounts has an empty one, of which botocore would make part of a host name.
+        keys = {name: metadata.get(name) or None for name in ReadOnlyCredentials._fields}
         for name, value in keys.items():
             setattr(self, name, value)
         # botocore internals: where its accessors, and other libraries, find them. Covered by tests/test_internals.py.
@@ -210,6 +211,12 @@ class Role:
             raise NoCredentialsError
         return credentials
 
+    @property
+    def away_until(self) -> float:
+        """Until when no early refresh asks STS, which did not answer this hop, one before it, or another role's."""
+        source = self.parent_credentials()
+        return max(self.sts.away_until, source.role.away_until if isinstance(source, AssumedRoleCredentials) else 0.0)
+
     def get_frozen_credentials(self) -> Any:
         """The parent's, which may have other credentials by now than when the fetcher was made."""
         return self.parent_credentials().get_frozen_credentials()
@@ -245,11 +252,13 @@ class Role:
         client = self.sts.client()
         try:
             response: dict[str, Any] = client.assume_role(**request)
-            expiration = _expiration(response) - _how_far_behind(response)
-        except BotoCoreError:
+            expiration = (_expiration(response) - _how_far_behind(response)).astimezone(timezone.utc)
+        except BotoCoreError as error:
             # Some of botocore's own errors are ValueErrors too; STS's, ClientErrors, are none of those caught here.
+            if isinstance(error, (ConnectionFailure, HTTPClientError)):
+                self.sts.away_until = time.time() + RETRY_INTERVAL
             raise
-        except (KeyError, ValueError, ResponseParserError) as error:
+        except (KeyError, OverflowError, RuntimeError, ValueError, ResponseParserError) as error:
             # botocore's parser quotes the answer, and half of one may hold the keys.
             quotes = isinstance(error, ResponseParserError)
             reason = type(error).__name__ if quotes else f"{type(error).__name__}: {error}"
@@ -293,12 +302,16 @@ _asking = ForkSafeLock()
 
 
 def _has_terminal() -> bool:
-    # getpass reads stdin where it finds no terminal, and a service would wait there for ever.
+    # getpass reads stdin where it finds no terminal, and a service would wait there for ever; so would a job in the
+    # background, which is stopped when it touches its terminal.
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+        terminal = os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0))
     except OSError:
         return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-    return True
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
 
 
 def _expiration(response: Mapping[str, Any]) -> datetime:
@@ -309,7 +322,10 @@ def _expiration(response: Mapping[str, Any]) -> datetime:
             raise ValueError(f"no {name}")
     expiration = credentials["Expiration"]
     # A string is what the user's own timestamp parser has left.
-    return expiration if isinstance(expiration, datetime) else parse_timestamp(expiration)
+    if not isinstance(expiration, datetime):
+        expiration = parse_timestamp(expiration)
+    # STS's has a time zone; a stand-in's that has none would be taken for this machine's time.
+    return expiration if expiration.tzinfo else expiration.replace(tzinfo=timezone.utc)
 
 
 def _how_far_behind(response: Mapping[str, Any]) -> timedelta:

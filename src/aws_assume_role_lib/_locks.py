@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
-from typing import Any
+from collections.abc import Iterator
 
 
 class ForkSafeLock:
-    """A reentrant lock that is new, and free, in a forked child."""
+    """A reentrant lock that a fork leaves held by nobody but the thread that forked."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -18,13 +19,6 @@ class ForkSafeLock:
     def __deepcopy__(self, _: object) -> ForkSafeLock:
         # A boto3.Session can be copied, and keeps this.
         return ForkSafeLock()
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this thread holds it."""
-        # threading internal: what a Condition asks of its lock. Covered by tests/test_threads.py.
-        lock: Any = self._lock
-        return bool(lock._is_owned())
 
     def acquire(self, blocking: bool) -> bool:
         return self._lock.acquire(blocking)
@@ -38,14 +32,31 @@ class ForkSafeLock:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
+    @contextlib.contextmanager
+    def let_go(self) -> Iterator[None]:
+        """Leave the lock to others, as a Condition does that waits, where this thread holds it."""
+        depth = 0
+        with contextlib.suppress(RuntimeError):  # it is not held, or no longer
+            while True:
+                self._lock.release()
+                depth += 1
+        try:
+            yield
+        finally:
+            for _ in range(depth):
+                self._lock.acquire()
+
 
 _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
-    # A lock that another thread held during the fork would stay held for ever: that thread is not in the child.
     for lock in _locks:
-        lock._lock = threading.RLock()
+        if lock._lock.acquire(blocking=False):
+            lock._lock.release()
+        else:
+            # The thread that held it is not in the child, and would never let it go.
+            lock._lock = threading.RLock()
 
 
 # Windows does not fork, and has no such function.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 import string
 
@@ -45,6 +46,13 @@ def test_session_arn():
 def test_account_is_padded(build, account_id):
     """An account that lost its leading zeros gets them back."""
     assert build(account_id=account_id).split(":")[4] == "000000012345"
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_account_of_an_enum(kind):
+    """A member of an enum of ints or strs is the account that it stands for."""
+    accounts = enum.Enum("Account", {"PROD": kind("123456789012")}, type=kind)
+    assert get_role_arn(accounts.PROD, "r") == "arn:aws:iam::123456789012:role/r"
 
 
 @pytest.mark.parametrize("path", ["a/b", "/a/b", "a/b/", "/a/b/"])

@@ -242,17 +242,20 @@ def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "variable"),
+    ("method", "variables"),
     [
-        ("container-role", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        ("iam-role", None),
+        ("container-role", ("AWS_CONTAINER_CREDENTIALS_FULL_URI",)),
+        ("container-role", ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")),
+        ("container-role", ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")),
+        ("iam-role", ("AWS_EC2_METADATA_SERVICE_ENDPOINT",)),
+        ("iam-role", ()),
     ],
 )
 def test_the_key_is_worked_out_without_fetching(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str, variable: str | None
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str, variables: tuple[str, ...]
 ) -> None:
     """With an entry in the cache, a parent that would have to fetch its credentials is not asked for them."""
-    if variable:
+    for variable in variables:
         monkeypatch.setenv(variable, "http://127.0.0.1/creds")
     cache: dict[str, Any] = {}
     fetched = []
@@ -267,8 +270,8 @@ def test_the_key_is_worked_out_without_fetching(
     assert len(fetched) == 1
     key(assume_role(parent(), HUB, cache=cache))
     assert len(fetched) == len(sts.assumed) == 1
-    if variable:
-        monkeypatch.setenv(variable, "http://127.0.0.1/others")
+    if variables:
+        monkeypatch.setenv(variables[0], "http://127.0.0.1/others")
         key(assume_role(parent(), HUB, cache=cache))
         assert len(sts.assumed) == 2
 
@@ -336,12 +339,12 @@ def test_what_is_no_entry_is_a_miss_and_is_overwritten(
 class Raises(dict):
     """A mapping that fails where it is told to."""
 
-    def __init__(self, *where: str) -> None:
-        self.where = where
+    def __init__(self, *where: str, error: Exception) -> None:
+        self.where, self.error = where, error
 
     def fail(self, where: str) -> None:
         if where in self.where:
-            raise RuntimeError("a secret")
+            raise self.error
 
     def __contains__(self, key: object) -> bool:
         self.fail("contains")
@@ -357,13 +360,16 @@ class Raises(dict):
 
 
 @pytest.mark.parametrize("where", ["contains", "get", "set"])
-def test_a_cache_that_raises_is_a_warning(sts: StsStub, caplog: pytest.LogCaptureFixture, where: str) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a secret"), ConnectionError("a secret")], ids=repr)
+def test_a_cache_that_raises_is_a_warning(
+    sts: StsStub, caplog: pytest.LogCaptureFixture, where: str, error: Exception
+) -> None:
     """A mapping that raises costs a line in the log, without what it said, and no credentials."""
-    child = assume_role(session(), HUB, cache=Raises(where))
+    child = assume_role(session(), HUB, cache=Raises(where, error=error))
     assert key(child) == "ASIA0000000000000001"
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.name == "aws_assume_role_lib"
-    assert "RuntimeError" in record.getMessage()
+    assert f"({type(error).__name__})" in record.getMessage()
     assert "a secret" not in caplog.text
 
 

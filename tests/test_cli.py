@@ -396,7 +396,7 @@ def test_a_profile_that_needs_a_code(sts: StsStub) -> None:
     assert_failed(run("--profile", "dev", SPOKE, start_new_session=True), 3, "No MFA code")
 
 
-@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch"])
+@pytest.mark.parametrize("code", ["ExpiredToken", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId"])
 def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
     """Keys of the source that STS does not take end with 3, as a profile does that has none."""
     sts.fault = Fault.error(403, code, "these keys")

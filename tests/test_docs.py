@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import errno
 import inspect
 import io
 import logging
 import os
 import re
 import runpy
+import shlex
+import subprocess
 import sys
 import traceback
 import types
@@ -20,8 +23,9 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 import time_machine
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import HUB
+from conftest import HUB, SPOKE
 from moto import mock_aws
 from sts_stub import Fault, StsStub
 
@@ -212,6 +216,36 @@ class World:
     def bad_parameters(self) -> None:
         assume_role(self.parent, "Hub", DurationSeconds=60)
 
+    def wrong_types(self) -> None:
+        assume_role(
+            self.parent,
+            "arn:aws:iam::11111111111:role/Hub",
+            RoleSessionName="two words",
+            DurationSeconds=1800.5,
+            Policy="{'Version': '2012-10-17'}",
+            PolicyArns="ReadOnlyAccess",
+            Tags="team=red",
+            TransitiveTagKeys="team",
+            ExternalId="a b",
+            SerialNumber="alice",
+            TokenCode=123456,
+            SourceIdentity="\udcff",
+            ProvidedContexts="assertion",
+            MinimumSessionTokenSize=5000,
+        )
+
+    def too_much(self) -> None:
+        tags = [("", "red"), ("team", "red"), ("Team", "blue"), ("stage", 7), *((f"tag{n}", "") for n in range(47))]
+        self.call(
+            Policy={"Id": "x" * 3000},
+            PolicyArns=["ReadOnlyAccess", *["arn:aws:iam::aws:policy/ReadOnlyAccess"] * 10],
+            Tags=[{"Key": key, "Value": value} for key, value in tags],
+            TransitiveTagKeys=["team"] * 51,
+            RoleSessionName="nightly",
+            SourceIdentity="a",
+            ProvidedContexts=[{}] * 6,
+        )
+
     def chained_too_long(self) -> None:
         assume_role(self.call(), HUB, DurationSeconds=7200)
 
@@ -227,6 +261,14 @@ class World:
 
     def sts_gone(self) -> None:
         self.use(sts_client_kwargs={"endpoint_url": "http://127.0.0.1:1"})
+
+    def sts_silent(self) -> None:
+        once = Config(read_timeout=0.2, retries={"total_max_attempts": 1})
+        self.use(Fault.hang(), sts_client_kwargs={"config": once})
+
+    def code_from_itself(self) -> None:
+        session = self.call(SerialNumber=MFA, TokenCode=lambda: session.client("sts").get_caller_identity()["Account"])
+        session.client("sts").get_caller_identity()
 
     def expired_on_arrival(self) -> None:
         self.use(Fault.expiration("2030-01-31T11:59:00Z"))
@@ -249,25 +291,44 @@ class World:
         session.client("sts").get_caller_identity()
 
 
-KINDS = (BotoCoreError, ClientError, RuntimeError, TypeError, ValueError)
+KINDS = (BotoCoreError, ClientError, KeyError, RuntimeError, TypeError, ValueError)
+CACHE = JSONFileCache("cache")
 DENIED = f"User: arn:aws:iam::123456789012:user/alice is not authorized to perform: sts:AssumeRole on resource: {HUB}"
 
 ERRORS: dict[str, Callable[[World], object]] = {
     "no parent": World.no_parent,
     "no credentials": World.no_credentials,
     "bad parameters": World.bad_parameters,
+    "wrong types": World.wrong_types,
+    "too much": World.too_much,
     "chained too long": World.chained_too_long,
     "code without device": lambda w: w.call(TokenCode="123456"),
     "tag from nowhere": lambda w: w.call(TransitiveTagKeys=["team"]),
     "given twice": lambda w: w.call(ExternalId="abc", additional_kwargs={"ExternalId": "abc"}),
     "unknown STS option": lambda w: w.call(sts_client_kwargs={"service_name": "sts"}),
+    "STS options are no dict": lambda w: w.call(sts_client_kwargs="eu-west-1"),
+    "STS option of a wrong type": lambda w: w.call(sts_client_kwargs={"verify": 1}),
+    "additional parameters are no dict": lambda w: w.call(additional_kwargs=["ExternalId"]),
     "endpoint is no URL": lambda w: w.call(sts_client_kwargs={"endpoint_url": "sts.example.com"}),
     "cache is a path": lambda w: w.call(cache="/tmp/cache"),
     "region is a number": lambda w: w.call(region_name=1),
     "region is no region": lambda w: w.call(region_name="us east 1"),
     "foreign attribute": World.foreign_attribute,
     "outside Lambda": World.outside_lambda,
+    "function name is a number": lambda w: generate_lambda_session_name(1),
+    "account is a float": lambda w: get_role_arn(111111111111.0, "Hub"),
+    "role name is nothing": lambda w: get_role_arn("111111111111", None),
+    "path is nothing": lambda w: get_role_arn("111111111111", "Hub", path=None),
+    "cache key is a number": lambda w: CACHE[1],
+    "cache entry is a list": lambda w: CACHE.__setitem__("hub", []),
+    "cache entry has a set": lambda w: CACHE.__setitem__("hub", {"roles": {HUB}}),
+    "cache entry has itself": lambda w: (entry := {}, entry.update(entry=entry), CACHE.__setitem__("hub", entry)),
+    "cache key is a path": lambda w: CACHE["team/hub"],
+    "no cache entry": lambda w: CACHE["hub"],
+    "no home": lambda w: JSONFileCache("~no-such-user/cache"),
     "long account": lambda w: get_role_arn("12345678901234", "Hub"),
+    "role name with a space": lambda w: get_role_arn("111111111111", "The Hub"),
+    "path with a space": lambda w: get_role_arn("111111111111", "Hub", path="/my team/"),
     "two paths": lambda w: get_role_arn("111111111111", "team/Hub", path="/app/"),
     "denied": lambda w: w.use(Fault.error(403, "AccessDenied", DENIED)),
     "longer than the role allows": lambda w: w.use(
@@ -280,9 +341,12 @@ ERRORS: dict[str, Callable[[World], object]] = {
     ),
     "no region": World.no_region,
     "STS gone": World.sts_gone,
+    "STS silent": World.sts_silent,
     "not STS": lambda w: w.use(Fault.empty_result()),
     "expired on arrival": World.expired_on_arrival,
     "bad name": lambda w: w.use(RoleSessionName=lambda: "two words"),
+    "bad code": lambda w: w.use(SerialNumber=MFA, TokenCode=lambda: 123456),
+    "code from itself": World.code_from_itself,
     "no terminal": World.no_terminal,
     "code spent": World.code_spent,
 }
@@ -295,12 +359,53 @@ def early_refresh(w: World, tmp_path: Path) -> None:
     session.client("sts").get_caller_identity()
 
 
+def another_role_was_not_answered(w: World, tmp_path: Path) -> None:
+    w.monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    credentials = [assume_role(w.parent, arn).get_credentials() for arn in (HUB, SPOKE)]
+    for each in credentials:
+        each.get_frozen_credentials()
+    w.clock.shift(46 * 60)
+    w.sts.down()
+    for each in credentials:
+        each.get_frozen_credentials()
+
+
+def unreadable_cache(w: World, tmp_path: Path) -> None:
+    class Cache(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    w.use(cache=Cache())
+
+
 def unusable_cache(w: World, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     w.use(cache=JSONFileCache(tmp_path / "file" / "cache"))
 
 
-WARNINGS = {"early refresh": early_refresh, "unusable cache": unusable_cache}
+WARNINGS = {
+    "early refresh": early_refresh,
+    "another role was not answered": another_role_was_not_answered,
+    "unreadable cache": unreadable_cache,
+    "unusable cache": unusable_cache,
+}
+
+CLI = "python -m aws_assume_role_lib"
+# What is typed into a shell, by the exit code.
+COMMANDS = {
+    1: [f"{CLI} --help >&-"],
+    2: [
+        f"{CLI}",
+        f"{CLI} {HUB} --ExternalID abc",
+        f"{CLI} {HUB} --Tags team",
+        f"{CLI} {HUB} --Policy read-only",
+        f"{CLI} {HUB} --Policy null",
+        f"{CLI} {HUB} --Policy file://policy.json",
+        f"{CLI} Hub --DurationSeconds 60",
+    ],
+    3: [f"unset AWS_ACCESS_KEY_ID; {CLI} {HUB}", f"{CLI} --profile base {HUB}"],
+    4: [f"{CLI} {HUB}"],
+}
 
 
 @pytest.fixture
@@ -322,6 +427,8 @@ def test_errors_are_verbatim(case: str, world: World) -> None:
     with pytest.raises(KINDS) as raised:
         ERRORS[case](world)
     message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
+    # A note of json's, since Python 3.14.
+    message = re.sub(r"^when serializing .*\n", "", message, flags=re.MULTILINE)
     assert message.replace(world.sts.url, "http://127.0.0.1:1") in documented_messages()
 
 
@@ -329,11 +436,33 @@ def test_errors_are_verbatim(case: str, world: World) -> None:
 def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each warning is on the troubleshooting page, to the letter."""
     WARNINGS[case](world, tmp_path)
-    (record,) = (record for record in caplog.records if record.name == "aws_assume_role_lib")
+    *_, record = (record for record in caplog.records if record.name == "aws_assume_role_lib")
     assert f"{record.levelname} {record.name}: {record.getMessage()}\n" in documented_messages()
+
+
+@pytest.mark.parametrize("code", COMMANDS)
+def test_errors_of_the_command_line_are_verbatim(
+    code: int, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command line writes on stderr is on the troubleshooting page, under the exit code that it ends with."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(aws_assume_role_lib.__file__).parents[1]))
+    sts.fault = Fault.error(403, "AccessDenied", DENIED)
+    python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; '
+    written = ""
+    for command in COMMANDS[code]:
+        finished = subprocess.run(
+            ["sh", "-c", python + command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert (finished.returncode, finished.stdout) == (code, "")
+        written += finished.stderr
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    assert f"```text\n{written}```" in page.partition(f"### Exit code {code}\n")[2].partition("\n#")[0]
 
 
 def test_no_message_is_made_up() -> None:
     """The troubleshooting page has as many messages as these tests produce, none twice."""
     texts = documented_messages()
-    assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS)
+    assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS) + len(COMMANDS)

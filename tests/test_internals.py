@@ -27,6 +27,12 @@ from aws_assume_role_lib import _handlers, assume_role
 from aws_assume_role_lib._sts import Sts
 
 
+def test_loaded_credentials(parent: boto3.Session) -> None:
+    """_assume.py finds loaded credentials in a botocore session's _credentials, and None before they are."""
+    assert parent._session._credentials is parent.get_credentials()
+    assert boto3.Session()._session._credentials is None
+
+
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
     """DeferredRefreshableCredentials._refresh() is what each accessor calls: _credentials.py overrides it."""
     asked = []

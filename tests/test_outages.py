@@ -364,6 +364,9 @@ def test_defaults_give_way_to_the_default_client_config(sts: StsStub, parent: bo
     parent._session.set_default_client_config(Config(connect_timeout=11, retries={"max_attempts": 6}))
     connect, read, attempts = limits(sts_config(parent))
     assert (connect, read < 10, attempts) == (11, True, 7)
+    parent._session.set_default_client_config(Config(retries={"mode": "adaptive"}))
+    config: Any = sts_config(parent)
+    assert (limits(config)[2], config.retries["mode"]) == (3, "adaptive")
 
 
 def test_defaults_give_way_to_the_environment(

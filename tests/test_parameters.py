@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from collections import OrderedDict
 from datetime import timedelta
 from types import MappingProxyType
@@ -77,6 +79,7 @@ ROLE_ARNS = {
     "unknown partition": "arn:aws-iso-z:iam::111111111111:role/Hub",
     "no account": "arn:aws:iam:::role/Hub",
     "another kind of account": "arn:minio:iam::RGW33567154695143645:role/Hub",
+    "just not too long": "arn:aws:iam::111111111111:role/" + "x" * (2048 - 31),
 }
 WRONG_ROLE_ARNS = {
     "empty": "",
@@ -94,6 +97,9 @@ WRONG_ROLE_ARNS = {
     "roles": "arn:aws:iam::111111111111:roles/Hub",
     "space": "arn:aws:iam::111111111111:role/Hub ",
     "newline": "arn:aws:iam::111111111111:role/Hub\n",
+    "other digits": "arn:aws:iam::\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669\u0660\u0661\u0662:role/Hub",
+    "other letters": "arn:aws:iam::111111111111:role/H\u00fcb",
+    "too long": "arn:aws:iam::111111111111:role/" + "x" * (2049 - 31),
 }
 
 
@@ -112,11 +118,13 @@ def test_refuses_what_is_no_arn_of_a_role(parent, role_arn):
 
 
 @pytest.mark.parametrize("role_arn", [None, 1, ["arn"], HUB.encode()])
-@pytest.mark.parametrize("validate", [True, False])
-def test_role_arn_is_a_string(parent, role_arn, validate):
-    """Anything but a string as RoleArn is a TypeError, validated or not."""
+def test_role_arn_is_a_string(parent, role_arn):
+    """Anything but a string as RoleArn is refused along with what else is wrong, and by itself without validation."""
+    text = refusal(parent, role_arn, DurationSeconds=1)
+    assert f"RoleArn is {role_arn!r}" in text
+    assert "DurationSeconds" in text
     with pytest.raises(TypeError, match="RoleArn must be a string"):
-        assume_role(parent, role_arn, validate=validate)
+        assume_role(parent, role_arn, DurationSeconds=1, validate=False)
 
 
 AT_THE_LIMIT: list[dict[str, Any]] = [
@@ -705,6 +713,11 @@ source_profile = keys
 [profile web]
 role_arn = {SPOKE}
 web_identity_token_file = /no/such/file
+[profile sso]
+sso_start_url = https://example.com
+sso_region = us-east-1
+sso_account_id = 111111111111
+sso_role_name = Reader
 [profile temporary]
 aws_access_key_id = ASIAROOT
 aws_secret_access_key = secret
@@ -716,6 +729,7 @@ PARENTS = {
     "assumed role": lambda: assume_role(boto3.Session("AKIAROOT", "secret"), SPOKE),
     "assumed by a profile": lambda: boto3.Session(profile_name="role"),
     "assumed with a web identity": lambda: boto3.Session(profile_name="web"),
+    "single sign-on": lambda: boto3.Session(profile_name="sso"),
     "temporary keys": lambda: boto3.Session(profile_name="temporary"),
     "long-term keys": lambda: boto3.Session(profile_name="keys"),
 }
@@ -727,7 +741,9 @@ def parent_of(tmp_path) -> dict[str, Any]:
     return PARENTS
 
 
-@pytest.mark.parametrize("kind", ["assumed role", "assumed by a profile", "assumed with a web identity"])
+@pytest.mark.parametrize(
+    "kind", ["assumed role", "assumed by a profile", "assumed with a web identity", "single sign-on"]
+)
 @pytest.mark.parametrize("duration", [3601, timedelta(hours=1, seconds=1), 43200])
 def test_a_role_assumed_by_a_role_has_an_hour(sts, parent_of, kind, duration):
     """Where the parent is a role for certain, more than an hour is refused, and an hour is not."""
@@ -943,6 +959,27 @@ def test_mistakes_are_told_without_credentials_too(monkeypatch):
         assume_role(boto3.Session(), "nonsense", DurationSeconds=1)
 
 
+def test_mistakes_are_told_before_a_program_is_run(tmp_path):
+    """A refused call does not run the program that a profile has its credentials from; a call that passes may."""
+    ran = tmp_path / "ran"
+    (tmp_path / "config").write_text(f"[default]\nregion = us-east-1\ncredential_process = touch {ran}\n")
+    refusal(boto3.Session(), "nonsense")
+    assert not ran.exists()
+    with pytest.raises(ValueError):  # it prints no credentials
+        assume_role(boto3.Session(), HUB)
+    assert ran.exists()
+
+
+def test_a_policy_of_bytes_is_not_repeated(parent):
+    """Bytes are no policy, though they may hold one: the error says so without them."""
+    assert "bucket" not in refusal(parent, Policy=b'{"Statement": "my-bucket"}')
+
+
+def test_tags_that_differ_in_more_than_case(parent):
+    """Keys that only a dictionary would take for the same are two."""
+    assume_role(parent, HUB, Tags={"stra\u00dfe": "a", "strasse": "b"})
+
+
 @pytest.mark.parametrize("contexts", ["a-jwt-of-mine", [{"ProviderArn": HUB, "ContextAssertion": b"a-jwt-of-mine"}]])
 def test_a_context_of_the_wrong_kind_is_not_repeated(parent, contexts):
     """A context assertion is a token: what is wrong with it is told without it."""
@@ -961,6 +998,18 @@ def test_a_botocore_session_is_told_from_boto3s(parent):
     """The error for a botocore session says so: both classes are called Session."""
     with pytest.raises(TypeError, match=r"not botocore\.session\.Session"):
         assume_role(parent._session, HUB)
+
+
+def test_a_class_that_mixes_in_more_is_borne():
+    """Where a library has put a subclass with other bases in its place, boto3's own class is a session still."""
+    script = (
+        "import boto3, boto3.session\n"
+        "session = boto3.Session('AKIAROOT', 's', region_name='us-east-1')\n"
+        "boto3.Session = boto3.session.Session = type('Session', (boto3.session.Session, type('Mixin', (), {})), {})\n"
+        "from aws_assume_role_lib import assume_role\n"
+        f"assert isinstance(assume_role(session, {HUB!r}), boto3.Session)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_function_in_the_place_of_the_class_is_borne(parent, monkeypatch):

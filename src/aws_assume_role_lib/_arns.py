@@ -94,7 +94,9 @@ def _account(account_id: int | str) -> str:
     expected = "an account number of up to 12 digits, as an int or a str"
     if isinstance(account_id, bool) or not isinstance(account_id, (int, str)):
         raise TypeError(f"account_id is {account_id!r}: pass {expected}")
-    return _match("account_id", str(account_id), _ACCOUNT, expected)[0].zfill(12)
+    # An enum's own text is its name.
+    digits = str(int(account_id)) if isinstance(account_id, int) else str.__str__(account_id)
+    return _match("account_id", digits, _ACCOUNT, expected)[0].zfill(12)
 
 
 def _partition(partition: str) -> str:

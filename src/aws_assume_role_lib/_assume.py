@@ -147,7 +147,7 @@ def assume_role(
         >>> spoke.client("sts").get_caller_identity()["Account"]
         '222222222222'
     """
-    _check_arguments(session, RoleArn, region_name, additional_kwargs)
+    _check_arguments(session, region_name, additional_kwargs)
     check_cache(cache)
     request = build_request(
         {
@@ -167,30 +167,29 @@ def assume_role(
         },
         additional_kwargs,
     )
-    role = Role(session, request, checked_sts_client_kwargs(sts_client_kwargs))
-    try:
-        parent_credentials = role.parent_credentials()
-    except Exception:
-        if validate:
-            _check(request, session, None)
-        raise
+    sts_client_kwargs = checked_sts_client_kwargs(sts_client_kwargs)
+    at_hand = _credentials_at_hand(session)
     if validate:
+        _check(request, session, at_hand)
+    elif not isinstance(RoleArn, str):
+        raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
+    role = Role(session, request, sts_client_kwargs)
+    parent_credentials = role.parent_credentials()
+    if validate and at_hand is None:
         _check(request, session, parent_credentials)
     credentials = AssumedRoleCredentials(role, cache)
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
 
 
-def _check_arguments(session: Any, RoleArn: Any, region_name: Any, additional_kwargs: Any) -> None:
-    # The last but one class is boto3's own, where a library has put a subclass in the place of boto3.Session.
-    if not isinstance(session, AssumedRoleSession.__mro__[-2]):
+def _check_arguments(session: Any, region_name: Any, additional_kwargs: Any) -> None:
+    # By name, since a library may have put a subclass in the place of boto3's own, wherever that is kept.
+    if ("boto3.session", "Session") not in [(kind.__module__, kind.__name__) for kind in type(session).__mro__]:
         kind = f"{type(session).__module__}.{type(session).__qualname__}"
         raise TypeError(
             f"session must be a boto3.Session, not {kind}. Pass boto3.Session(), "
             "or the session that is to assume the role."
         )
-    if not isinstance(RoleArn, str):
-        raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
     if not (region_name is None or isinstance(region_name, (str, bool))):
         raise TypeError(f"region_name must be a string, True, False or None, not {type(region_name).__name__}.")
     if region_name == "":
@@ -201,13 +200,21 @@ def _check_arguments(session: Any, RoleArn: Any, region_name: Any, additional_kw
         raise TypeError(f"additional_kwargs must be a dict, not {type(additional_kwargs).__name__}.")
 
 
+def _credentials_at_hand(session: boto3.session.Session) -> Any:
+    """The session's credentials, if they can be had without running a program or asking a network; else None."""
+    if isinstance(session, AssumedRoleSession):
+        return session._session.get_credentials()
+    # botocore internal: where they are once they are loaded. Covered by tests/test_internals.py.
+    return vars(session._session).get("_credentials")
+
+
 def _check(request: Mapping[str, Any], session: boto3.session.Session, credentials: Any) -> None:
     shape = session._session.get_service_model("sts").operation_model("AssumeRole").input_shape
     assert shape is not None
     check_request(
         request,
         shape,
-        parent_is_role=getattr(credentials, "method", None) in ("assume-role", "assume-role-with-web-identity"),
+        parent_is_role=getattr(credentials, "method", None) in ("assume-role", "assume-role-with-web-identity", "sso"),
         # Long-term keys have no token, and belong to a user. Others may be a role's.
         parent_may_be_role=not isinstance(credentials, Credentials)
         or isinstance(credentials, RefreshableCredentials)

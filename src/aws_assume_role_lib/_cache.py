@@ -249,5 +249,6 @@ def digest(key: object) -> str:
 
 def _warn(action: str, error: Exception) -> None:
     # Only the kind of error: its text is the mapping's own, and may hold what was to be written.
-    reason = f"{type(error).__name__}, {error.strerror}" if isinstance(error, OSError) else type(error).__name__
+    system = error.strerror if isinstance(error, OSError) else None
+    reason = f"{type(error).__name__}, {system}" if system else type(error).__name__
     logger.warning("The cache could not be %s (%s); going on without it.", action, reason)

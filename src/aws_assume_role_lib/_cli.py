@@ -39,7 +39,15 @@ _HINTS = {
 }
 
 # What STS answers when the keys are at fault that signed the request, and not the role.
-_BAD_KEYS = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch")
+_BAD_KEYS = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
 
 _VARIABLES = {
     "AccessKeyId": "AWS_ACCESS_KEY_ID",

@@ -13,7 +13,15 @@ from botocore.credentials import CachedCredentialFetcher, Credentials, Refreshab
 # By botocore's name of the provider: the profile settings, or else environment variables, one of which must be
 # there for the provider to have been used, and which say whose credentials it provides.
 _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "container-role": ((), ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")),
+    "container-role": (
+        (),
+        (
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+    ),
     "custom-process": (("credential_process",), ()),
     "login": (("login_session",), ()),
 }
@@ -52,7 +60,7 @@ def _provided(session: botocore.session.Session, credentials: Any, profile: dict
         source_profile = session.full_config.get("profiles", {}).get(profile.get("source_profile"), {})
         return [method, vars(fetcher)["_cache_key"], source and identity_of(session, source, source_profile)]
     if method == "iam-role":
-        return [method, platform.node()]
+        return [method, platform.node(), session.get_config_variable("ec2_metadata_service_endpoint")]
     settings, variables = _EVIDENCE.get(method, ((), ()))
     environment = {name: os.environ[name] for name in variables if name in os.environ}
     if environment:

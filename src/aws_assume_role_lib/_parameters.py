@@ -26,14 +26,15 @@ AUTOMATIC_ROLE_SESSION_NAME = AutomaticRoleSessionName()
 # re compiles these at their first use, and keeps them: an import that compiled them would take twice as long.
 _NAME = r"[A-Za-z0-9_+=,.@-]{2,64}"
 _EXTERNAL_ID = r"[A-Za-z0-9_+=,.@:/-]{2,1224}"
-_ROLE_ARN = r"arn:[^:\s]+:iam::(?P<account>[^:\s]*):role/(?:[^:\s]*[^:\s/])"
-_POLICY_ARN = r"arn:[^:\s]+:iam::[^:\s]*:policy/(?:[^:\s]*[^:\s/])"
+# Printable ASCII, but no colon; and as many characters of it as STS takes.
+_ROLE_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::(?P<account>[!-9;-~]*):role/[!-9;-~]*[!-.0-9;-~]"
+_POLICY_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::[!-9;-~]*:policy/[!-9;-~]*[!-.0-9;-~]"
 _CODE = r"[0-9]{6}"
 
 
 def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the parameters that are not None, in the API's shapes. What cannot be converted is left as it is."""
-    request = {name: value for name, value in given.items() if value is not None}
+    request = {name: value for name, value in given.items() if value is not None or name == "RoleArn"}
     for name, value in (additional_kwargs or {}).items():
         if name in request:
             raise TypeError(f"{name} is given twice: as an argument and in additional_kwargs. Give it once.")
@@ -214,7 +215,8 @@ def _duration_problems(name: str, value: Any) -> _Problems:
 
 def _policy_problems(name: str, value: Any) -> _Problems:
     try:
-        document = json.loads(value, object_pairs_hook=unique)
+        # json.loads() takes bytes, which botocore does not, and whose error would show them.
+        document = json.loads(value, object_pairs_hook=unique) if isinstance(value, str) else None
         # json.loads() takes NaN and Infinity, which are not JSON.
         json.dumps(document, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -250,10 +252,10 @@ def _tags_problems(name: str, value: Any) -> _Problems:
         key, item = tag["Key"], tag["Value"]
         if not isinstance(key, str) or not 1 <= len(key) <= 128:
             yield f"{name} has the key {key!r}; a key must be a string of 1 to 128 characters."
-        elif key.casefold() in seen:
+        elif key.lower() in seen:
             yield f"{name} has the key {key!r} twice; upper and lower case are the same to STS."
         else:
-            seen.add(key.casefold())
+            seen.add(key.lower())
         if not isinstance(item, str) or len(item) > 256:
             yield f"{name} has a value for {key!r} that is not a string of 0 to 256 characters."
 
@@ -270,9 +272,9 @@ def _transitive_problems(request: Mapping[str, Any], parent_may_be_role: bool) -
     if parent_may_be_role or not isinstance(keys, (list, tuple)) or not isinstance(tags, (list, tuple)):
         return
     given = [tag.get("Key") for tag in tags if isinstance(tag, Mapping)]
-    folded = {key.casefold() for key in given if isinstance(key, str)}
+    folded = {key.lower() for key in given if isinstance(key, str)}
     for key in keys:
-        if isinstance(key, str) and key.casefold() not in folded:
+        if isinstance(key, str) and key.lower() not in folded:
             yield (
                 f"TransitiveTagKeys has {key!r}, which is no key of Tags and cannot come from the parent, which is "
                 "no assumed role. Add the tag or drop the key."

@@ -136,11 +136,14 @@ class _Clients(dict[str, tuple[Any, Any]]):
 
 def _effective_config(session: botocore.session.Session, config: Config | None) -> Config:
     effective = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT)
-    if session.get_config_variable("max_attempts") is None:
-        effective = effective.merge(Config(retries={"total_max_attempts": TOTAL_MAX_ATTEMPTS}))
     for users in (session.get_default_client_config(), config):
         if users is not None:
             # A copy, since botocore writes to the retries of the config that a client is made with: the user's would
             # change, and with it the key under which the client is kept.
             effective = effective.merge(copy.deepcopy(users))
+    retries: Any = getattr(effective, "retries", None) or {}
+    said = {"max_attempts", "total_max_attempts"} & retries.keys()
+    if not said and session.get_config_variable("max_attempts") is None:
+        retries = {**retries, "total_max_attempts": TOTAL_MAX_ATTEMPTS}
+        effective = effective.merge(Config(retries=retries))
     return effective

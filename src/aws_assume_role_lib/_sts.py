@@ -83,14 +83,15 @@ class Sts:
         session = self._parent._session
         clients = vars(session).setdefault("_aws_assume_role_lib_sts_clients", _Clients())
         made_with, client = clients.get(self._key, (None, None))
-        if made_with != self._made_with():
-            with family_lock(session):
-                made_with, client = clients.get(self._key, (None, None))
-                if made_with != self._made_with():
-                    made_with = self._made_with()
-                    options = {**self._options, "config": _effective_config(session, self._options.get("config"))}
-                    client = self._parent.client("sts", **options)
-                    clients[self._key] = (made_with, client)
+        if made_with == self._made_with():
+            return client
+        with family_lock(session):
+            made_with, client = clients.get(self._key, (None, None))
+            if made_with != self._made_with():
+                made_with = self._made_with()
+                options = {**self._options, "config": _effective_config(session, self._options.get("config"))}
+                client = self._parent.client("sts", **options)
+                clients[self._key] = (made_with, client)
         return client
 
     def _made_with(self) -> tuple[Any, ...]:

@@ -59,7 +59,7 @@ TESTS = {
     "_parameters": "parameters properties mfa",
     "_patch": "patch",
     "_session": "session inheritance internals third_party threads",
-    "_sts": "sts_client outages inheritance forks threads parameters",
+    "_sts": "sts_client cache outages inheritance forks threads parameters",
 }
 
 

@@ -688,6 +688,13 @@ def test_without_validation_everything_is_accepted(recording):
     assert loaded == []
 
 
+def test_without_validation_nothing_is_checked_later_either(monkeypatch):
+    """With validate=False nothing is checked once the parent's credentials have been found."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert assume_role(boto3.Session(region_name="us-east-1"), "nonsense", validate=False).role_arn == "nonsense"
+
+
 def test_with_validation_only_the_model_of_sts_is_loaded(recording):
     """With validate=True the one service model that a call loads is that of STS."""
     session, loaded = recording

@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import boto3
@@ -177,6 +178,20 @@ def test_a_fork_in_a_handler(sts: StsStub, parent: boto3.Session) -> None:
     with os.fdopen(reader) as answers:
         assert sorted(answers) == sorted(f"{access_key}\n" for access_key in sts.issued)
     assert len(sts.issued) == 4
+
+
+def test_a_fork_that_does_not_come_back_from_a_handler(sts: StsStub, parent: boto3.Session) -> None:
+    """What forks in a handler and works there, as multiprocessing does, has threads that are as free as any."""
+    child, sibling = assume_role(parent, HUB), assume_role(parent, SPOKE)
+    forked: list[Forked] = []
+
+    def work() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: sibling.client("sqs") and key(sibling)).result(10)
+
+    child.events.register("creating-client-class.s3", lambda **_: forked.append(Forked.start(work)))
+    child.client("s3")
+    assert forked[0].result() in sts.issued
 
 
 def test_a_fork_while_a_code_is_asked_for(sts: StsStub, parent: boto3.Session) -> None:

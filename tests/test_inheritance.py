@@ -495,7 +495,7 @@ def test_a_token_of_the_parent_is_not_inherited(parent):
 
     class Provider:
         def load_token(self, **_: Any) -> FrozenAuthToken:
-            return FrozenAuthToken("token-7531")
+            return FrozenAuthToken("token-of-bearer")
 
     parent._session.register_component("token_provider", Provider())
     parent, child, grandchild = family_of(parent)
@@ -559,20 +559,20 @@ def test_bedrock_is_signed_by_the_role(sts, config_file, monkeypatch, lines, whe
     """With AWS_BEARER_TOKEN_BEDROCK set, before or after the call, child and grandchild sign as their roles."""
     config_file(f"[default]\nregion = us-east-1\n{lines}\n")
     if when == "before":
-        monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-7531")
+        monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     _, child, grandchild = family_of(boto3.Session("AKIAROOT", "secret"))
-    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-7531")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     for session in (child, grandchild):
         headers = ask_bedrock(session)
         key = session.get_credentials().access_key
         assert headers["Authorization"].startswith(f"AWS4-HMAC-SHA256 Credential={key}/")
         assert headers["X-Amz-Security-Token"] == session.get_credentials().token
-        assert "7531" not in str(headers)
+        assert "of-bearer" not in str(headers)
 
 
 def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
     """With AWS_BEARER_TOKEN_BEDROCK set, a client that is not to sign sends neither a signature nor the token."""
-    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-7531")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     child = assume_role(parent, HUB)
     child._session.set_default_client_config(Config(signature_version=botocore.UNSIGNED))
     assert "Authorization" not in ask_bedrock(child)
@@ -580,7 +580,7 @@ def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
 
 def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
     """With a bearer token for a service set, what is not signed stays so, and what has a signature of its own too."""
-    monkeypatch.setenv("AWS_BEARER_TOKEN_S3", "token-7531")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_S3", "token-of-bearer")
     child = assume_role(parent, HUB)
     sent: list[str | bytes | None] = []
 
@@ -600,9 +600,9 @@ def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
     """What the role does not take, the parent keeps: on a botocore that knows the variable, it sends the token."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):
         pytest.skip("this botocore does not know AWS_BEARER_TOKEN_BEDROCK")
-    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-7531")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     assume_role(parent, HUB).client("bedrock-runtime")
-    assert ask_bedrock(parent)["Authorization"] == "Bearer token-7531"
+    assert ask_bedrock(parent)["Authorization"] == "Bearer token-of-bearer"
 
 
 def test_handlers_of_the_parent_are_not_inherited(sts, family):

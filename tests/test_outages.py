@@ -16,6 +16,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
@@ -460,6 +461,28 @@ def test_a_failure_of_the_users_own_is_not_blamed_on_sts(
     clock.shift(46 * MINUTE)
     assert key(child) == before[0]
     assert key(sibling) != before[1]
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_credentials_of_a_class_of_somebodys_own(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """A parent's credentials that do not say where they come from are none the worse for it while STS is away."""
+
+    class Own(Credentials):
+        def __init__(self) -> None:
+            self.access_key, self.secret_key, self.token, self.account_id = "AKIAOWN", "root-secret", None, None
+
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = Own()
+    child = assume_role(parent, HUB)
+    before = key(child)
+    sts.down()
+    clock.shift(46 * MINUTE)
+    assert key(child) == before
+    clock.shift(15 * MINUTE)
+    with pytest.raises(EndpointConnectionError) as caught:
+        key(child)
+    if sys.version_info >= (3, 11):
+        assert caught.value.__notes__ == [f"Raised while assuming {HUB} from a session with other credentials."]
 
 
 def test_what_a_users_own_handler_raises_is_not_blamed_on_sts(parent: boto3.Session) -> None:

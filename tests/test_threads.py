@@ -191,6 +191,59 @@ def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts: StsStub, pare
     assert [request.params["TokenCode"] for request in sts.assumed] == ["111111", "222222"]
 
 
+def test_a_handler_uses_a_session_that_waits_for_the_refresh(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A handler that a hub's refresh runs may use a spoke whose own refresh, in another thread, waits for the hub's."""
+    cache, found = Watched(), []
+
+    def use(**_: Any) -> None:
+        if before:
+            found.append(ask())
+
+    parent.events.register("before-call.sts.AssumeRole", use)
+    hub = assume_role(parent, HUB)
+    spoke = assume_role(hub, SPOKE, cache=cache)
+    ask, other = ask_while_another_refreshes(spoke, cache.asked)
+    before: list[str] = []
+    before += [key(hub), key(spoke)]
+    cache.asked.clear()
+    clock.shift(59 * 60 + 20)
+    after = [later(lambda: key(hub)).result(60), other.result(60)]
+    assert found == [before[1]]
+    assert not {*before} & {*after}
+    assert sts.violations == []
+
+
+def test_codes_are_asked_for_one_at_a_time(sts: StsStub, parent: boto3.Session) -> None:
+    """A TokenCode callable that uses a session is not asked by another thread meanwhile."""
+    cache, device = Watched(), "arn:aws:iam::111111111111:mfa/me"
+    second_asks = threading.Event()
+    others: list[Future[str]] = []
+
+    def first() -> str:
+        others.append(later(lambda: key(second_child)))
+        assert cache.asked.wait(60)
+        key(seeds)
+        assert not second_asks.is_set()
+        return "111111"
+
+    def second() -> str:
+        second_asks.set()
+        return "222222"
+
+    def dawdle(**_: Any) -> None:
+        if others:
+            second_asks.wait(0.2)  # the time that the other thread would need to ask
+
+    parent.events.register("before-call.sts.AssumeRole", dawdle)
+    seeds = assume_role(parent, "arn:aws:iam::333333333333:role/Seeds")
+    first_child = assume_role(parent, HUB, SerialNumber=device, TokenCode=first)
+    second_child = assume_role(parent, SPOKE, SerialNumber=device, TokenCode=second, cache=cache)
+    assert key(first_child) != others[0].result(60)
+    assert {request.params.get("TokenCode") for request in sts.assumed} == {None, "111111", "222222"}
+
+
 def test_a_code_comes_from_a_client_of_the_family(sts: StsStub, parent: boto3.Session) -> None:
     """A TokenCode callable may make a client while a handler, in another thread that makes one, waits for its role."""
     asked = threading.Event()

@@ -103,24 +103,43 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             return
         # The process, because a forked child never sees the end of a refresh that another thread was in.
         me = (os.getpid(), threading.get_ident())
-        if me == self._refresher:
-            self._refresh_again(now)
-            return
-        # A refresh may have to wait for these two, and a handler or a callable of the user's, which runs under one of
-        # them, may ask here: who waits for a refresh, waits without.
-        with family_lock(self.role.parent._session).let_go(), _asking.let_go():
-            self._refresh_alone(me, now)
+        # A refresh may make a client. A thread that makes one, and asks here by a handler of the user's, does not keep
+        # others from that meanwhile.
+        with family_lock(self.role.parent._session).let_go():
+            if not self._has_turn(me, now):
+                return
+            try:
+                if time.time() >= self._due:
+                    self._refresher = me
+                    self._renew()
+            finally:
+                self._refresher = None
+                self._lock.release()
 
-    def _refresh_alone(self, me: tuple[int, int], now: float) -> None:
-        if not self._lock.acquire(blocking=now >= self._expires - BLOCKING_WINDOW):
-            return
+    def _has_turn(self, me: tuple[int, int], now: float) -> bool:
+        """Take the lock, or say that the credentials at hand are to be used."""
+        _waiting[me] = self
         try:
-            if time.time() >= self._due:
-                self._refresher = me
-                self._renew()
+            if self._waits_for(me):
+                self._refresh_again(now)
+                return False
+            if self._lock.acquire(blocking=False):
+                return True
+            if now < self._expires - BLOCKING_WINDOW:
+                return False
+            # What refreshes may need a code, and a callable that is asked for one may wait here.
+            with _asking.let_go():
+                return self._lock.acquire(blocking=True)
         finally:
-            self._refresher = None
-            self._lock.release()
+            _waiting.pop(me, None)
+
+    def _waits_for(self, me: tuple[int, int]) -> bool:
+        """Whether the refresh that is under way is this thread's, or waits for one that is."""
+        refresher = self._refresher
+        while refresher not in (None, me):
+            credentials = _waiting.get(refresher)
+            refresher = credentials._refresher if credentials else None
+        return refresher == me
 
     def _refresh_again(self, now: float) -> None:
         """A handler or a callable of the user's, run by the refresh, uses the session that is being refreshed."""
@@ -160,16 +179,23 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         # account_id is one of these since botocore 1.35.
         # A store without accounts has an empty one, of which botocore would make part of a host name.
         keys = {name: metadata.get(name) or None for name in ReadOnlyCredentials._fields}
+        # Who signed is not known where the parent's credentials were replaced on the way; nor, to another thread, while
+        # these are put in their places.
+        known_as, self._fetched_as = self.role.known_as(), [uuid.uuid4().hex]
         for name, value in keys.items():
             setattr(self, name, value)
         # botocore internals: where its accessors, and other libraries, find them. Covered by tests/test_internals.py.
         self._frozen_credentials = ReadOnlyCredentials(**keys)
         self._expiry_time = expires
         self._expires = expires.timestamp()
-        # Who signed is not known where the parent's credentials were replaced on the way.
-        self._fetched_as = fetched_as if fetched_as == self.role.known_as() else [uuid.uuid4().hex]
+        if fetched_as == known_as:
+            self._fetched_as = fetched_as
         window = 0 if self.role.has_one_code else refresh_window(self._role_cache.lifetime)
         self._due = self._expires - window
+
+
+# Which thread waits for the refresh of what: two that waited for each other would do so for ever.
+_waiting: dict[tuple[int, int], AssumedRoleCredentials] = {}
 
 
 class Role:
@@ -194,8 +220,10 @@ class Role:
     @property
     def hop(self) -> str:
         profile = self.parent._session.get_config_variable("profile")
+        # Credentials of somebody's own class may have no method.
+        method = getattr(self.parent_credentials(), "method", "other")
         source = getattr(self.parent, "role_arn", None) or (
-            f"profile {profile!r}" if profile else f"a session with {self.parent_credentials().method} credentials"
+            f"profile {profile!r}" if profile else f"a session with {method} credentials"
         )
         return f"assuming {self.arn} from {source}"
 

@@ -43,7 +43,7 @@ def identity_of(session: botocore.session.Session, credentials: Any, profile: An
     kept = vars(credentials)
     if _KEPT not in kept:
         profile = session.get_scoped_config() if profile is None else profile
-        kept[_KEPT] = _provided(session, credentials, profile) or ["this", uuid.uuid4().hex]
+        kept.setdefault(_KEPT, _provided(session, credentials, profile) or ["this", uuid.uuid4().hex])
     return kept[_KEPT]
 
 

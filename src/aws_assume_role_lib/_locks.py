@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class ForkSafeLock:
-    """A reentrant lock that a fork leaves held by nobody but the thread that forked."""
+    """A reentrant lock that is new, and free, in a forked child."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -24,13 +24,15 @@ class ForkSafeLock:
         return self._lock.acquire(blocking)
 
     def release(self) -> None:
-        self._lock.release()
+        # A thread that has forked meanwhile, or was interrupted in let_go(), does not hold it any more.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
 
     def __enter__(self) -> None:
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.release()
 
     @contextlib.contextmanager
     def let_go(self) -> Iterator[None]:
@@ -51,12 +53,9 @@ _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 
 
 def _renew_locks() -> None:
+    # A lock that another thread held during the fork would stay held for ever: that thread is not in the child.
     for lock in _locks:
-        if lock._lock.acquire(blocking=False):
-            lock._lock.release()
-        else:
-            # The thread that held it is not in the child, and would never let it go.
-            lock._lock = threading.RLock()
+        lock._lock = threading.RLock()
 
 
 # Windows does not fork, and has no such function.

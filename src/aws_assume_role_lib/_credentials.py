@@ -333,7 +333,7 @@ def _has_terminal() -> bool:
     # getpass reads stdin where it finds no terminal, and a service would wait there for ever; so would a job in the
     # background, which is stopped when it touches its terminal.
     try:
-        terminal = os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0))
+        terminal = os.open("/dev/tty", os.O_RDWR)
     except OSError:
         return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
     try:

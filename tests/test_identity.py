@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,27 @@ def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machi
     second = key(spoke)
     assert key(spoke_of("AKIAOTHER")) == second
     assert key(spoke_of("AKIAONE")) != second
+
+
+def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub) -> None:
+    """Where it is not known as whom a hub was assumed, what it assumes is shared with nobody."""
+    cache: dict[str, Any] = {}
+
+    def spoke_of(parent: boto3.Session, code: Callable[[], str]) -> boto3.Session:
+        hub = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
+        key(hub)
+        return assume_role(hub, SPOKE, cache=cache)
+
+    def replace() -> str:
+        parent._session.set_credentials("AKIAOTHER", "s")
+        return "123456"
+
+    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    keys = [key(spoke_of(parent, replace))]
+    for access_key in ("AKIAONE", "AKIAOTHER"):
+        keys.append(key(spoke_of(boto3.Session(access_key, "s", region_name="us-east-1"), lambda: "123456")))
+    assert [sts.issued[sts.issued[each].by].by for each in keys] == ["AKIAOTHER", "AKIAONE", "AKIAOTHER"]
+    assert len(set(keys)) == 3
 
 
 def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: time_machine.Traveller) -> None:

@@ -64,6 +64,19 @@ def test_first_use_and_each_refresh_are_one_request(
     assert sts.violations == []
 
 
+def test_expirations_that_a_parser_leaves_as_text(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Where the user has told botocore to leave times as they come, expirations are understood all the same."""
+    parent._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(2699)
+    assert key(child) == first
+    clock.shift(2)
+    assert key(child) != first
+
+
 @pytest.mark.parametrize(
     ("asked", "granted", "due_after"),
     [

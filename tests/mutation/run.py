@@ -51,7 +51,7 @@ TESTS = {
     "_assume": "parameters session sts_client internals third_party",
     "_cache": "cache json_file_cache identity refresh logging",
     "_cli": "cli",
-    "_credentials": "refresh outages mfa logging faults threads forks cache internals sts_client",
+    "_credentials": "refresh identity outages mfa logging faults threads forks cache internals sts_client",
     "_handlers": "internals inheritance session",
     "_identity": "identity cache internals",
     "_lambda": "lambda",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import boto3
 import pytest
 import time_machine
+from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
 from botocore.exceptions import ClientError
 from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
@@ -95,6 +97,24 @@ def test_assume_role_from_many_threads(
         assert len(loaded) == 1
         at_once(lambda index, children=children: key(children[index]), 32)
     assert len(sts.assumed) == 3 * 32
+
+
+def test_the_parents_credentials_are_loaded_once(sts: StsStub) -> None:
+    """Two threads that first assume roles from one parent have one set of its credentials between them."""
+    meeting, loads = threading.Barrier(2), []
+
+    class Provider(CredentialProvider):
+        def load(self) -> Credentials:
+            loads.append(True)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait(0.3)  # for a second thread, which must not come
+            return Credentials("AKIAROOT", "root-secret")
+
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session.register_component("credential_provider", CredentialResolver([Provider()]))
+    first, second = at_once(lambda _: assume_role(parent, HUB), 2)
+    assert len(loads) == 1
+    assert key(first) != key(second)
 
 
 def test_one_cold_session_shared_by_many_threads(sts: StsStub, parent: boto3.Session, switching: None) -> None:

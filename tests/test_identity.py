@@ -185,7 +185,8 @@ def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machi
     assert key(spoke_of("AKIAONE")) != second
 
 
-def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub) -> None:
+@pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
+def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub, before: str, after: str) -> None:
     """Where it is not known as whom a hub was assumed, what it assumes is shared with nobody."""
     cache: dict[str, Any] = {}
 
@@ -195,14 +196,14 @@ def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub) -> None:
         return assume_role(hub, SPOKE, cache=cache)
 
     def replace() -> str:
-        parent._session.set_credentials("AKIAOTHER", "s")
+        parent._session.set_credentials(after, "s")
         return "123456"
 
-    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    parent = boto3.Session(before, "s", region_name="us-east-1")
     keys = [key(spoke_of(parent, replace))]
-    for access_key in ("AKIAONE", "AKIAOTHER"):
+    for access_key in (before, after):
         keys.append(key(spoke_of(boto3.Session(access_key, "s", region_name="us-east-1"), lambda: "123456")))
-    assert [sts.issued[sts.issued[each].by].by for each in keys] == ["AKIAOTHER", "AKIAONE", "AKIAOTHER"]
+    assert [sts.issued[sts.issued[each].by].by for each in keys] == [after, before, after]
     assert len(set(keys)) == 3
 
 

@@ -61,15 +61,24 @@ def test_info_tells_of_each_assumed_role(
     assert {record.name for record in log.records if record.levelno >= logging.INFO} == {LOGGER}
 
 
-@pytest.mark.parametrize("fault", [Fault.error(503, "ServiceUnavailable"), Fault.html(), Fault.hang(), Fault.reset()])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault.error(503, "ServiceUnavailable"), "AssumeRole was answered with ServiceUnavailable"),
+        (Fault.html(), "is not an AssumeRole response (ResponseParserError)"),
+        (Fault.hang(), "Read timeout on endpoint URL"),
+        (Fault.reset(), "endpoint URL"),
+    ],
+)
 def test_a_failed_early_refresh_is_one_line(
     sts: StsStub,
     parent: boto3.Session,
     caplog: pytest.LogCaptureFixture,
     clock: time_machine.Traveller,
     fault: Fault,
+    reason: str,
 ) -> None:
-    """A failed early refresh is one line of WARNING a minute: the hop, the credentials' end, the next attempt."""
+    """A failed early refresh is one line of WARNING a minute: the hop, the reason, the end, the next attempt."""
     options = {"config": Config(read_timeout=0.25, retries={"total_max_attempts": 1})}
     child = assume_role(parent, HUB, sts_client_kwargs=options)
     key(child)
@@ -87,6 +96,7 @@ def test_a_failed_early_refresh_is_one_line(
         assert f"{HUB} from a session with explicit credentials" in line
         assert "good until 2031-05-01T13:00:00+00:00" in line
         assert "next attempt in 60 seconds" in line
+        assert reason in line
 
 
 def test_a_failure_that_raises_is_not_logged(

@@ -265,14 +265,20 @@ def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
     assert sts.requests == []
 
 
-def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub) -> None:
+# The one that is not in the foreground goes on: a new process, in a group of its own, or else the first one, after it
+# has put a new process there.
+BACKGROUND = {
+    "newer": "os.fork() and os._exit(os.wait()[1] >> 8); os.setpgid(0, 0)",
+    "older": "pid = os.fork(); pid or time.sleep(60); os.setpgid(pid, pid); os.tcsetpgrp(0, pid)",
+}
+
+
+@pytest.mark.parametrize("order", BACKGROUND)
+def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub, order: str) -> None:
     """A job in the background of a terminal raises as one without does, where asking would have it stopped."""
     terminal, theirs = pty.openpty()
     try:
-        # The one in the foreground is the process that the shell waits for; its child gets a group of its own.
-        script = SCRIPT.replace(
-            "session =", "import os; os.fork() and os._exit(os.wait()[1] >> 8); os.setpgid(0, 0)\nsession ="
-        )
+        script = SCRIPT.replace("session =", f"import os; {BACKGROUND[order]}\nsession =")
         process = start("terminal", script=script, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=30)
     finally:

@@ -20,6 +20,7 @@ from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
+from aws_assume_role_lib._locks import ForkSafeLock
 
 THREADS = 64
 T = TypeVar("T")
@@ -280,6 +281,26 @@ def test_a_code_comes_from_a_client_of_the_family(sts: StsStub, parent: boto3.Se
     later(lambda: child.client("s3")).result(60)
     assert other.result(60) == key(child)
     assert len(sts.assumed) == 1
+
+
+def test_a_lock_that_is_let_go_is_held_again_afterwards() -> None:
+    """While a thread lets go of a lock another may take it, and none before or after, however often it was taken."""
+    lock = ForkSafeLock()
+
+    def is_free() -> bool:
+        taken = lock.acquire(blocking=False)
+        if taken:
+            lock.release()
+        return taken
+
+    with lock:
+        with lock:
+            assert not later(is_free).result(60)
+            with lock.let_go():
+                assert later(is_free).result(60)
+            assert not later(is_free).result(60)
+        assert not later(is_free).result(60)
+    assert later(is_free).result(60)
 
 
 def test_siblings_and_the_parent_share_from_cold(sts: StsStub, parent: boto3.Session, switching: None) -> None:

@@ -113,7 +113,7 @@ def serve(pipe: Any, lineages: list[Lineage]) -> None:
             if time.monotonic() > next_outage:
                 outages += 1
                 sts.down()
-                time.sleep(random.uniform(0.1, 0.5))
+                pipe.poll(random.uniform(0.1, 0.5))
                 sts.up()
                 next_outage = time.monotonic() + random.uniform(2, 6)
         lineage = functools.cache(sts.lineage)
@@ -208,12 +208,12 @@ class Soak:
         threads = [threading.Thread(target=self.thread, args=(number, end), daemon=True) for number in range(THREADS)]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
+        while alive := [thread for thread in threads if thread.is_alive()]:
             if min(self.ended) > time.monotonic() - STUCK:
                 signal.alarm(STUCK)
             if time.monotonic() < end:
                 self.fork()
-            time.sleep(0.5)
+            alive[0].join(0.5)
             self.reap(os.WNOHANG)
         self.reap(0)
         signal.alarm(0)

@@ -269,7 +269,7 @@ def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
 # has put a new process there.
 BACKGROUND = {
     "newer": "os.fork() and os._exit(os.wait()[1] >> 8); os.setpgid(0, 0)",
-    "older": "pid = os.fork(); pid or time.sleep(60); os.setpgid(pid, pid); os.tcsetpgrp(0, pid)",
+    "older": "pid = os.fork(); pid or signal.pause(); os.setpgid(pid, pid); os.tcsetpgrp(0, pid)",
 }
 
 
@@ -278,7 +278,7 @@ def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub, order: s
     """A job in the background of a terminal raises as one without does, where asking would have it stopped."""
     terminal, theirs = pty.openpty()
     try:
-        script = SCRIPT.replace("session =", f"import os; {BACKGROUND[order]}\nsession =")
+        script = SCRIPT.replace("session =", f"import os, signal; {BACKGROUND[order]}\nsession =")
         process = start("terminal", script=script, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=30)
     finally:

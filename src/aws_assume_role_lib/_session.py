@@ -21,7 +21,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
 from ._handlers import SharedAliaser, builtin_handlers
-from ._sts import family_lock
+from ._sts import family_away, family_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -126,7 +126,7 @@ class ChildSession(botocore.session.Session):
     ) -> None:
         self._parent = parent
         self._aws_assume_role_lib_lock = family_lock(parent)
-        self._aws_assume_role_lib_away = vars(parent).setdefault("_aws_assume_role_lib_away", {})
+        self._aws_assume_role_lib_away = family_away(parent)
         self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)

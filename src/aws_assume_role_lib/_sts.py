@@ -65,6 +65,12 @@ def family_lock(session: botocore.session.Session) -> ForkSafeLock:
     return lock
 
 
+def family_away(session: botocore.session.Session) -> dict[tuple[str, str | None], float]:
+    """Until when which STS is not asked early, for a session and all that are assumed from it."""
+    away: dict[tuple[str, str | None], float] = vars(session).setdefault("_aws_assume_role_lib_away", {})
+    return away
+
+
 class Sts:
     """STS as a parent asks it with these options. Its client is the parent's: kept with it, shared by its children."""
 
@@ -115,18 +121,11 @@ class Sts:
     @property
     def away_until(self) -> float:
         """Until when no early refresh asks: STS did not answer one, of this role or another of the family's."""
-        return self._away.get((self._key, self._parent.region_name), 0.0)
+        return family_away(self._parent._session).get((self._key, self._parent.region_name), 0.0)
 
     @away_until.setter
     def away_until(self, until: float) -> None:
-        self._away[self._key, self._parent.region_name] = until
-
-    @property
-    def _away(self) -> dict[tuple[str, str | None], float]:
-        away: dict[tuple[str, str | None], float] = vars(self._parent._session).setdefault(
-            "_aws_assume_role_lib_away", {}
-        )
-        return away
+        family_away(self._parent._session)[self._key, self._parent.region_name] = until
 
 
 class _Clients(dict[str, tuple[Any, Any]]):

@@ -170,19 +170,18 @@ class Watched(dict[str, Any]):
         return super().__contains__(key)
 
 
-def ask_while_another_refreshes(session: boto3.Session, refreshes: threading.Event) -> tuple[Any, Future[str]]:
-    """A handler that lets another thread begin to refresh a session, and then uses it; and that thread."""
-    other: Future[str] = Future()
+def ask_while_another_refreshes(session: boto3.Session, refreshes: threading.Event) -> tuple[Any, list[Future[str]]]:
+    """A handler that lets another thread begin to refresh a session, and then uses it; and that thread, in a list."""
+    started, others = threading.Event(), []
 
     def ask(**_: Any) -> str:
-        if not other.running() and not other.done():
-            other.set_running_or_notify_cancel()
-            pool = ThreadPoolExecutor(1)
-            pool.submit(key, session).add_done_callback(lambda done: other.set_result(done.result()))
+        if not started.is_set():
+            started.set()
+            others.append(later(lambda: key(session)))
             assert refreshes.wait(60)
         return key(session)
 
-    return ask, other
+    return ask, others
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -193,10 +192,10 @@ def test_a_handler_asks_for_credentials_that_another_thread_refreshes(
     cache = Watched()
     child = assume_role(parent, HUB, cache=cache)
     session = child if depth == 1 else child.assume_role(SPOKE)
-    ask, other = ask_while_another_refreshes(session, cache.asked)
+    ask, others = ask_while_another_refreshes(session, cache.asked)
     session.events.register("creating-client-class.s3", ask)
     later(lambda: session.client("s3")).result(60)
-    assert other.result(60) == key(session)
+    assert others[0].result(60) == key(session)
     assert len(sts.assumed) == depth
     assert sts.violations == []
 
@@ -205,10 +204,10 @@ def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts: StsStub, pare
     """A TokenCode callable may use a session with MFA, also while another thread is asked for that one's code."""
     cache, device = Watched(), "arn:aws:iam::111111111111:mfa/me"
     vault = assume_role(parent, SPOKE, SerialNumber=device, TokenCode=lambda: "111111", cache=cache)
-    ask, other = ask_while_another_refreshes(vault, cache.asked)
+    ask, others = ask_while_another_refreshes(vault, cache.asked)
     child = assume_role(parent, HUB, SerialNumber=device, TokenCode=lambda: ask() and "222222")
     later(lambda: key(child)).result(60)
-    assert other.result(60) == key(vault)
+    assert others[0].result(60) == key(vault)
     assert [request.params["TokenCode"] for request in sts.assumed] == ["111111", "222222"]
 
 
@@ -225,12 +224,12 @@ def test_a_handler_uses_a_session_that_waits_for_the_refresh(
     parent.events.register("before-call.sts.AssumeRole", use)
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE, cache=cache)
-    ask, other = ask_while_another_refreshes(spoke, cache.asked)
+    ask, others = ask_while_another_refreshes(spoke, cache.asked)
     before: list[str] = []
     before += [key(hub), key(spoke)]
     cache.asked.clear()
     clock.shift(59 * 60 + 20)
-    after = [later(lambda: key(hub)).result(60), other.result(60)]
+    after = [later(lambda: key(hub)).result(60), others[0].result(60)]
     assert found == [before[1]]
     assert not {*before} & {*after}
     assert sts.violations == []
@@ -276,10 +275,10 @@ def test_a_code_comes_from_a_client_of_the_family(sts: StsStub, parent: boto3.Se
 
     sibling = assume_role(parent, SPOKE)
     child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
-    ask, other = ask_while_another_refreshes(child, asked)
+    ask, others = ask_while_another_refreshes(child, asked)
     child.events.register("creating-client-class.s3", ask)
     later(lambda: child.client("s3")).result(60)
-    assert other.result(60) == key(child)
+    assert others[0].result(60) == key(child)
     assert len(sts.assumed) == 1
 
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from aws_assume_role_lib._credentials import BLOCKING_WINDOW, RETRY_INTERVAL, refresh_window
+from aws_assume_role_lib._credentials import BLOCKING_WINDOW
+from aws_assume_role_lib._keys import refresh_window
+from aws_assume_role_lib._role import RETRY_INTERVAL
 
 WIDTH = 760
 LEFT, RIGHT = 182, 736

@@ -6,11 +6,13 @@ import logging
 import os
 import re
 import signal
+import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import pytest
@@ -22,14 +24,20 @@ from sts_stub import StsStub
 
 # Each new session reads botocore's models from disk, for longer than a test takes. Here they are read once.
 _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
-Loader._cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
+_shared_cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
+Loader._cache = _shared_cache
 
-# What a shell has started in the background ignores SIGINT, and so would all that the tests start.
+# What a shell has started in the background ignores SIGINT, and what nohup or cron has started SIGHUP; and so would all
+# that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes is the machine's business.
 settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")
+
+T = TypeVar("T")
 
 HUB = "arn:aws:iam::111111111111:role/Hub"
 SPOKE = "arn:aws:iam::222222222222:role/Spoke"
@@ -39,6 +47,31 @@ def key(session: boto3.Session) -> str:
     """Use a session, and return the access key that it signs with."""
     access_key: str = session.get_credentials().get_frozen_credentials().access_key
     return access_key
+
+
+def later(work: Callable[[], T]) -> Future[T]:
+    """Start work in a thread of its own, which does not keep the run from ending if it hangs."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
+    """What `work` returns for 0, 1, ..., each in a thread of its own, all let loose at the same moment."""
+    start = threading.Barrier(number)
+
+    def run(index: int) -> T:
+        start.wait(30)
+        return work(index)
+
+    return [future.result(50) for future in [later(lambda index=index: run(index)) for index in range(number)]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -91,6 +124,12 @@ def clock() -> Iterator[time_machine.Traveller]:
     """A clock that stands still until a test moves it."""
     with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
         yield traveller
+
+
+@pytest.fixture
+def models_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore's own loader, which each session has for itself."""
+    monkeypatch.delattr(Loader, "_cache")
 
 
 @pytest.fixture

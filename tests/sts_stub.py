@@ -136,6 +136,9 @@ class Fault:
         return cls(element=element, **options)
 
 
+WEB_IDENTITY = "AssumeRoleWithWebIdentity"  # which nobody signs
+
+
 class StsStub:
     """The stub: serves from the moment it is made until `close()`, or the end of its `with` block."""
 
@@ -230,7 +233,7 @@ class StsStub:
                     wrong = "ExpiredToken", f"{what}, {request.at - issued.expires:.3f} s after its expiry"
                 elif request.token != f"token-{int(key[4:])}":
                     wrong = "InvalidClientTokenId", f"{what} and {request.token!r}, which is not its token"
-            elif not key and request.action:
+            elif not key and request.action and request.action != WEB_IDENTITY:
                 wrong = "MissingAuthenticationToken", what
             elif key and not self.any_root and key not in self.roots:
                 wrong = "InvalidClientTokenId", f"{what}, which was never issued"
@@ -241,7 +244,7 @@ class StsStub:
         return _error(403, *wrong) if wrong else None
 
     def answer(self, request: Request, fault: Fault) -> Answer:
-        if request.action == "AssumeRole":
+        if request.action in ("AssumeRole", WEB_IDENTITY):
             return self._assume_role(request, fault)
         if request.action == "GetCallerIdentity":
             issued = self.issued.get(request.access_key)
@@ -275,7 +278,7 @@ class StsStub:
         ) + (f"<SourceIdentity>{source}</SourceIdentity>" if source else "")
         if fault.element:
             fields = re.sub(f"<{fault.element}>.*?</{fault.element}>", lambda _: fault.text, fields)
-        return _result("AssumeRole", fields)
+        return _result(request.action, fields)
 
 
 def _user_arn(issued: Issued) -> str:

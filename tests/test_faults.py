@@ -52,6 +52,7 @@ def refused(status: int, code: str, requests: int = 1) -> Case:
 # The errors that AWS documents for AssumeRole, and their status.
 DOCUMENTED = {
     "ExpiredTokenException": 400,
+    "InvalidContextAssertion": 400,
     "MalformedPolicyDocument": 400,
     "PackedPolicyTooLarge": 400,
     "RegionDisabledException": 403,

@@ -16,8 +16,7 @@ import time_machine
 from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
-from aws_assume_role_lib import assume_role
-from aws_assume_role_lib._locks import ForkSafeLock, _renew_locks
+from aws_assume_role_lib import _mfa, assume_role
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -229,23 +228,21 @@ def test_the_fork_of_a_fork(sts: StsStub, parent: boto3.Session, clock: time_mac
     assert len({request.connection for request in sts.assumed}) == 3
 
 
-def test_a_renewed_lock_is_free() -> None:
-    """A lock that a thread holds during a fork is another, and free, in the child."""
-    lock = ForkSafeLock()
-    held, done = threading.Event(), threading.Event()
+def test_a_fork_while_a_person_is_prompted(parent: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked while a thread prompts for a code can prompt, too."""
+    prompted, go_on, here = threading.Event(), threading.Event(), os.getpid()
 
-    def hold() -> None:
-        with lock:
-            held.set()
-            done.wait(60)
+    def getpass(_: str) -> str:
+        if os.getpid() == here:
+            prompted.set()
+            go_on.wait(30)
+        return "000000"
 
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(60)
-    theirs = lock._lock
-    assert not lock.acquire(blocking=False)
-    _renew_locks()
-    assert lock.acquire(blocking=False)
-    lock._lock = theirs
-    done.set()
-    holder.join()
+    monkeypatch.setattr(_mfa, "has_terminal", lambda: True)
+    monkeypatch.setattr("getpass.getpass", getpass)
+    device = _mfa.MfaDevice("arn:aws:iam::111111111111:mfa/mario", None)
+    thread = in_thread(device.code)
+    assert prompted.wait(15)
+    assert Forked.start(device.code).result() == "000000"
+    go_on.set()
+    thread.join(15)

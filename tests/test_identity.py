@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -11,7 +13,12 @@ from typing import Any
 import boto3
 import pytest
 import time_machine
-from botocore.credentials import AssumeRoleCredentialFetcher, CachedCredentialFetcher, DeferredRefreshableCredentials
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CachedCredentialFetcher,
+    Credentials,
+    DeferredRefreshableCredentials,
+)
 from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
@@ -231,7 +238,7 @@ def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: ti
 
 
 def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.LogCaptureFixture) -> None:
-    """A fetcher that no longer says who it is, as botocore's do, costs the use of a cache, and no credentials."""
+    """A fetcher that does not say who it is, as botocore's do, shares entries with nobody, and costs no credentials."""
 
     class Fetcher(CachedCredentialFetcher):
         def __init__(self) -> None:
@@ -242,9 +249,82 @@ def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.L
             return {"access_key": "AKIAONE", "secret_key": "s", "token": "t", "expiry_time": expiry.isoformat()}
 
     cache: dict[str, Any] = {}
-    parent = boto3.Session(region_name="us-east-1")
-    parent._session._credentials = DeferredRefreshableCredentials(Fetcher().fetch_credentials, "other")
-    assert key(assume_role(parent, HUB)) == "ASIA0000000000000001"
+    keys = []
+    for _ in range(2):
+        parent = boto3.Session(region_name="us-east-1")
+        parent._session._credentials = DeferredRefreshableCredentials(Fetcher().fetch_credentials, "other")
+        keys += [key(assume_role(parent, SPOKE, cache=cache)) for _ in range(2)]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
     assert caplog.messages == []
-    assert len({key(assume_role(parent, SPOKE, cache=cache)) for _ in range(2)}) == 2
-    assert cache == {}
+
+
+class Own(Credentials):
+    """Credentials of somebody's own class."""
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda credentials: pickle.loads(pickle.dumps(credentials)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_credentials_is_somebody_else(sts: StsStub, how: str) -> None:
+    """A copy of a custom credentials object that was given other keys shares no entry with the original."""
+    cache: dict[str, Any] = {}
+
+    def role_of(credentials: Any) -> str:
+        parent = boto3.Session(region_name="us-east-1")
+        parent._session._credentials = credentials
+        return sts.issued[key(assume_role(parent, HUB, cache=cache))].by
+
+    alice = Own("AKIAALICE", "s")
+    assert role_of(alice) == "AKIAALICE"
+    bob = COPIES[how](alice)
+    bob.access_key = "AKIABOB"
+    assert role_of(bob) == "AKIABOB"
+    assert role_of(alice) == "AKIAALICE"
+    assert len(sts.assumed) == 2
+
+
+def test_other_keys_on_the_same_object_are_somebody_else(sts: StsStub) -> None:
+    """Keys that are set on a custom credentials object do not find the entry of the keys before."""
+    cache: dict[str, Any] = {}
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = Own("AKIAALICE", "s")
+    signers = []
+    for name in ("AKIAALICE", "AKIABOB", "AKIAALICE"):
+        parent.get_credentials().access_key = name
+        signers.append(sts.issued[key(assume_role(parent, HUB, cache=cache))].by)
+    assert signers == ["AKIAALICE", "AKIABOB", "AKIAALICE"]
+    assert len(sts.assumed) == 2
+
+
+def test_credentials_without_weak_references_share_nothing(sts: StsStub) -> None:
+    """A class whose objects cannot be referred to weakly is a parent like any other, without shared entries."""
+
+    class Slotted:
+        __slots__ = ("access_key", "account_id", "secret_key", "token")
+
+        def __init__(self) -> None:
+            self.access_key, self.secret_key, self.token, self.account_id = "AKIAROOT", "s", None, None
+
+        def get_frozen_credentials(self) -> Any:
+            return self
+
+        def get_deferred_property(self, name: str) -> Any:
+            return lambda: getattr(self, name)
+
+    cache: dict[str, Any] = {}
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = Slotted()
+    assert key(assume_role(parent, HUB, cache=cache)) != key(assume_role(parent, HUB, cache=cache))
+
+
+def test_a_copied_session_with_other_credentials_signs_as_itself(sts: StsStub, parent: boto3.Session) -> None:
+    """A copy of a botocore session, given other credentials, does not call STS through the original's client."""
+    key(assume_role(parent, HUB))
+    other = boto3.Session(botocore_session=copy.copy(parent._session))
+    other._session.set_credentials("AKIAOTHER", "s")
+    assert sts.issued[key(assume_role(other, HUB))].by == "AKIAOTHER"

@@ -10,6 +10,7 @@ import boto3
 import botocore
 import botocore.session
 import pytest
+from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     Credentials,
@@ -18,19 +19,13 @@ from botocore.credentials import (
 )
 from botocore.handlers import BUILTIN_HANDLERS
 from botocore.hooks import EventAliaser, HierarchicalEmitter, _PrefixTrie
+from botocore.parsers import ResponseParserError
 from conftest import HUB
 from hypothesis import given
 from hypothesis import strategies as st
-from sts_stub import StsStub
+from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import _handlers, assume_role
-from aws_assume_role_lib._sts import Sts
-
-
-def test_loaded_credentials(parent: boto3.Session) -> None:
-    """_assume.py finds loaded credentials in a botocore session's _credentials, and None before they are."""
-    assert parent._session._credentials is parent.get_credentials()
-    assert boto3.Session()._session._credentials is None
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -41,12 +36,14 @@ def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
         def _refresh(self) -> None:
             asked.append(1)
             self._frozen_credentials = "frozen"
-            self._access_key = self._secret_key = self._token = self._account_id = "x"
+            self._access_key, self._secret_key, self._token, self._account_id = "AKST"
 
     credentials = Asked(refresh_using=dict, method="m")
     names = [name for name, value in inspect.getmembers(DeferredRefreshableCredentials) if isinstance(value, property)]
-    for name in names:
-        getattr(credentials, name)
+    found = "".join(getattr(credentials, name) for name in ("access_key", "secret_key", "token"))
+    assert found == "AKS", "an accessor no longer returns what _credentials.py sets: _access_key, _secret_key, _token"
+    for name in set(names) - {"access_key", "secret_key", "token"}:
+        assert getattr(credentials, name) == "T", f"{name} no longer returns _{name}"
     assert credentials.get_frozen_credentials() == "frozen", "it no longer returns _frozen_credentials"
     assert len(asked) == len(names) + 1, f"one of {names} or get_frozen_credentials() no longer calls _refresh()"
 
@@ -58,10 +55,10 @@ def test_expiry_time_is_where_other_libraries_look(sts: StsStub, parent: boto3.S
     assert abs(credentials._expiry_time.timestamp() - sts.issued["ASIA0000000000000001"].expires) < 1
 
 
-def test_the_fetcher_takes_a_client_a_cache_and_a_window() -> None:
-    """AssumeRoleCredentialFetcher has the constructor arguments that _credentials.py passes by name."""
+def test_the_fetcher_takes_a_client_credentials_and_a_role() -> None:
+    """AssumeRoleCredentialFetcher has the constructor arguments that _role.py passes by name."""
     parameters = inspect.signature(AssumeRoleCredentialFetcher).parameters
-    assert {"client_creator", "source_credentials", "role_arn", "cache", "expiry_window_seconds"} <= set(parameters)
+    assert {"client_creator", "source_credentials", "role_arn"} <= set(parameters)
 
 
 def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Session) -> None:
@@ -184,10 +181,20 @@ def test_what_a_fetcher_asks_for_and_as_whom() -> None:
     assert fetcher._cache_key != AssumeRoleCredentialFetcher(print, source, HUB, {"ExternalId": "x"})._cache_key
 
 
-def test_the_endpoint_is_found_where_a_client_finds_it(monkeypatch, parent: boto3.Session) -> None:
-    """ConfiguredEndpointProvider finds the URL of STS that a client would use."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
-    assert Sts(parent, {}).endpoint_url == parent.client("sts").meta.endpoint_url == "http://127.0.0.1:9"
+def test_configs_are_told_apart_by_their_attributes() -> None:
+    """A botocore Config keeps its options as attributes: _sts.py shares a client where they are equal."""
+    configs = [Config(read_timeout=5), Config(read_timeout=5), Config(read_timeout=6)]
+    one, same, other = (repr(vars(config)) for config in configs)
+    assert one == same != other, "vars(Config) no longer shows its options"
+
+
+def test_the_parsers_module_is_in_the_traceback(sts: StsStub, parent: boto3.Session) -> None:
+    """botocore's parser raises a plain KeyError on an empty answer, from the module of its ResponseParserError."""
+    sts.fault = Fault.body("<a><b/></a>")
+    with pytest.raises(KeyError) as caught:
+        parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
+    modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
+    assert ResponseParserError.__module__ in modules, "botocore's parser has moved: _role.py takes its errors for yours"
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:

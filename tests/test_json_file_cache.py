@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from aws_assume_role_lib._cache import JSONFileCache
+from aws_assume_role_lib._file_cache import JSONFileCache
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="modes, umask and limits are POSIX's")
 ENTRY = {"Credentials": {"AccessKeyId": "ASIAEXAMPLE"}}
@@ -35,7 +35,7 @@ def no_umask():
 def run_unprivileged(folder: pathlib.Path, code: str) -> str:
     """Run code with a cache in `folder` as a user whom the folder's mode stops: root would be let through."""
     setup = (
-        "import os, sys; from aws_assume_role_lib._cache import JSONFileCache\n"
+        "import os, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
         "os.chdir(sys.argv[1])\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"cache = JSONFileCache({folder.name!r})\n"
@@ -103,7 +103,7 @@ def test_temporary_file_is_private_from_the_first_byte(folder, no_umask):
     """The file is made with mode 0600 and renamed as it is: no chmod comes after it holds something."""
     # Audit events show a file before its rename; a hook cannot be removed, so it gets a process of its own.
     code = (
-        "import os, sys; from aws_assume_role_lib._cache import JSONFileCache\n"
+        "import os, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
         "def show(event, arguments):\n"
         "    if not str(arguments[:1]).count(sys.argv[1]): return\n"
         "    if event == 'os.chmod': print('chmod')\n"
@@ -222,7 +222,7 @@ def test_full_disk(folder):
     cache = JSONFileCache(folder)
     cache["key"] = ENTRY
     code = (
-        "import resource, sys; from aws_assume_role_lib._cache import JSONFileCache\n"
+        "import resource, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
         "try: JSONFileCache(sys.argv[1])['key'] = {'padding': 'x' * 100_000}\n"
         "except OSError: print('OSError')"

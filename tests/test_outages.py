@@ -16,7 +16,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.config import Config
-from botocore.credentials import Credentials
+from botocore.credentials import CredentialResolver, Credentials
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
@@ -494,3 +494,77 @@ def test_what_a_users_own_handler_raises_is_not_blamed_on_sts(parent: boto3.Sess
     parent.events.register("before-call.sts.AssumeRole", complain)
     with pytest.raises(TypeError, match="my own check says no"):
         key(assume_role(parent, HUB))
+
+
+@pytest.mark.parametrize("kind", [KeyError, RuntimeError, ValueError, UnicodeDecodeError])
+def test_an_error_of_a_handler_is_not_blamed_on_the_answer(
+    sts: StsStub, parent: boto3.Session, kind: type[Exception]
+) -> None:
+    """An error that a handler raises on the way to STS is that error, whatever its class."""
+    error = kind("utf-8", b"", 0, 1, "mine") if kind is UnicodeDecodeError else kind("mine")
+
+    def complain(**_: Any) -> None:
+        raise error
+
+    parent.events.register("before-call.sts.AssumeRole", complain)
+    with pytest.raises(kind, match="mine") as caught:
+        key(assume_role(parent, HUB))
+    assert caught.value is error
+
+
+def test_the_warning_asks_the_parent_for_nothing(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parent that has lost its credentials fails no request while the role's are good, and the warning names it."""
+    child = assume_role(parent, HUB)
+    before = key(child)
+    parent._session._credentials = None
+    parent._session.register_component("credential_provider", CredentialResolver([]))
+    clock.shift(46 * MINUTE)
+    assert key(child) == before
+    assert f"while assuming {HUB} from a session with explicit credentials: NoCredentialsError." in caplog.text
+
+
+def test_a_machine_that_slept_between_the_answer_and_its_use(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """Keys that were good when they arrived, and have expired before they are used, are fetched once more."""
+
+    def sleep(**_: Any) -> None:
+        if len(sts.assumed) == 1:
+            clock.shift(2 * 3600)
+
+    cache = Sleepy(sleep)
+    assert key(assume_role(parent, HUB, cache=cache)) == "ASIA0000000000000002"
+    assert len(sts.assumed) == 2
+
+
+class Sleepy(dict[str, Any]):
+    """A cache whose first entry takes hours to write."""
+
+    def __init__(self, sleep: Any) -> None:
+        super().__init__()
+        self.sleep = sleep
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.sleep()
+        super().__setitem__(key, value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+def test_a_parent_that_hands_out_expired_keys_is_named(
+    sts: StsStub, one_attempt: None, clock: time_machine.Traveller
+) -> None:
+    """Where STS says that the keys which signed have expired, the error is its own, and a note names the parent."""
+    root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+    expired = key(assume_role(root, HUB))
+    clock.shift(2 * 3600)
+
+    parent = boto3.Session(expired, "secret-1", "token-1", region_name="us-east-1")
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(parent, SPOKE))
+    assert caught.value.response["Error"]["Code"] == "ExpiredToken"
+    first, second = caught.value.__notes__
+    assert first.startswith("The parent's credentials have expired.")
+    assert "a session with explicit credentials" in first
+    assert second.startswith(f"Raised while assuming {SPOKE}")

@@ -291,7 +291,7 @@ def test_accuses_no_parameter_that_is_right(parent, parameters):
             'Tags must be a mapping, or a list of {"Key": ..., "Value": ...}.',
         ),
         ({"TransitiveTagKeys": [1]}, "TransitiveTagKeys is [1]; it must be a list of tag keys."),
-        ({"TransitiveTagKeys": [str(n) for n in range(51)]}, "TransitiveTagKeys has 51 keys; STS takes 50."),
+        ({"TransitiveTagKeys": [str(n) for n in range(51)]}, "TransitiveTagKeys has 51 keys; the STS limit is 50."),
     ],
     ids=str,
 )

@@ -232,7 +232,7 @@ def test_no_repr_tells_a_secret(sts: StsStub, parent: boto3.Session, tmp_path: P
     session = with_secrets(assume_role(parent, HUB, ExternalId=EXTERNAL_ID), cache=JSONFileCache(tmp_path / "cache"))
     use(session)
     found = list(ours(session))
-    assert {"AssumedRoleSession", "AssumedRoleCredentials", "Role", "JSONFileCache", "ChildSession"} <= {
+    assert {"AssumedRoleSession", "AssumedRoleCredentials", "RoleFetcher", "JSONFileCache", "ChildSession"} <= {
         type(each).__name__ for each in found
     }
     assert not SECRET.search("\n".join(f"{each!r} {each}" for each in found))
@@ -317,3 +317,21 @@ def test_the_list_of_processes_tells_what_the_user_typed(sts: StsStub, monkeypat
     assert typed == command
     assert "secret-1" in output
     assert errors == ""
+
+
+def test_a_header_that_cannot_be_sent_is_not_quoted(
+    sts: StsStub, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parent's token with a stray newline fails in the HTTP client, whose text has it; the warning has none."""
+    parent = boto3.Session("AKIAROOT", "root-secret", "root-token", region_name="us-east-1")
+    child, sibling = assume_role(parent, HUB), assume_role(parent, SPOKE)
+    before = [child.get_credentials().token, sibling.get_credentials().token]
+    parent.get_credentials().token = "root-token\nnext-line"
+    clock.shift(46 * 60)
+    assert child.get_credentials().token == before[0]
+    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert ": HTTPClientError. The credentials are good until" in record.getMessage()
+    assert "root-token" not in caplog.text
+    # Nothing was wrong with STS, so a sibling may try.
+    parent.get_credentials().token = "root-token"
+    assert sibling.get_credentials().token != before[1]

@@ -13,7 +13,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
-from conftest import HUB, SPOKE, key
+from conftest import HUB, SPOKE, key, later
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -226,3 +226,65 @@ def test_what_signs_is_the_botocore_sessions(sts: StsStub) -> None:
         assume_role(own, HUB).get_credentials().get_frozen_credentials()
     assert {request.access_key for request in sts.assumed} == {"AKIAREAL"}
     assert sts.connections == 1
+
+
+def test_clients_for_options_that_vary_do_not_pile_up(sts: StsStub, parent: boto3.Session) -> None:
+    """400 tenants with a user agent each leave a few clients; a session in use keeps its own, and its user agent."""
+    clients: weakref.WeakSet[Any] = weakref.WeakSet()
+    parent.events.register(
+        "creating-client-class.sts", lambda base_classes, **_: base_classes.insert(0, type("Counted", (Counts,), {}))
+    )
+
+    class Counts:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            clients.add(self)
+
+    def tenant(number: int) -> boto3.Session:
+        return assume_role(parent, HUB, sts_client_kwargs={"config": Config(user_agent_extra=f"tenant/{number}")})
+
+    kept = tenant(1000)
+    first = key(kept)
+    for number in range(400):
+        key(tenant(number))
+    gc.collect()
+    assert len(clients) <= 20
+    assert len(sts.assumed) == 401
+    made = len(clients)
+    kept.get_credentials().refresh_at = 0
+    assert key(kept) != first
+    assert "tenant/1000" in sts.assumed[-1].user_agent
+    assert len(clients) == made
+
+
+def test_a_client_that_was_dropped_is_made_again(sts: StsStub, parent: boto3.Session, made: list[str]) -> None:
+    """The last few options share a client with the next session that has them; the ones before make a new one."""
+
+    def tenant(number: int) -> None:
+        key(assume_role(parent, HUB, sts_client_kwargs={"config": Config(user_agent_extra=f"tenant/{number}")}))
+
+    for number in [*range(17), 16, 1, 0]:
+        tenant(number)
+    assert len(made) == 18
+
+
+def test_64_roles_at_once_fit_the_connection_pool(
+    sts: StsStub, parent: boto3.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """64 roles of one parent, first used at once, fit the pool of its STS client, unless you chose its size."""
+    roles = [assume_role(parent, f"{HUB}-{number}") for number in range(64)]
+    sts.gate.clear()
+    waiting = [later(lambda role=role: key(role)) for role in roles]
+    for _ in roles:
+        assert sts.arrived.acquire(timeout=30)
+    sts.gate.set()
+    assert len({future.result(30) for future in waiting}) == 64
+    assert [record.getMessage() for record in caplog.records if "pool" in record.getMessage()] == []
+
+
+def test_the_size_of_the_pool_is_yours(sts: StsStub, parent: boto3.Session) -> None:
+    """max_pool_connections of your Config is the size of the STS client's pool."""
+    for config, size in ((None, 256), (Config(max_pool_connections=3), 3)):
+        options = {"config": config} if config else None
+        fetcher = assume_role(parent, HUB, sts_client_kwargs=options).get_credentials().fetcher
+        assert fetcher._sts.get().meta.config.max_pool_connections == size

@@ -2,7 +2,7 @@
 
 from ._arns import get_assumed_role_session_arn, get_role_arn
 from ._assume import assume_role
-from ._cache import JSONFileCache
+from ._file_cache import JSONFileCache
 from ._lambda import generate_lambda_session_name
 from ._parameters import AUTOMATIC_ROLE_SESSION_NAME
 from ._patch import patch_boto3

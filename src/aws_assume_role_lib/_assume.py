@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
-from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import InvalidRegionError
+from botocore.model import StructureShape
 from botocore.utils import validate_region_name
 
 from ._cache import CredentialCache, check_cache
-from ._credentials import AssumedRoleCredentials, Role
-from ._parameters import AutomaticRoleSessionName, build_request, check_request
+from ._credentials import AssumedRoleCredentials
+from ._parameters import AutomaticRoleSessionName, build_request, check_chaining, check_request, raise_problems
+from ._role import RoleFetcher, load_credentials
 from ._session import AssumedRoleSession, ChildSession, session_class
-from ._sts import checked_sts_client_kwargs
+from ._sts import check_sts_client_kwargs
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -147,8 +148,10 @@ def assume_role(
         >>> spoke.client("sts").get_caller_identity()["Account"]
         '222222222222'
     """
-    _check_arguments(session, region_name, additional_kwargs)
-    check_cache(cache)
+    _check_arguments(session, region_name, additional_kwargs, cache)
+    if not (validate or isinstance(RoleArn, str)):
+        raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
+    sts_client_kwargs = check_sts_client_kwargs(sts_client_kwargs)
     request = build_request(
         {
             "RoleArn": RoleArn,
@@ -167,23 +170,21 @@ def assume_role(
         },
         additional_kwargs,
     )
-    sts_client_kwargs = checked_sts_client_kwargs(sts_client_kwargs)
-    at_hand = _credentials_at_hand(session)
+    problems = check_request(request, _request_shape(session)) if validate else {}
+    if not isinstance(session, AssumedRoleSession):
+        # To load the parent's credentials may run a program, which a call that is refused does not.
+        raise_problems(problems)
+    parent_credentials = load_credentials(session)
     if validate:
-        _check(request, session, at_hand)
-    elif not isinstance(RoleArn, str):
-        raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
-    role = Role(session, request, sts_client_kwargs)
-    parent_credentials = role.parent_credentials()
-    if validate and at_hand is None:
-        _check(request, session, parent_credentials)
-    credentials = AssumedRoleCredentials(role, cache)
+        raise_problems(check_chaining(request, problems, parent_credentials))
+    fetcher = RoleFetcher(session, request, cache, sts_client_kwargs)
+    credentials = AssumedRoleCredentials(fetcher)
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
 
 
-def _check_arguments(session: Any, region_name: Any, additional_kwargs: Any) -> None:
-    # By name, since a library may have put a subclass in the place of boto3's own, wherever that is kept.
+def _check_arguments(session: object, region_name: object, additional_kwargs: object, cache: object) -> None:
+    # By name, since a library may have replaced boto3.Session with a subclass wherever that is kept.
     if ("boto3.session", "Session") not in [(kind.__module__, kind.__name__) for kind in type(session).__mro__]:
         kind = f"{type(session).__module__}.{type(session).__qualname__}"
         raise TypeError(
@@ -198,25 +199,10 @@ def _check_arguments(session: Any, region_name: Any, additional_kwargs: Any) -> 
         validate_region_name(region_name)
     if not (additional_kwargs is None or isinstance(additional_kwargs, Mapping)):
         raise TypeError(f"additional_kwargs must be a dict, not {type(additional_kwargs).__name__}.")
+    check_cache(cache)
 
 
-def _credentials_at_hand(session: boto3.session.Session) -> Any:
-    """The session's credentials, if they can be had without running a program or asking a network; else None."""
-    if isinstance(session, AssumedRoleSession):
-        return session._session.get_credentials()
-    # botocore internal: where they are once they are loaded. Covered by tests/test_internals.py.
-    return vars(session._session).get("_credentials")
-
-
-def _check(request: Mapping[str, Any], session: boto3.session.Session, credentials: Any) -> None:
+def _request_shape(session: boto3.session.Session) -> StructureShape:
     shape = session._session.get_service_model("sts").operation_model("AssumeRole").input_shape
     assert shape is not None
-    check_request(
-        request,
-        shape,
-        parent_is_role=getattr(credentials, "method", None) in ("assume-role", "assume-role-with-web-identity", "sso"),
-        # Long-term keys have no token, and belong to a user. Others may be a role's.
-        parent_may_be_role=not isinstance(credentials, Credentials)
-        or isinstance(credentials, RefreshableCredentials)
-        or credentials.token is not None,
-    )
+    return shape

@@ -25,9 +25,10 @@ from botocore.exceptions import (
 from botocore.utils import validate_region_name
 
 from ._assume import assume_role
-from ._credentials import AssumedRoleCredentials, _has_terminal
+from ._credentials import AssumedRoleCredentials
+from ._mfa import has_terminal
 from ._parameters import unique
-from ._sts import Sts
+from ._sts import shared_sts_client
 
 # Exit codes.
 OUTPUT, USAGE, SOURCE, ROLE, INTERRUPTED = 1, 2, 3, 4, 130
@@ -100,11 +101,11 @@ def _assume(options: argparse.Namespace) -> dict[str, str]:
         parameters = {name: getattr(options, name) for name in _OPTIONS}
         sessions.append(assume_role(sessions[-1], options.ROLE_ARN[-1], **parameters))
     # For the code of a profile's mfa_serial, botocore asks on stderr where there is no terminal, after a warning.
-    aside = contextlib.nullcontext() if _has_terminal() else contextlib.redirect_stderr(io.StringIO())
+    aside = contextlib.nullcontext() if has_terminal() else contextlib.redirect_stderr(io.StringIO())
     with _or_exit(SOURCE), aside:
         source_credentials.get_frozen_credentials()
         # The client that the first hop will use, made here because what fails in making it are the settings.
-        Sts(source, {}).client()
+        shared_sts_client(source, {}).get()
     for hop, arn in enumerate(options.ROLE_ARN, 1):
         with _or_exit(ROLE, f"{arn} could not be assumed: ", by_source=hop == 1):
             credentials = cast(AssumedRoleCredentials, sessions[hop].get_credentials())
@@ -114,7 +115,7 @@ def _assume(options: argparse.Namespace) -> dict[str, str]:
         "SecretAccessKey": keys.secret_key,
         "SessionToken": keys.token,
         # Nothing public of botocore's has it; this attribute is our own class's.
-        "Expiration": f"{datetime.fromtimestamp(credentials._expires, timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+        "Expiration": f"{datetime.fromtimestamp(credentials.expires_at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
         # botocore knows the account since 1.35.
         **({"AccountId": account} if (account := getattr(keys, "account_id", None)) else {}),
     }

@@ -1,17 +1,19 @@
-"""Who a parent session is, as far as that can be told without fetching its credentials."""
+"""Who a parent is, as far as that can be known without fetching its credentials."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import uuid
+import weakref
 from typing import Any
 
 import botocore.session
 from botocore.credentials import CachedCredentialFetcher, Credentials, RefreshableCredentials
 
-# By botocore's name of the provider: the profile settings, or else environment variables, one of which must be
-# there for the provider to have been used, and which say whose credentials it provides.
+# For botocore's name of a provider: the profile settings, or else the environment variables, that it must have used and
+# that say whose credentials it provides.
 _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "container-role": (
         (),
@@ -25,40 +27,58 @@ _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "custom-process": (("credential_process",), ()),
     "login": (("login_session",), ()),
 }
-_KEPT = "_aws_assume_role_lib_identity"
 
 
 def identity_of(session: botocore.session.Session, credentials: Any, profile: Any = None) -> Any:
-    """What tells one parent from another in a cache key: never a secret, nothing fetched.
+    """Return what tells one parent from another in a cache key: never a secret, nothing fetched.
 
-    Static credentials are known by their access key, a role of ours by its own cache key, and what botocore's
-    providers fetched by what they ask for, since its keys change and the identity does not. Credentials from
-    elsewhere are known as themselves only, in this process.
+    Static credentials are known by their access key, a role of ours by what it was granted for, and what botocore's
+    providers fetched by what they request, since its keys change and the identity does not. Any other credentials are
+    known only as the object that they are, in this process.
     """
-    if hasattr(credentials, "cache_key"):
-        return ["role", credentials.cache_key()]
+    granted_for = getattr(credentials, "granted_for", None)
+    if granted_for:
+        return ["role", granted_for]
     if type(credentials) is Credentials:
         return ["key", credentials.access_key]
-    # Once for each object: the environment and AWS_PROFILE may be another's by the next time.
-    kept = vars(credentials)
-    if _KEPT not in kept:
+    return [_lasting_identity(session, credentials, profile), _static_access_key(credentials)]
+
+
+def _static_access_key(credentials: Any) -> Any:
+    # Only a plain attribute: a property may fetch the credentials.
+    return getattr(credentials, "__dict__", {}).get("access_key")
+
+
+# By the id of the credentials, each with a weak reference to them. An attribute of theirs would go along with a copy or
+# a pickle, and make somebody else of the same identity.
+_identities: dict[int, tuple[weakref.ref[Any], Any]] = {}
+
+
+def _lasting_identity(session: botocore.session.Session, credentials: Any, profile: Any) -> Any:
+    """Work the identity out once: the environment and AWS_PROFILE may belong to another one by the next time."""
+    key = id(credentials)
+    reference, identity = _identities.get(key, (None, None))
+    if reference is None or reference() is not credentials:
         profile = session.get_scoped_config() if profile is None else profile
-        kept.setdefault(_KEPT, _provided(session, credentials, profile) or ["this", uuid.uuid4().hex])
-    return kept[_KEPT]
+        identity = _provided(session, credentials, profile) or ["this", uuid.uuid4().hex]
+        with contextlib.suppress(TypeError):  # a class without weak references: nothing is shared
+            _identities[key] = (weakref.ref(credentials, lambda _: _identities.pop(key, None)), identity)
+    return identity
 
 
 def _provided(session: botocore.session.Session, credentials: Any, profile: dict[str, Any]) -> Any:
     if not isinstance(credentials, RefreshableCredentials):
         return None
     method = credentials.method
-    # botocore internals: what its fetchers ask for, behind the wrapper of an MFA code, and as whom. Where they are
+    # botocore internals: what its fetchers request, behind the wrapper for an MFA code, and as whom. Where they are
     # gone nothing is shared. Covered by tests/test_internals.py.
     refresh: Any = vars(credentials).get("_refresh_using")
     fetcher = getattr(getattr(refresh, "_refresh", refresh), "__self__", None)
     if isinstance(fetcher, CachedCredentialFetcher):
+        requested = getattr(fetcher, "_cache_key", None)
         source = getattr(fetcher, "_source_credentials", None)
         source_profile = session.full_config.get("profiles", {}).get(profile.get("source_profile"), {})
-        return [method, vars(fetcher)["_cache_key"], source and identity_of(session, source, source_profile)]
+        return requested and [method, requested, source and identity_of(session, source, source_profile)]
     if method == "iam-role":
         return [method, platform.node(), session.get_config_variable("ec2_metadata_service_endpoint")]
     settings, variables = _EVIDENCE.get(method, ((), ()))

@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import ParamValidationError
 from botocore.model import StructureShape
 from botocore.validate import ParamValidator
+
+# Lines for the user, by the parameter that they are about.
+Problems = dict[str, list[str]]
 
 
 class AutomaticRoleSessionName:
@@ -87,7 +91,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _mapping(value: Any) -> dict[Any, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
 def _policy_arns(value: Any) -> Any:
@@ -126,56 +130,69 @@ def check_token_code(code: Any) -> str:
     return code
 
 
-def check_request(
-    request: Mapping[str, Any], shape: StructureShape, *, parent_is_role: bool, parent_may_be_role: bool
-) -> None:
-    """Raise one ParamValidationError that names every problem of a request.
+def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems:
+    """Return the problems of a request, as far as they do not depend on the parent, under the parameters' names.
 
     Args:
         request: The request, as build_request() returns it.
         shape: botocore's AssumeRoleRequest.
-        parent_is_role: The parent is an assumed role, for certain.
-        parent_may_be_role: The parent may be one, and so pass on transitive tags.
     """
-    has_code = "TokenCode" in request
-    request = {
+    problems: Problems = {}
+    if "TokenCode" in request and "SerialNumber" not in request:
+        problems["TokenCode"] = [
+            "TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code."
+        ]
+    given = {
         name: value
         for name, value in request.items()
         if not (callable(value) and name in ("RoleSessionName", "TokenCode"))
     }
-    problems = [
-        (name, f"{name} has text that is not Unicode, or is too large to be sent.")
-        for name, value in request.items()
-        if not _can_be_sent(value)
-    ]
-    unsendable = dict(problems)
-    if has_code and "SerialNumber" not in request:
-        problems.append(
-            (
-                "TokenCode",
-                "TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code.",
-            )
-        )
-    for name, check in _CHECKS.items():
-        if name in request and name not in unsendable:
-            problems += [(name, problem) for problem in check(name, request[name])]
-    duration = request.get("DurationSeconds")
-    if not any(name == "DurationSeconds" for name, _ in problems) and parent_is_role and (duration or 0) > 3600:
-        problems.append(
-            (
-                "DurationSeconds",
-                f"DurationSeconds is {duration}; STS grants at most 3600 to a role that is assumed by a role "
-                "(role chaining). Leave it out, the credentials refresh themselves.",
-            )
-        )
-    problems += [("TransitiveTagKeys", problem) for problem in _transitive_problems(request, parent_may_be_role)]
-    named = {name for name, _ in problems}
-    # What has been named already is left out: botocore would say it again, and with the value.
-    rest = {name: value for name, value in request.items() if name not in named}
+    for name, value in given.items():
+        found = [f"{name} has text that is not Unicode, or is too large to be sent."]
+        if _can_be_sent(value):
+            found = list(_CHECKS[name](name, value)) if name in _CHECKS else []
+        if found:
+            problems[name] = problems.get(name, []) + found
+    # What has been named already is left out: botocore would name it again, and with the value.
+    rest = {name: value for name, value in given.items() if name not in problems}
     report = ParamValidator().validate({"RoleArn": "x" * 20, "RoleSessionName": "xx", **rest}, shape)
-    lines = [problem for _, problem in problems]
     if report.has_errors():
-        lines.append(report.generate_report())
+        problems[""] = [report.generate_report()]
+    return problems
+
+
+def check_chaining(request: Mapping[str, Any], problems: Problems, parent_credentials: Any) -> Problems:
+    """Return ``problems`` with those that the parent causes. Its credentials are looked at, and not fetched."""
+    problems = dict(problems)
+    # Where check_request() has found a problem, the value may be anything.
+    request = {name: value for name, value in request.items() if name not in problems}
+    duration = request.get("DurationSeconds", 0)
+    method = getattr(parent_credentials, "method", None)
+    if method in ("assume-role", "assume-role-with-web-identity", "sso") and duration > 3600:
+        problems["DurationSeconds"] = [
+            f"DurationSeconds is {duration}; STS grants at most 3600 to a role that is assumed by a role "
+            "(role chaining). Leave it out, the credentials refresh themselves."
+        ]
+    # Long-term keys have no token, and belong to a user. Others may be a role's, and pass on its transitive tags.
+    is_user = (
+        isinstance(parent_credentials, Credentials)
+        and not isinstance(parent_credentials, RefreshableCredentials)
+        and parent_credentials.token is None
+    )
+    if is_user and "Tags" not in problems:
+        keys = {tag["Key"].lower() for tag in request.get("Tags", [])}
+        problems["TransitiveTagKeys"] = problems.get("TransitiveTagKeys", []) + [
+            f"TransitiveTagKeys has {key!r}, which is not in Tags and cannot be inherited, because the parent is not "
+            "an assumed role. Add the tag or drop the key."
+            for key in request.get("TransitiveTagKeys", [])
+            if key.lower() not in keys
+        ]
+    return problems
+
+
+def raise_problems(problems: Problems) -> None:
+    """Raise one ParamValidationError that names every problem, if there are any."""
+    lines = [line for each in problems.values() for line in each]
     if lines:
         raise ParamValidationError(report="\n".join(lines))
 
@@ -190,122 +207,111 @@ def _can_be_sent(value: Any) -> bool:
     return True
 
 
-_Problems = Iterator[str]
+_Lines = Iterator[str]
 
 
-def _role_arn_problems(name: str, value: Any) -> _Problems:
+def _role_arn_problems(name: str, value: Any) -> _Lines:
     match = re.fullmatch(_ROLE_ARN, value) if isinstance(value, str) else None
     if match is None:
         yield f"{name} is {value!r}; it must be the ARN of an IAM role, like arn:aws:iam::123456789012:role/Name."
     elif match["account"].isdecimal() and len(match["account"]) != 12:
-        yield f"{name} is {value!r}; the account has {len(match['account'])} digits, AWS's have 12."
+        yield f"{name} is {value!r}; the account ID has {len(match['account'])} digits; it must have 12."
 
 
-def _name_problems(name: str, value: Any) -> _Problems:
+def _name_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_NAME, value):
         yield f"{name} is {value!r}; it must be 2 to 64 characters of A-Z a-z 0-9 _ + = , . @ -."
 
 
-def _duration_problems(name: str, value: Any) -> _Problems:
+def _duration_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, int) or isinstance(value, bool):
         yield f"{name} is {value!r}; it must be a whole number of seconds, as an int or a timedelta."
     elif not 900 <= value <= 43200:
         yield f"{name} is {value}; STS takes 900 to 43200 seconds, up to the maximum that the role allows."
 
 
-def _policy_problems(name: str, value: Any) -> _Problems:
+def _policy_problems(name: str, value: Any) -> _Lines:
+    document, reason = None, ""
     try:
         # json.loads() takes bytes, which botocore does not, and whose error would show them.
-        document = json.loads(value, object_pairs_hook=unique) if isinstance(value, str) else None
+        text = value if isinstance(value, str) else json.dumps(value, default=_mapping)
+        document = json.loads(text, object_pairs_hook=unique)
         # json.loads() takes NaN and Infinity, which are not JSON.
         json.dumps(document, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        document = None
+    except (TypeError, ValueError, RecursionError) as error:
+        document, reason = None, f" ({error})"
     if not isinstance(document, dict):
-        yield f"{name} must be a JSON object: a mapping of what JSON knows, or a string of JSON."
+        yield f"{name} must be a JSON object: a JSON-serializable mapping, or a string of JSON{reason}."
     elif len(value) > 2048:
-        yield f"{name} has {len(value)} characters as compact JSON; STS takes 2048. Attach a managed policy instead."
+        limit = "the STS limit is 2048. Attach a managed policy instead."
+        yield f"{name} has {len(value)} characters as compact JSON; {limit}"
 
 
-def _policy_arns_problems(name: str, value: Any) -> _Problems:
+def _policy_arns_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, (list, tuple)):
         yield f"{name} is {value!r}; it must be a list of policy ARNs."
         return
     if len(value) > 10:
-        yield f"{name} has {len(value)} policies; STS takes 10."
+        yield f"{name} has {len(value)} policies; the STS limit is 10."
     for item in value:
         arn = item.get("arn") if isinstance(item, Mapping) else item
         if not isinstance(arn, str) or not re.fullmatch(_POLICY_ARN, arn):
             yield f"{name} has {arn!r}; it must be an IAM policy's ARN, like arn:aws:iam::aws:policy/ReadOnlyAccess."
 
 
-def _tags_problems(name: str, value: Any) -> _Problems:
+def _tags_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, (list, tuple)) or not all(
         isinstance(tag, Mapping) and tag.keys() == {"Key", "Value"} for tag in value
     ):
         yield f'{name} must be a mapping, or a list of {{"Key": ..., "Value": ...}}.'
         return
     if len(value) > 50:
-        yield f"{name} has {len(value)} tags; STS takes 50."
+        yield f"{name} has {len(value)} tags; the STS limit is 50."
     seen = set()
     for tag in value:
         key, item = tag["Key"], tag["Value"]
         if not isinstance(key, str) or not 1 <= len(key) <= 128:
             yield f"{name} has the key {key!r}; a key must be a string of 1 to 128 characters."
         elif key.lower() in seen:
-            yield f"{name} has the key {key!r} twice; upper and lower case are the same to STS."
+            yield f"{name} has the key {key!r} twice; STS ignores case in tag keys."
         else:
             seen.add(key.lower())
         if not isinstance(item, str) or len(item) > 256:
             yield f"{name} has a value for {key!r} that is not a string of 0 to 256 characters."
 
 
-def _transitive_keys_problems(name: str, value: Any) -> _Problems:
+def _transitive_keys_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, (list, tuple)) or not all(isinstance(key, str) for key in value):
         yield f"{name} is {value!r}; it must be a list of tag keys."
     elif len(value) > 50:
-        yield f"{name} has {len(value)} keys; STS takes 50."
+        yield f"{name} has {len(value)} keys; the STS limit is 50."
 
 
-def _transitive_problems(request: Mapping[str, Any], parent_may_be_role: bool) -> _Problems:
-    keys, tags = request.get("TransitiveTagKeys"), request.get("Tags", [])
-    if parent_may_be_role or not isinstance(keys, (list, tuple)) or not isinstance(tags, (list, tuple)):
-        return
-    given = [tag.get("Key") for tag in tags if isinstance(tag, Mapping)]
-    folded = {key.lower() for key in given if isinstance(key, str)}
-    for key in keys:
-        if isinstance(key, str) and key.lower() not in folded:
-            yield (
-                f"TransitiveTagKeys has {key!r}, which is no key of Tags and cannot come from the parent, which is "
-                "no assumed role. Add the tag or drop the key."
-            )
-
-
-def _external_id_problems(name: str, value: Any) -> _Problems:
+def _external_id_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_EXTERNAL_ID, value):
         yield f"{name} must be a string of 2 to 1224 characters of A-Z a-z 0-9 _ + = , . @ : / -."
 
 
-def _code_problems(name: str, value: Any) -> _Problems:
+def _code_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_CODE, value):
         yield f"{name} must be a string of six digits, or a callable that returns one."
 
 
-def _contexts_problems(name: str, value: Any) -> _Problems:
+def _contexts_problems(name: str, value: Any) -> _Lines:
     if not isinstance(value, (list, tuple)) or not all(
         isinstance(context, Mapping) and all(isinstance(text, str) for text in context.values()) for context in value
     ):
         yield f'{name} must be a list of {{"ProviderArn": ..., "ContextAssertion": ...}}.'
     elif len(value) > 5:
-        yield f"{name} has {len(value)} contexts; STS takes 5."
+        yield f"{name} has {len(value)} contexts; the STS limit is 5."
 
 
-def _token_size_problems(name: str, value: Any) -> _Problems:
+def _token_size_problems(name: str, value: Any) -> _Lines:
     if isinstance(value, bool) or (isinstance(value, int) and value > 4096):
-        yield f"{name} is {value}; STS takes 0 to 4096 bytes."
+        yield f"{name} is {value}; it must be 0 to 4096 bytes."
 
 
-_CHECKS: dict[str, Callable[[str, Any], _Problems]] = {
+_CHECKS: dict[str, Callable[[str, Any], _Lines]] = {
     "RoleArn": _role_arn_problems,
     "RoleSessionName": _name_problems,
     "SourceIdentity": _name_problems,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
 from ._assume import assume_role
 from ._session import AssumedRoleSession
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._assume import AssumeRoleParameters
 
 
 def patch_boto3() -> None:
@@ -46,7 +51,7 @@ def patch_boto3() -> None:
 
 
 @functools.wraps(assume_role)
-def _on_default_session(RoleArn: str, **parameters: Any) -> AssumedRoleSession:
+def _on_default_session(RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
     if boto3.DEFAULT_SESSION is None:
         boto3.setup_default_session()
     default_session: Any = boto3.DEFAULT_SESSION
@@ -54,5 +59,5 @@ def _on_default_session(RoleArn: str, **parameters: Any) -> AssumedRoleSession:
 
 
 @functools.wraps(assume_role)
-def _on_session(self: boto3.Session, RoleArn: str, **parameters: Any) -> AssumedRoleSession:
+def _on_session(self: boto3.Session, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
     return assume_role(self, RoleArn, **parameters)

@@ -21,7 +21,6 @@ from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
 from ._handlers import SharedAliaser, builtin_handlers
-from ._sts import family_away, family_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -125,8 +124,7 @@ class ChildSession(botocore.session.Session):
         region_name: str | bool | None,
     ) -> None:
         self._parent = parent
-        self._aws_assume_role_lib_lock = family_lock(parent)
-        self._aws_assume_role_lib_away = family_away(parent)
+        self.root: botocore.session.Session = getattr(parent, "root", parent)
         self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
@@ -160,11 +158,6 @@ class ChildSession(botocore.session.Session):
     def get_default_client_config(self) -> Any:
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own
-
-    def create_client(self, *args: Any, **kwargs: Any) -> Any:
-        # botocore's is not safe to call from several threads; and what one thread has loaded, the next shares.
-        with self._aws_assume_role_lib_lock:
-            return super().create_client(*args, **kwargs)
 
 
 _USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")

@@ -1,24 +1,36 @@
-"""The one STS client of a parent session: made once, kept with the parent, shared by all of its children."""
+"""The one STS client of a parent: created on first need, kept with the parent, shared by the roles it assumes."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.exceptions import CredentialRetrievalError
 from botocore.utils import is_valid_endpoint_url
 
-from ._locks import ForkSafeLock
+from ._flights import inside, share
 
-# An STS that accepts and never answers costs 3 x 4 seconds and the pauses between them, not botocore's minutes.
+if TYPE_CHECKING:
+    from mypy_boto3_sts import STSClient
+
+# An STS that accepts connections and never answers costs 3 x 4 seconds and the pauses between them, not botocore's
+# minutes.
 CONNECT_TIMEOUT = 2
 READ_TIMEOUT = 4
 TOTAL_MAX_ATTEMPTS = 3
+# Threads that call STS at the same time beyond this number each cost a connection and a warning from urllib3.
+MAX_POOL_CONNECTIONS = 256
+# Clients that are kept for the next role with the same options, besides those that sessions in use refer to.
+MAX_CLIENTS = 16
+# Creating a client takes milliseconds. A thread that waits longer may be in the way of the one that creates it.
+CREATION_WAIT_LIMIT = 5
 
 _OPTIONS: dict[str, tuple[type, ...]] = {
     "endpoint_url": (str,),
@@ -30,8 +42,8 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
 }
 
 
-def checked_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a copy of the user's ``sts_client_kwargs``, or raise what is wrong with it."""
+def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy of ``sts_client_kwargs`` without its Nones, or raise TypeError or ValueError."""
     if not (options is None or isinstance(options, Mapping)):
         raise TypeError(f"sts_client_kwargs must be a dict, not {type(options).__name__}.")
     checked: dict[str, Any] = {}
@@ -53,97 +65,130 @@ def checked_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, An
 def _is_url(text: str) -> bool:
     try:
         return bool(is_valid_endpoint_url(text))
-    except ValueError:  # brackets around what is no IPv6 address, for one
+    except ValueError:  # brackets around something other than an IPv6 address, for one
         return False
 
 
-def family_lock(session: botocore.session.Session) -> ForkSafeLock:
-    """The lock that a session shares with all that are assumed from it, at whatever distance."""
-    # The instance's own dictionary is the one place that lives exactly as long as the session: its clients hold
-    # it, so that a weak mapping from session to client would keep both for ever. setdefault() is atomic.
-    lock: ForkSafeLock = vars(session).setdefault("_aws_assume_role_lib_lock", ForkSafeLock())
-    return lock
+class SharedStsClient:
+    """The STS client that a parent uses with one set of options, for all the roles it assumes."""
 
-
-def family_away(session: botocore.session.Session) -> dict[tuple[str, str | None], float]:
-    """Until when which STS is not asked early, for a session and all that are assumed from it."""
-    away: dict[tuple[str, str | None], float] = vars(session).setdefault("_aws_assume_role_lib_away", {})
-    return away
-
-
-class Sts:
-    """STS as a parent asks it with these options. Its client is the parent's: kept with it, shared by its children."""
-
-    def __init__(self, parent: boto3.session.Session, options: Mapping[str, Any]) -> None:
+    def __init__(self, parent: boto3.session.Session, options: Mapping[str, Any], key: str) -> None:
         self._parent = parent
         self._options = options
-        named = {name: vars(value) if name == "config" else value for name, value in options.items()}
-        self._key = repr(sorted(named.items()))
+        self._key = key
+        self._client: STSClient | None = None
+        self._created_with: tuple[Any, ...] = ()
 
-    def client(self) -> Any:
-        """The client, made on first need.
+    @property
+    def session(self) -> botocore.session.Session:
+        return self._parent._session
 
-        It is made anew in a forked child, and when the parent's region, default client config or credentials object
-        is another than it was made with.
+    def get(self) -> STSClient:
+        """Return the client, creating it where there is none that fits.
+
+        It is created anew in a forked child, and after the parent's region, default client config or credentials object
+        has changed.
         """
-        session = self._parent._session
-        clients = vars(session).setdefault("_aws_assume_role_lib_sts_clients", _Clients())
-        made_with, client = clients.get(self._key, (None, None))
-        if made_with == self._made_with():
+        client = self._fitting_client()
+        if client is not None:
             return client
-        with family_lock(session):
-            made_with, client = clients.get(self._key, (None, None))
-            if made_with != self._made_with():
-                made_with = self._made_with()
-                options = {**self._options, "config": _effective_config(session, self._options.get("config"))}
-                client = self._parent.client("sts", **options)
-                clients[self._key] = (made_with, client)
+        if self in inside():
+            raise CredentialRetrievalError(
+                provider="assume-role",
+                error_msg="the STS client was requested by a handler running inside its own creation; use another "
+                "session there.",
+            )
+        return share(self, self._create, by=self, wait_limit=0 if inside() else CREATION_WAIT_LIMIT)
+
+    def _fitting_client(self) -> STSClient | None:
+        client = self._client
+        return client if self._created_with == self._depends_on() else None
+
+    def _create(self) -> STSClient:
+        client = self._fitting_client()
+        if client is None:
+            depends_on = self._depends_on()
+            config = _effective_config(self.session, self._options.get("config"))
+            # The parent's own client(), so that its subclass, its event handlers and whatever traces it take part.
+            client = self._parent.client("sts", **{**self._options, "config": config})
+            # A reader that sees the new client with the old dependencies creates one more, which is only slower.
+            self._client, self._created_with = client, depends_on
         return client
 
-    def _made_with(self) -> tuple[Any, ...]:
-        session = self._parent._session
+    def _depends_on(self) -> tuple[Any, ...]:
         return (
             os.getpid(),
             self._parent.region_name,
-            session.get_default_client_config(),
-            session.get_credentials(),
+            self.session.get_default_client_config(),
+            self.session.get_credentials(),
         )
 
     @property
-    def endpoint_url(self) -> str | None:
-        """The URL that the options say, or else the environment or the parent's profile, if any."""
-        session: Any = self._parent._session
-        # botocore internal: a client finds it so, and takes long to make. Covered by tests/test_internals.py.
-        configured = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "sts")
-        url: str | None = self._options.get("endpoint_url") or configured.provide()
-        return url
+    def endpoint_settings(self) -> list[Any]:
+        """Every setting that may lead to an endpoint of the user's own: a part of the cache key.
+
+        Only a client knows what follows from them, and creating one costs more than a cache saves.
+        """
+        profile = self.session.get_scoped_config()
+        services = self.session.full_config.get("services", {}).get(profile.get("services"), {})
+        configured = [os.environ.get("AWS_ENDPOINT_URL_STS"), services.get("sts"), os.environ.get("AWS_ENDPOINT_URL")]
+        return [self._options.get("endpoint_url") or [*configured, profile.get("endpoint_url")]]
 
     @property
-    def away_until(self) -> float:
-        """Until when no early refresh asks: STS did not answer one, of this role or another of the family's."""
-        return family_away(self._parent._session).get((self._key, self._parent.region_name), 0.0)
+    def early_refresh_not_before(self) -> float:
+        """The Unix time from which on early refreshes may call STS again; 0.0 unless it was unreachable."""
+        outages = self._outages()
+        return max(outages.get(None, 0.0), outages.get((self._key, self._parent.region_name), 0.0))
 
-    @away_until.setter
-    def away_until(self, until: float) -> None:
-        family_away(self._parent._session)[self._key, self._parent.region_name] = until
+    def hold_early_refreshes(self, until: float, *, of_all_endpoints: bool = False) -> None:
+        """Keep all roles of the family from calling this endpoint early, or any: there was no answer a moment ago."""
+        self._outages()[None if of_all_endpoints else (self._key, self._parent.region_name)] = until
+
+    def _outages(self) -> dict[Any, float]:
+        root = getattr(self.session, "root", self.session)
+        outages: dict[Any, float] = vars(root).setdefault("_aws_assume_role_lib_outages", {})
+        return outages
 
 
-class _Clients(dict[str, tuple[Any, Any]]):
+class _Clients(OrderedDict[str, SharedStsClient]):
+    """The clients of a parent, the most recently used last."""
+
     def __deepcopy__(self, _: object) -> _Clients:
-        # A boto3.Session can be copied, and a client cannot.
+        # A copy of the session creates clients of its own.
         return _Clients()
 
 
+def shared_sts_client(parent: boto3.session.Session, options: Mapping[str, Any]) -> SharedStsClient:
+    """Return the parent's :class:`SharedStsClient` for these options."""
+    # botocore internal: a Config has no public way to compare it. Covered by tests/test_internals.py.
+    named = {name: vars(value) if isinstance(value, Config) else value for name, value in options.items()}
+    key = repr(sorted(named.items()))
+    # The session's own dictionary lives exactly as long as the session. A client refers to its session, so a weak
+    # mapping from sessions to clients would keep both forever.
+    clients = vars(parent._session).setdefault("_aws_assume_role_lib_sts_clients", _Clients())
+    own = SharedStsClient(parent, options, key)
+    shared: SharedStsClient = clients.setdefault(key, own)
+    if shared.session is not parent._session:  # a copied session has the dictionary too, and other credentials
+        return own
+    with contextlib.suppress(KeyError):  # another thread may have dropped it meanwhile
+        clients.move_to_end(key)
+        if len(clients) > MAX_CLIENTS:
+            clients.popitem(last=False)
+    return shared
+
+
 def _effective_config(session: botocore.session.Session, config: Config | None) -> Config:
-    effective = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT)
+    effective = Config(
+        connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, max_pool_connections=MAX_POOL_CONNECTIONS
+    )
     for users in (session.get_default_client_config(), config):
         if users is not None:
-            # A copy, since botocore writes to the retries of the config that a client is made with: the user's would
-            # change, and with it the key under which the client is kept.
+            # A copy, since botocore writes to the retries of the config that a client is created with: the user's
+            # would change, and with it the key under which the client is shared.
             effective = effective.merge(copy.deepcopy(users))
     retries: Any = getattr(effective, "retries", None) or {}
-    said = {"max_attempts", "total_max_attempts"} & retries.keys()
-    if not said and session.get_config_variable("max_attempts") is None:
+    chosen = {"max_attempts", "total_max_attempts"} & retries.keys()
+    if not chosen and session.get_config_variable("max_attempts") is None:
         retries = {**retries, "total_max_attempts": TOTAL_MAX_ATTEMPTS}
         effective = effective.merge(Config(retries=retries))
     return effective

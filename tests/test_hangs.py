@@ -1,0 +1,237 @@
+"""No lock of the library is held while other code runs, so no lock of that code's can deadlock with one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.exceptions import CredentialRetrievalError
+from conftest import HUB, SPOKE, at_once, key, later
+from sts_stub import StsStub
+
+from aws_assume_role_lib import assume_role
+
+ROUNDS = 15
+DEVICE = "arn:aws:iam::111111111111:mfa/me"
+
+
+def family() -> list[boto3.Session]:
+    """A cold chain: the root, a hub, and a spoke."""
+    root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+    hub = assume_role(root, HUB)
+    return [root, hub, hub.assume_role(SPOKE)]
+
+
+def use(session: boto3.Session) -> str:
+    """Make a client and use it."""
+    arn: str = session.client("sts").get_caller_identity()["Arn"]
+    return arn
+
+
+LOCKS: list[Callable[[], Any]] = [threading.Lock, threading.RLock]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_around_every_sessions_client(sts: StsStub, monkeypatch: pytest.MonkeyPatch, lock: Any) -> None:
+    """A program that patches Session.client() to hold one lock may share cold sessions between threads."""
+    create, held = boto3.session.Session.client, lock()
+
+    def client(self: boto3.Session, *args: Any, **kwargs: Any) -> Any:
+        with held:
+            return create(self, *args, **kwargs)
+
+    monkeypatch.setattr(boto3.session.Session, "client", client)
+    for _ in range(ROUNDS):
+        sessions = family()
+        at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
+    assert len(sts.assumed) == 2 * ROUNDS
+    assert sts.violations == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_class_with_a_lock_of_its_own(sts: StsStub, monkeypatch: pytest.MonkeyPatch, lock: Any) -> None:
+    """A subclass that replaces boto3.Session, and holds a lock of the class in client(), may be shared, too."""
+
+    class Locked(boto3.session.Session):
+        held = lock()
+
+        def client(self, *args: Any, **kwargs: Any) -> Any:
+            with self.held:
+                return super().client(*args, **kwargs)
+
+    monkeypatch.setattr(boto3, "Session", Locked)
+    monkeypatch.setattr(boto3.session, "Session", Locked)
+    for _ in range(ROUNDS):
+        sessions = family()
+        assert all(isinstance(session, Locked) for session in sessions)
+        at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
+    assert len(sts.assumed) == 2 * ROUNDS
+
+
+def test_a_lock_for_each_session_of_a_chain(sts: StsStub) -> None:
+    """A program may keep one lock for each session, and hold it while it creates a client."""
+
+    def guard(session: boto3.Session) -> None:
+        create, held = session.client, threading.RLock()
+
+        def client(*args: Any, **kwargs: Any) -> Any:
+            with held:
+                return create(*args, **kwargs)
+
+        session.client = client
+
+    for _ in range(ROUNDS):
+        sessions = family()
+        for session in sessions:
+            guard(session)
+        at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
+    assert len(sts.assumed) == 2 * ROUNDS
+
+
+def test_a_handler_of_one_family_and_a_callable_of_another(sts: StsStub, parent: boto3.Session) -> None:
+    """A TokenCode callable uses a session while a thread that makes a client of that session waits for its role."""
+    asked = threading.Event()
+
+    def code() -> str:
+        asked.set()
+        vault.client("secretsmanager")
+        return f"{int(key(vault)[4:]):06}"
+
+    vault = assume_role(boto3.Session("AKIAVAULT", "s", region_name="us-east-1"), SPOKE)
+    role = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code)
+    others: list[Any] = []
+
+    def wait_for_the_role(**_: Any) -> None:
+        others.append(later(lambda: key(role)))
+        assert asked.wait(30)
+        key(role)
+
+    vault.events.register("creating-client-class.s3", wait_for_the_role)
+    later(lambda: vault.client("s3")).result(30)
+    assert others[0].result(30) == key(role)
+    assert len(sts.assumed) == 2
+
+
+def test_two_callables_that_use_each_others_sessions(sts: StsStub, parent: boto3.Session) -> None:
+    """Two sessions whose TokenCode callables use each other's session, from two threads at once, both get keys."""
+    both, met = threading.Barrier(2), threading.local()
+
+    def code_from(name: str) -> str:
+        if not hasattr(met, "other"):
+            met.other = both.wait(30)
+        with contextlib.suppress(CredentialRetrievalError):  # raised to the callable that runs in its own refresh
+            key(sessions[name])
+        return "123456"
+
+    sessions = {
+        "one": assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=lambda: code_from("two")),
+        "two": assume_role(parent, SPOKE, SerialNumber=DEVICE, TokenCode=lambda: code_from("one")),
+    }
+    names = ["one", "two"]
+    keys = at_once(lambda index: key(sessions[names[index]]), 2)
+    assert [sts.issued[each].role_arn for each in keys] == [HUB, SPOKE]
+    assert sts.violations == []
+
+
+class Shipping(logging.Handler):
+    """Sends each record somewhere, signed by a session."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session: boto3.Session | None = None
+        self.shipped: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.session:
+            try:
+                self.shipped.append((record.getMessage(), key(self.session)))
+            except Exception:
+                self.handleError(record)
+
+
+@pytest.fixture
+def shipping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipping]:
+    handler = Shipping()
+    # A record of botocore's from the middle of a refresh may find no keys yet, and be reported on stderr.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield handler
+    root.setLevel(level)
+    root.removeHandler(handler)
+
+
+def test_a_log_handler_that_uses_the_session(sts: StsStub, shipping: Shipping, clock: time_machine.Traveller) -> None:
+    """A log handler may sign with the session that a record is about: the record comes when the keys are there."""
+    for _ in range(3):
+        shipping.session = None
+        session = family()[2]
+        shipping.session = session
+
+        def work(index: int, session: boto3.Session = session) -> str:
+            logging.getLogger("program").info("Working.")
+            return key(session)
+
+        sent = len(sts.assumed)
+        assert len(set(at_once(work, 8))) == 1
+        assert len(sts.assumed) == sent + 2
+        clock.shift(50 * 60)
+        at_once(work, 8)
+        assert len(sts.assumed) == sent + 4
+    told = [message for message, signer in shipping.shipped if "Assumed" in message and SPOKE in message]
+    assert len(told) == 6
+
+
+def test_a_record_about_a_refresh_comes_when_the_session_is_free(
+    sts: StsStub, parent: boto3.Session, shipping: Shipping
+) -> None:
+    """While a handler handles a record about a session, another thread can use that session."""
+    child = assume_role(parent, HUB)
+    found: list[str] = []
+
+    class Asks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "Assumed" in record.getMessage():
+                found.append(later(lambda: key(child)).result(20))
+
+    logger = logging.getLogger("aws_assume_role_lib")
+    handler = Asks()
+    logger.addHandler(handler)
+    try:
+        assert found == [key(child)] or found == [key(child)] * len(found)
+    finally:
+        logger.removeHandler(handler)
+    assert found
+
+
+def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that waits with a lock of the program's, which the refresh needs, stops waiting after a while."""
+    monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 0.5)
+    held, started, wanted = threading.RLock(), threading.Event(), threading.Event()
+
+    def need_the_lock(**_: Any) -> None:
+        if not wanted.is_set():
+            started.set()
+            assert wanted.wait(30)
+        with held:
+            pass
+
+    parent.events.register("before-call.sts.AssumeRole", need_the_lock)
+    child = assume_role(parent, HUB)
+    first = later(lambda: key(child))
+    assert started.wait(30)
+    with held:
+        wanted.set()
+        assert key(child).startswith("ASIA")
+    assert first.result(30).startswith("ASIA")
+    assert sts.violations == []

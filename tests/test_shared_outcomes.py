@@ -1,0 +1,174 @@
+"""Threads that wait for an attempt share its outcome, and nobody repeats one that has just failed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from botocore.config import Config
+from botocore.exceptions import ClientError, ReadTimeoutError
+from conftest import HUB, SPOKE, at_once, key, later
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import JSONFileCache, assume_role
+
+ONCE = {"config": Config(read_timeout=1, retries={"total_max_attempts": 1})}
+
+
+def outcome(session: boto3.Session) -> Any:
+    try:
+        return key(session)
+    except Exception as error:
+        return error
+
+
+def test_an_sts_that_hangs_costs_all_who_wait_one_timeout(sts: StsStub, parent: boto3.Session) -> None:
+    """16 threads behind an STS that hangs have its error after one request and one timeout."""
+    child = assume_role(parent, HUB, sts_client_kwargs=ONCE)
+    sts.fault = Fault.hang()
+    start = time.monotonic()
+    errors = at_once(lambda _: outcome(child), 16)
+    assert time.monotonic() - start < 2
+    assert {type(error) for error in errors} == {ReadTimeoutError}
+    assert len(sts.assumed) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+def test_each_thread_has_an_error_of_its_own(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
+    """An error that sessions share names, for each, the roles that it stopped, and no other session's."""
+    hub = assume_role(parent, HUB)
+    spokes = [hub.assume_role(f"{SPOKE}-{number}") for number in range(8)]
+    sts.gate.clear()
+    waiting = [later(lambda spoke=spoke: outcome(spoke)) for spoke in spokes]
+    assert sts.arrived.acquire(timeout=30)
+    sts.fault = Fault.error(403, "AccessDenied")
+    sts.gate.set()
+    for number, future in enumerate(waiting):
+        error = future.result(30)
+        assert type(error) is ClientError
+        assert error.response["Error"]["Code"] == "AccessDenied"
+        roles = [note.removeprefix("Raised while assuming ").split()[0] for note in error.__notes__]
+        assert roles == [HUB, f"{SPOKE}-{number}"]
+
+
+def test_an_attempt_that_is_interrupted_is_taken_over(sts: StsStub, parent: boto3.Session) -> None:
+    """If the thread that refreshes is interrupted, one that waits makes the attempt, and has no error."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def interrupt(**_: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(30)
+            raise KeyboardInterrupt
+
+    parent.events.register("before-call.sts.AssumeRole", interrupt)
+    child = assume_role(parent, HUB)
+    first = later(lambda: key(child))
+    assert begun.wait(30)
+    others = [later(lambda: key(child)) for _ in range(4)]
+    go_on.set()
+    with pytest.raises(KeyboardInterrupt):
+        first.result(30)
+    assert len({other.result(30) for other in others}) == 1
+    assert len(sts.assumed) == 1
+
+
+@pytest.mark.parametrize("kind", ["dict", "file", "files"])
+def test_sessions_that_share_a_cold_cache_make_one_call(
+    sts: StsStub, parent: boto3.Session, tmp_path: Path, kind: str
+) -> None:
+    """64 threads that each make a session for the same role with one cache, or one folder, make one AssumeRole."""
+    cache: Any = {} if kind == "dict" else JSONFileCache(tmp_path / "cache")
+
+    def use(_: int) -> str:
+        own = JSONFileCache(tmp_path / "cache") if kind == "files" else cache
+        return key(assume_role(parent, HUB, cache=own))
+
+    assert len(set(at_once(use))) == 1
+    assert len(sts.assumed) == 1
+
+
+def test_entries_of_a_cache_do_not_wait_for_each_other(sts: StsStub, parent: boto3.Session) -> None:
+    """64 threads that use another role each, with one cache, make 64 AssumeRoles and have the right keys."""
+    cache: dict[str, Any] = {}
+    keys = at_once(lambda index: key(assume_role(parent, f"{HUB}-{index}", cache=cache)))
+    assert [sts.issued[each].role_arn for each in keys] == [f"{HUB}-{index}" for index in range(64)]
+    assert len(sts.assumed) == len(cache) == 64
+
+
+def test_sessions_that_share_a_cache_share_a_failure(sts: StsStub, parent: boto3.Session) -> None:
+    """Sessions that wait for one entry, of an STS that hangs, have the error of one request."""
+    cache: dict[str, Any] = {}
+    sessions = [assume_role(parent, HUB, cache=cache, sts_client_kwargs=ONCE) for _ in range(16)]
+    sts.fault = Fault.hang()
+    errors = at_once(lambda index: outcome(sessions[index]), 16)
+    assert {type(error) for error in errors} == {ReadTimeoutError}
+    assert len(sts.assumed) == 1
+
+
+def web_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+    token = tmp_path / "token"
+    token.write_text("web-identity")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::333333333333:role/Pod")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return boto3.Session()
+
+
+def profile_with_a_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+    (tmp_path / "config").write_text(
+        "[profile pod]\nrole_arn = arn:aws:iam::333333333333:role/Pod\nsource_profile = root\nregion = us-east-1\n"
+        "[profile root]\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
+    )
+    return boto3.Session(profile_name="pod")
+
+
+PARENTS = {"web identity": web_identity, "profile with role_arn": profile_with_a_role}
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("kind", PARENTS)
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
+    sts: StsStub,
+    clock: time_machine.Traveller,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    chained: bool,
+) -> None:
+    """While STS does not answer and all keys are good, one role of a family tries, its parent's refresh included."""
+    parent = PARENTS[kind](tmp_path, monkeypatch)
+    parent._session.set_default_client_config(Config(read_timeout=0.25))
+    roles = [assume_role(parent, HUB)]
+    for number in range(4):
+        roles.append(assume_role(roles[-1] if chained else parent, f"{SPOKE}-{number}", DurationSeconds=3000))
+    before = [key(role) for role in roles]
+    sts.lifetime = None
+    clock.shift(2800)  # the roles are due, and the parent is in botocore's own window
+    sts.fault = Fault.hang(everything=True)
+    sent = len(sts.requests)
+    for _ in range(5):
+        assert [key(role) for role in reversed(roles)] == before[::-1]
+    assert len(sts.requests) - sent == 1
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("kind", PARENTS)
+def test_roles_that_need_a_parents_refresh_share_its_failure(
+    sts: StsStub, clock: time_machine.Traveller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Cold roles of a parent whose own refresh hangs have the error of one request, within one timeout."""
+    parent = PARENTS[kind](tmp_path, monkeypatch)
+    parent._session.set_default_client_config(Config(read_timeout=1))
+    roles = [assume_role(parent, f"{SPOKE}-{number}") for number in range(8)]
+    sts.fault = Fault.hang(everything=True)
+    errors = at_once(lambda index: outcome(roles[index]), 8)
+    assert {type(error) for error in errors} == {ReadTimeoutError}
+    assert len(sts.requests) == 1

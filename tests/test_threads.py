@@ -137,27 +137,6 @@ def test_one_cold_session_shared_by_many_threads(sts: StsStub, parent: boto3.Ses
     assert sts.violations == []
 
 
-def test_clients_of_a_family_are_made_one_at_a_time(sts: StsStub, parent: boto3.Session) -> None:
-    """No two clients of one family of sessions are made at once, since botocore's sessions are not made for that."""
-    together = threading.Barrier(2)
-    met, made = [], []
-
-    def meet(**_: Any) -> None:
-        made.append(True)
-        try:
-            together.wait(0.05)
-            met.append(True)
-        except threading.BrokenBarrierError:
-            together.reset()
-
-    hub = assume_role(parent, HUB)
-    spokes = [hub.assume_role(SPOKE) for _ in range(2)]
-    for session in (parent, hub, *spokes):
-        session.events.register("creating-client-class", meet)
-    at_once(lambda index: spokes[index % 2].client("sts").get_caller_identity(), 4)
-    assert (len(made), met) == (6, [])
-
-
 class Watched(dict[str, Any]):
     """A cache that tells when it is asked."""
 

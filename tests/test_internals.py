@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import _handlers, assume_role
+from aws_assume_role_lib import _clients, assume_role
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -68,7 +68,7 @@ def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Ses
 
 def test_built_in_handlers_are_prepared_and_copied() -> None:
     """Session._register_builtin_handlers() and _events register the built-in handlers, without initializers."""
-    prepared = _handlers.builtin_handlers()
+    prepared = _clients.builtin_handlers()
     assert prepared is not None, "botocore.session.Session has no _register_builtin_handlers() or _events any more"
     asked = botocore.session.Session()
     for event in ("choose-signer.s3.GetObject", "before-parameter-build.s3.PutObject", "creating-client-class.s3"):
@@ -84,8 +84,8 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
     def gone(*_: object) -> None:
         raise kind
 
-    monkeypatch.setattr(_handlers, "_prepared", None)
-    monkeypatch.setattr(_handlers._HandlersOnly, "__init__", gone)
+    monkeypatch.setattr(_clients, "_prepared", None)
+    monkeypatch.setattr(_clients, "EventAliaser", gone)
     child = assume_role(parent, HUB)
     handlers = child.events._emitter._handlers.prefix_search("before-parameter-build.s3.PutObject")
     assert len(handlers) > 3
@@ -106,7 +106,7 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
 )
 def test_shared_handlers_are_found_as_copied_ones(steps: list[tuple[str, int, str, int, int]]) -> None:
     """_PrefixTrie, with its nodes shared between copies, finds what botocore's own copies find, in their order."""
-    theirs, ours = [_PrefixTrie()], [_handlers._SharedTrie()]
+    theirs, ours = [_PrefixTrie()], [_clients._SharedTrie()]
     for step, index, key, value, section in steps:
         index %= len(ours)
         for tries in (theirs, ours):
@@ -125,18 +125,18 @@ def test_children_share_handlers_until_one_registers(sts: StsStub, parent: boto3
     """HierarchicalEmitter._handlers is where a shared _PrefixTrie is put: sessions and clients copy it whole."""
     child = assume_role(parent, HUB)
     trie = child.events._emitter._handlers
-    assert isinstance(trie, _handlers._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
-    assert isinstance(child.client("s3").meta.events._emitter._handlers, _handlers._SharedTrie)
-    shared = _handlers.builtin_handlers()._handlers._root["children"]["before-parameter-build"]["children"]["s3"]
+    assert isinstance(trie, _clients._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
+    assert isinstance(child.client("s3").meta.events._emitter._handlers, _clients._SharedTrie)
+    shared = _clients.builtin_handlers()._handlers._root["children"]["before-parameter-build"]["children"]["s3"]
     assert trie._root["children"]["before-parameter-build"]["children"]["s3"] is shared
 
 
 def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """Where botocore has no _PrefixTrie, handlers are copied, and children work."""
-    monkeypatch.setattr(_handlers, "_prepared", None)
-    monkeypatch.setattr(_handlers, "_Trie", object)
+    monkeypatch.setattr(_clients, "_prepared", None)
+    monkeypatch.setattr(_clients, "_Trie", object)
     child = assume_role(parent, HUB)
-    assert not isinstance(child.events._emitter._handlers, _handlers._SharedTrie)
+    assert not isinstance(child.events._emitter._handlers, _clients._SharedTrie)
     assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
 
 
@@ -146,13 +146,13 @@ def test_aliases_of_event_names_are_worked_out_once(parent: boto3.Session) -> No
     emitter = child._session._events
     assert child.events is emitter, "Session._events is no longer the session's emitter"
     child._session.emit("made-up.autoscaling.A")
-    alias = _handlers._aliases["made-up.autoscaling.A"]
+    alias = _clients._aliases["made-up.autoscaling.A"]
     assert alias == EventAliaser(HierarchicalEmitter())._alias_event_name("made-up.autoscaling.A")
     fired = []
     child._session.register("made-up.autoscaling.A", lambda **_: fired.append(1))
     child.events.emit("made-up.auto-scaling.A")
     assert fired == [1]
-    assert child.client("s3").meta.events._alias_name_cache is _handlers._aliases
+    assert child.client("s3").meta.events._alias_name_cache is _clients._aliases
 
 
 def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:

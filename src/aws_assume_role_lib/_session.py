@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from botocore.configprovider import (
 from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
-from ._handlers import SharedAliaser, builtin_handlers
+from ._clients import SharedAliaser, builtin_handlers, shared_clients
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -125,6 +126,8 @@ class ChildSession(botocore.session.Session):
     ) -> None:
         self._parent = parent
         self.root: botocore.session.Session = getattr(parent, "root", parent)
+        self._clients = shared_clients(self.root)
+        self._loaded: set[object] = set()
         self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
@@ -158,6 +161,20 @@ class ChildSession(botocore.session.Session):
     def get_default_client_config(self) -> Any:
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own
+
+    def create_client(self, *args: Any, **kwargs: Any) -> Any:
+        with self._clients.one_at_a_time("components", self._loaded):
+            self._load_components()
+        return self._clients.create_client(self, *args, **kwargs)
+
+    def _load_components(self) -> None:
+        # botocore makes these on first use, where two threads can trip over each other and raise KeyError.
+        self.full_config  # noqa: B018
+        for name in ("endpoint_resolver", "default_config_resolver", "smart_defaults_factory", "monitor"):
+            # botocore internal. If it is gone, create_client() makes the components itself. Covered by
+            # tests/test_internals.py.
+            with contextlib.suppress(AttributeError, ValueError):
+                self._get_internal_component(name)
 
 
 _USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")

@@ -14,7 +14,7 @@ from botocore.utils import validate_region_name
 from ._cache import CredentialCache, check_cache
 from ._credentials import AssumedRoleCredentials, Role
 from ._parameters import AutomaticRoleSessionName, build_request, check_request
-from ._session import AssumedRoleSession, ChildSession, session_class
+from ._session import AssumedRoleSession, ChildSession, describe_method, session_class
 from ._sts import checked_sts_client_kwargs
 
 if TYPE_CHECKING:
@@ -180,6 +180,9 @@ def assume_role(
     credentials = AssumedRoleCredentials(role, cache)
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
+
+
+describe_method(assume_role)
 
 
 def _check_arguments(session: Any, region_name: Any, additional_kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import logging
 import os
 import threading
@@ -14,15 +15,13 @@ from collections.abc import Callable, Iterator
 from types import CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
-import botocore.args
 import botocore.client
-import botocore.endpoint
 import botocore.handlers
 import botocore.hooks
-import botocore.regions
+import botocore.httpsession
 import botocore.session
+from botocore.config import Config
 from botocore.hooks import EventAliaser, HierarchicalEmitter
-from botocore.httpsession import MAX_POOL_CONNECTIONS, URLLib3Session
 
 logger = logging.getLogger("aws_assume_role_lib")
 
@@ -48,11 +47,11 @@ class SharedClients:
     """What the clients of one family share. The root session keeps it."""
 
     def __init__(self) -> None:
-        self._connections: dict[object, SharedConnections] = {}
+        self._creator: tuple[Any, Any] | None = None
+        self._connections: dict[object, Any] = {}
         self._generated: dict[object, tuple[tuple[object, ...], Any]] = {}
         self._loaded: set[object] = set()
         self._loading: dict[int, threading.RLock] = {}
-        self._sharing: tuple[type, type] | None = None
 
     def __deepcopy__(self, _: object) -> SharedClients:
         # A copied session is the root of a family of its own.
@@ -60,41 +59,40 @@ class SharedClients:
 
     def create_client(self, session: botocore.session.Session, *args: Any, **kwargs: Any) -> Any:
         """Make a client as ``botocore.session.Session.create_client()`` does, but of shared parts."""
-        creator = botocore.client.ClientCreator
-        if self._sharing is None or self._sharing[0] is not creator:
-            self._sharing = (creator, _sharing_client_creator(self))
-        create = _substitute(botocore.session.Session.create_client, "botocore.client.ClientCreator", self._sharing[1])
+        original = vars(botocore.client).get("ClientCreator")
+        if self._creator is None or self._creator[0] is not original:
+            self._creator = (original, _sharing_creator(self))
+        create: Any = botocore.session.Session.create_client
+        if self._creator[1] is not None:
+            create = _substitute(create, "botocore.client.ClientCreator", self._creator[1])
         return create(session, *args, **kwargs)
 
-    def connections(self, **settings: Any) -> URLLib3Session:
+    def connections(self, *args: Any, **settings: Any) -> Any:
         """Return the connections for these arguments of botocore's ``URLLib3Session``."""
         try:
-            key = _comparable(settings)
+            key = _comparable([args, settings])
         except TypeError:
-            return URLLib3Session(**settings)
+            return _URLLib3Session(*args, **settings)
         connections = self._connections.get(key)
         if connections is None:
             # A copy, because the user may change a dict of proxies later.
-            connections = self._connections.setdefault(key, SharedConnections(copy.deepcopy(settings)))
+            connections = SharedConnections(*copy.deepcopy(args), **copy.deepcopy(settings))
+            connections = self._connections.setdefault(key, connections)
             for oldest in list(self._connections)[:-POOLS]:
                 self._connections.pop(oldest, None)
         return connections
 
-    def once(self, name: object, generate: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a function so that it generates the same thing from the same arguments only once.
+    def once(self, name: object, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what a function generates from these arguments, or has generated from the very same ones.
 
         Arguments are compared by identity. A loader keeps what it has parsed, so another object comes from another
         API version, data path or loader.
         """
-
-        def generated(*args: Any, **kwargs: Any) -> Any:
-            sources = (*args, *kwargs.values())
-            known = self._generated.get(name)
-            if known is None or len(known[0]) != len(sources) or not all(map(_same, known[0], sources)):
-                known = self._generated[name] = (sources, generate(*args, **kwargs))
-            return known[1]
-
-        return generated
+        sources = (*args, *kwargs.values())
+        known = self._generated.get(name)
+        if known is None or len(known[0]) != len(sources) or not all(map(_same, known[0], sources)):
+            known = self._generated[name] = (sources, generate(*args, **kwargs))
+        return known[1]
 
     @contextlib.contextmanager
     def one_at_a_time(self, name: object, loaded: set[object] | None = None) -> Iterator[None]:
@@ -119,25 +117,27 @@ def _same(theirs: object, ours: object) -> bool:
     return theirs is ours or (isinstance(ours, str) and theirs == ours)
 
 
-# The type stubs have little of it.
-_URLLib3Session: Any = URLLib3Session
+# botocore internal: what sends a client's requests. If it is gone, nothing is shared. Covered by
+# tests/test_internals.py, as are all internals here.
+_URLLib3Session: Any = getattr(botocore.httpsession, "URLLib3Session", object)
 
 
-class SharedConnections(_URLLib3Session):  # type: ignore[misc]
+class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
     """Connections that many clients use and none of them closes."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        if settings.get("max_pool_connections") == MAX_POOL_CONNECTIONS:
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        if settings.get("max_pool_connections") == getattr(Config(), "max_pool_connections", None):
             settings["max_pool_connections"] = CONNECTIONS_PER_HOST
-        self._settings = settings
+        self._settings = (args, settings)
         self._connect()
 
     def _connect(self) -> None:
-        super().__init__(**self._settings)
+        args, settings = self._settings
+        super().__init__(*args, **settings)
         self._process = os.getpid()
 
     # botocore internal: makes the arguments of urllib3's PoolManager and ProxyManager. If it is gone, connections to
-    # ten hosts are kept. Covered by tests/test_internals.py.
+    # ten hosts are kept.
     def _get_pool_manager_kwargs(self, **kwargs: Any) -> dict[str, Any]:
         return {"num_pools": HOSTS, **super()._get_pool_manager_kwargs(**kwargs)}
 
@@ -175,73 +175,85 @@ def _version_of_file(path: str) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _sharing_client_creator(shared: SharedClients) -> Any:
-    """Return a subclass of botocore's ClientCreator that makes clients of shared parts.
+def _sharing_creator(shared: SharedClients) -> Any:
+    """Return botocore's ClientCreator, but for clients of shared parts; None if botocore is not as expected.
 
     botocore has no setting for this, and to patch its classes would change every other client in the process. So these
-    subclasses run botocore's own methods, in which one class that botocore finds by name is substituted by another.
-    All of it is internal to botocore, and covered by tests/test_internals.py. A method that is renamed is no longer
-    overridden, and one whose code looks different is not changed: clients are then made botocore's way.
+    subclasses run botocore's own methods, in which one class that botocore finds by its name is substituted by another.
+    A method that botocore renames is no longer overridden, and one that it writes differently is no longer changed.
     """
-    # The type stubs have little of it.
-    args: Any = botocore.args
-    client: Any = botocore.client
-    endpoint: Any = botocore.endpoint
-    regions: Any = botocore.regions
+    try:
+        import botocore.args
+        import botocore.endpoint
+        import botocore.regions
 
-    class SharingEndpointCreator(endpoint.EndpointCreator):  # type: ignore[misc]
+        return _subclasses(shared, botocore.client, botocore.args, botocore.endpoint, botocore.regions)
+    except (ImportError, AttributeError, TypeError) as error:
+        _note(f"botocore is not as expected ({error}); clients share nothing.")
+        return None
+
+
+def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, regions: Any) -> Any:
+    if "http_session_cls" not in inspect.signature(endpoint.EndpointCreator.create_endpoint).parameters:
+        raise AttributeError("EndpointCreator.create_endpoint() has no http_session_cls")
+
+    class SharingEndpointCreator(endpoint.EndpointCreator):  # type: ignore[misc]  # the stubs have little of it
         def create_endpoint(self, *args: Any, **kwargs: Any) -> Any:
             return super().create_endpoint(*args, http_session_cls=shared.connections, **kwargs)
 
-    def sharing_resolver(*args: Any, service_model: Any, **kwargs: Any) -> Any:
+    def resolver(*args: Any, **kwargs: Any) -> Any:
         def provider(*args: Any, **kwargs: Any) -> Any:
-            # A copy, because botocore remembers which endpoints a provider has found.
-            return copy.copy(parsed(*args, **kwargs))
+            # A copy, because botocore remembers the endpoints that a provider has found.
+            return copy.copy(shared.once(name, regions.EndpointProvider, *args, **kwargs))
 
-        parsed = shared.once(("rules", service_model.service_name), regions.EndpointProvider)
-        resolver_class = regions.EndpointRulesetResolver
-        resolver = resolver_class.__new__(resolver_class)
-        init = _substitute(resolver_class.__init__, "EndpointProvider", provider)
-        init(resolver, *args, service_model=service_model, **kwargs)
-        return resolver
+        name = _name("rules", kwargs.get("service_model"))
+        new = object.__new__(regions.EndpointRulesetResolver)
+        _substitute(type(new).__init__, "EndpointProvider", provider)(new, *args, **kwargs)
+        return new
 
-    class SharingClientArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]
+    class SharingArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]  # the stubs have little of it
         def get_client_args(self, *args: Any, **kwargs: Any) -> Any:
             get = _substitute(super().get_client_args, "EndpointCreator", SharingEndpointCreator)
             return get(*args, **kwargs)
 
         def _build_endpoint_resolver(self, *args: Any, **kwargs: Any) -> Any:
-            build = _substitute(super()._build_endpoint_resolver, "EndpointRulesetResolver", sharing_resolver)
+            build = _substitute(super()._build_endpoint_resolver, "EndpointRulesetResolver", resolver)
             return build(*args, **kwargs)
 
-    class SharingClientCreator(client.ClientCreator):  # type: ignore[misc]
+    class SharingCreator(client.ClientCreator):  # type: ignore[misc]  # the stubs have little of it
         def _load_service_model(self, *args: Any, **kwargs: Any) -> Any:
-            name = ("model", args)
-            load = _substitute(
-                super()._load_service_model, "ServiceModel", shared.once(name, botocore.client.ServiceModel)
-            )
-            with shared.one_at_a_time(name):
+            def model(*args: Any, **kwargs: Any) -> Any:
+                # Cheap: it generates things when they are asked for.
+                new = client.ServiceModel(*args, **kwargs)
+                return shared.once(_name("model", new), lambda *_, **__: new, *args, **kwargs)
+
+            load = _substitute(super()._load_service_model, "ServiceModel", model)
+            with shared.one_at_a_time(("model", args)):
                 return load(*args, **kwargs)
 
         def _load_service_endpoints_ruleset(self, *args: Any, **kwargs: Any) -> Any:
             with shared.one_at_a_time(("ruleset", args)):
                 return super()._load_service_endpoints_ruleset(*args, **kwargs)
 
-        def _create_methods(self, service_model: Any) -> Any:
+        def _create_methods(self, *args: Any, **kwargs: Any) -> Any:
             # The docstrings of methods keep the emitter, which must not be the first client's, with its handlers.
             creator = copy.copy(self)
             creator._event_emitter = SharedAliaser(builtin_handlers() or HierarchicalEmitter())
-            create = super(SharingClientCreator, creator)._create_methods
-            name = ("methods", service_model.service_name, service_model.api_version)
+            name = _name("methods", *args)
             with shared.one_at_a_time(name):
-                # A copy, because handlers of creating-client-class change it.
-                return dict(shared.once(name, create)(service_model))
+                methods = shared.once(name, super(SharingCreator, creator)._create_methods, *args, **kwargs)
+            # A copy, because handlers of creating-client-class change it.
+            return dict(methods)
 
         def _get_client_args(self, *args: Any, **kwargs: Any) -> Any:
-            get = _substitute(super()._get_client_args, "ClientArgsCreator", SharingClientArgsCreator)
+            get = _substitute(super()._get_client_args, "ClientArgsCreator", SharingArgsCreator)
             return get(*args, **kwargs)
 
-    return SharingClientCreator
+    return SharingCreator
+
+
+def _name(kind: str, service_model: Any) -> object:
+    return kind, service_model.service_name, service_model.metadata.get("apiVersion")
 
 
 def _substitute(function: Any, path: str, substitute: Any) -> Any:
@@ -251,18 +263,19 @@ def _substitute(function: Any, path: str, substitute: Any) -> Any:
     """
     if isinstance(function, MethodType):
         return MethodType(_substitute(function.__func__, path, substitute), function.__self__)
-    first, *rest = path.split(".")
     if not isinstance(function, FunctionType) or not function.__globals__["__name__"].startswith("botocore."):
-        return _unexpected(function, path)
+        _note(f"{function!r} is not botocore's; it is used as it is.")
+        return function
     namespace, closure = function.__globals__, function.__closure__
     inner = getattr(function, "__wrapped__", None)
     if inner is not None:
         changed = _substitute(inner, path, substitute)
         closure = tuple(CellType(changed) if cell.cell_contents is inner else cell for cell in closure or ())
-    elif {first, *rest} <= set(function.__code__.co_names) and first in namespace:
-        namespace = vars(_with(SimpleNamespace(**namespace), [first, *rest], substitute))
+    elif set(path.split(".")) <= set(function.__code__.co_names):
+        namespace = vars(_with(SimpleNamespace(**namespace), path.split("."), substitute))
     else:
-        return _unexpected(function, path)
+        _note(f"{function.__qualname__}() does not use {path} any more; it is used as it is.")
+        return function
     changed = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, closure)
     changed.__kwdefaults__ = function.__kwdefaults__
     return changed
@@ -275,12 +288,10 @@ def _with(module: Any, path: list[str], substitute: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(module), name: value})
 
 
-def _unexpected(function: Any, path: str) -> Any:
-    name = getattr(function, "__qualname__", repr(function))
-    if name not in _noted:
-        _noted.add(name)
-        logger.debug("%s does not use %s as expected; clients are made without sharing it.", name, path)
-    return function
+def _note(message: str) -> None:
+    if message not in _noted:
+        _noted.add(message)
+        logger.debug(message)
 
 
 _noted: set[str] = set()

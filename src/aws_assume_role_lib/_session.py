@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import boto3.session
+import botocore.configprovider
 import botocore.session
-from botocore.configprovider import (
-    BaseProvider,
-    ChainProvider,
-    ConfigChainFactory,
-    ConfigValueStore,
-    ConstantProvider,
-    InstanceVarProvider,
-)
 from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
 from ._clients import SharedAliaser, builtin_handlers, shared_clients
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Unpack
 
     from ._assume import AssumeRoleParameters
@@ -92,6 +88,10 @@ class AssumedRoleSession(boto3.session.Session):
 
         return assume_role(self, RoleArn, **parameters)
 
+    def __deepcopy__(self, _: object) -> AssumedRoleSession:
+        # The same role and the same credentials: a second copy of those would refresh on its own.
+        return copy.copy(self)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"
 
@@ -100,6 +100,18 @@ class AssumedRoleSession(boto3.session.Session):
         # parent's, which has it; once more for each child would make the list, and each look-up, grow.
         # Covered by tests/test_internals.py.
         self._loader = self._session.get_component("data_loader")
+
+
+def describe_method(assume_role: Callable[..., AssumedRoleSession]) -> None:
+    """Give ``AssumedRoleSession.assume_role()`` the run-time signature and type hints of the function."""
+    method: Any = AssumedRoleSession.assume_role
+    signature = inspect.signature(assume_role)
+    _, *parameters = signature.parameters.values()
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    method.__signature__ = signature.replace(parameters=[this, *parameters])
+    method.__annotations__ = {name: hint for name, hint in assume_role.__annotations__.items() if name != "session"}
+    # typing.get_type_hints() looks up the names in the module of this function.
+    method.__wrapped__ = assume_role
 
 
 def session_class() -> type[AssumedRoleSession]:
@@ -128,7 +140,8 @@ class ChildSession(botocore.session.Session):
         self.root: botocore.session.Session = getattr(parent, "root", parent)
         self._clients = shared_clients(self.root)
         self._loaded: set[object] = set()
-        self._inherited_config = _InheritedConfig(self, parent, _region(self, parent, region_name))
+        region = {} if region_name is None else {"region": _region_provider(self, parent, region_name)}
+        self._inherited_config = _InheritedConfig(self, parent, region)
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
         super().__init__(event_hooks=emitter, include_builtin_handlers=handlers is None)
@@ -153,6 +166,10 @@ class ChildSession(botocore.session.Session):
         if name in _USER_AGENT:
             return getattr(self._parent, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __deepcopy__(self, _: object) -> ChildSession:
+        # As of the boto3 session: its credentials must not refresh twice.
+        return copy.copy(self)
 
     @property
     def full_config(self) -> Any:
@@ -180,26 +197,43 @@ class ChildSession(botocore.session.Session):
 _USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")
 
 
-def _region(
-    child: ChildSession, parent: botocore.session.Session, region_name: str | bool | None
-) -> dict[str, BaseProvider]:
-    if region_name is None:
-        return {}
-    if region_name is False:
-        config_name, env_vars, _, _ = child.SESSION_VARIABLES["region"]
-        return {
-            "region": ConfigChainFactory(session=child).create_config_chain(
-                instance_name="region", env_var_names=env_vars, config_property_names=config_name
-            )
-        }
-    frozen = parent.get_config_variable("region") if region_name is True else region_name
-    return {"region": ChainProvider([InstanceVarProvider("region", child), ConstantProvider(frozen)])}
+# botocore internal: with a defaults mode, botocore overrides a variable whose provider is not of this type. If it is
+# gone, a defaults mode has precedence over what was set on a child. Covered by tests/test_internals.py.
+_BaseProvider: Any = getattr(botocore.configprovider, "BaseProvider", object)
 
 
-class _InheritedConfig(ConfigValueStore):
-    """Config variables: what is set on the child, else what the parent says at the time of asking."""
+class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
+    """A function that returns the value of a config variable, in the form that botocore expects."""
 
-    def __init__(self, child: ChildSession, parent: botocore.session.Session, own: dict[str, BaseProvider]) -> None:
+    def __init__(self, provide: Callable[[], Any]) -> None:
+        self.provide = provide
+
+    def __deepcopy__(self, _: object) -> _Provider:
+        # botocore copies providers, and the function refers to a session.
+        return self
+
+
+def _region_provider(child: ChildSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
+    fixed = parent.get_config_variable("region") if region_name is True else region_name
+
+    def region() -> Any:
+        own = child.instance_variables().get("region")
+        if own is not None or fixed is not False:
+            return fixed if own is None else own
+        if "AWS_DEFAULT_REGION" in os.environ:
+            return os.environ["AWS_DEFAULT_REGION"]
+        return child.get_scoped_config().get("region")
+
+    return _Provider(region)
+
+
+class _InheritedConfig:
+    """Config variables: what is set on the child, else what the parent has each time a variable is looked up.
+
+    It has the methods of botocore's ``ConfigValueStore``.
+    """
+
+    def __init__(self, child: ChildSession, parent: botocore.session.Session, own: dict[str, Any]) -> None:
         self._child = child
         self._parent = parent
         self._own = dict(own)
@@ -208,7 +242,7 @@ class _InheritedConfig(ConfigValueStore):
         if logical_name in self._own:
             return self._own[logical_name]
         if logical_name in self._child.instance_variables():
-            return InstanceVarProvider(logical_name, self._child)
+            return _Provider(lambda: self._child.instance_variables().get(logical_name))
         return self._parent.get_component("config_store").get_config_provider(logical_name)
 
     def get_config_variable(self, logical_name: str) -> Any:
@@ -216,11 +250,11 @@ class _InheritedConfig(ConfigValueStore):
             return self.get_config_provider(logical_name).provide()
         return self._parent.get_config_variable(logical_name)
 
-    def set_config_provider(self, logical_name: str, provider: BaseProvider) -> None:
+    def set_config_provider(self, logical_name: str, provider: Any) -> None:
         self._own[logical_name] = provider
 
     def set_config_variable(self, logical_name: str, value: Any) -> None:
-        self._own[logical_name] = ConstantProvider(value)
+        self._own[logical_name] = _Provider(lambda: value)
 
     def clear_config_variable(self, logical_name: str) -> None:
         self._own.pop(logical_name, None)

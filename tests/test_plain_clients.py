@@ -1,4 +1,4 @@
-"""Sharing between roles' clients changes nothing about plain clients, and nothing that can be seen of roles' clients."""
+"""What roles' clients share changes nothing about plain clients, and nothing that a program can see of a role's."""
 
 from __future__ import annotations
 

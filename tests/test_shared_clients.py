@@ -549,7 +549,7 @@ def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: bot
 # Threads
 
 
-def test_threads_load_a_model_once(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
     """Eight threads that each make the first client of a service read its model from disk once."""
     loaded: list[str] = []
     load = JSONFileLoader.load_file
@@ -560,7 +560,8 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub, parent: boto3.Sess
 
     monkeypatch.delattr(Loader, "_cache")
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
-    sessions = [assume_role(parent, role(number)) for number in range(8)]
+    root = boto3.Session("AKIAROOT", "root-secret")  # made now, when loaders have caches of their own
+    sessions = [assume_role(root, role(number)) for number in range(8)]
     start = threading.Barrier(8)
 
     def make(session: Any) -> None:
@@ -573,7 +574,7 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub, parent: boto3.Sess
     assert len(models) == len(set(models)) > 0
 
 
-def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub) -> None:
     """A handler at DEBUG that makes a client, while another thread logs what it loads, delays and does not hang."""
     monkeypatch.setattr(_clients, "LOADING_TIMEOUT", 0.2)
     monkeypatch.delattr(Loader, "_cache")

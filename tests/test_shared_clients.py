@@ -574,33 +574,36 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
     assert len(models) == len(set(models)) > 0
 
 
-def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub) -> None:
-    """A handler at DEBUG that makes a client, while another thread logs what it loads, delays and does not hang."""
-    monkeypatch.setattr(_clients, "LOADING_TIMEOUT", 0.2)
-    monkeypatch.delattr(Loader, "_cache")
-    child = assume_role(boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1"), HUB)
-    busy = threading.local()
+def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+    """A handler that makes a client, while another thread loads a model and logs that, delays and does not hang."""
+    monkeypatch.setattr(_clients, "LOADING_TIMEOUT", 0.1)
+    child = assume_role(parent, HUB)
+    shared = _clients.shared_clients(parent._session)
+    logger = logging.getLogger("tests.test_shared_clients")
+    loading, handling = threading.Event(), threading.Event()
+    made = []
 
     class Shipper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if not getattr(busy, "shipping", False):
-                busy.shipping = True
-                child.client("logs")
-                busy.shipping = False
+            if record.getMessage() == "ship":
+                handling.set()
+                loading.wait(30)
+                made.append(child.client("sqs"))
 
-    handler, logger = Shipper(), logging.getLogger("botocore")
-    level = logger.level
+    def load() -> None:
+        assert handling.wait(30)
+        with shared.one_at_a_time("a model"):
+            loading.set()
+            logger.warning("loading")
+
+    handler = Shipper()
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    threads = [threading.Thread(target=work, daemon=True) for work in (lambda: logger.warning("ship"), load)]
     try:
-        threads = [
-            threading.Thread(target=child.client, args=(name,), daemon=True) for name in ("s3", "sqs", "sns", "logs")
-        ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
-        assert not any(thread.is_alive() for thread in threads)
+            thread.join(15)
+        assert len(made) == 1
     finally:
-        logger.setLevel(level)
         logger.removeHandler(handler)

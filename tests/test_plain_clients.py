@@ -1,0 +1,53 @@
+"""What roles' clients share changes nothing about plain clients, and nothing that a program can see of a role's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "compare_clients.py"
+
+
+def without_ours(value: Any) -> Any:
+    """The same without the one handler that a role's session has of its own: it refuses bearer tokens."""
+    if isinstance(value, dict):
+        return {name: without_ours(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_ours(each) for each in value if each != "aws_assume_role_lib._session._sign_as_the_role"]
+    return value
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    environment = {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONHASHSEED": "0",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    runs = {
+        mode: subprocess.Popen([sys.executable, str(SCRIPT), mode], env=kept | environment, stdout=subprocess.PIPE)
+        for mode in ("alone", "in-use", "child")
+    }
+    return {mode: json.loads(run.communicate(timeout=120)[0]) for mode, run in runs.items()}
+
+
+@pytest.mark.parametrize("part", ["clients", "resources", "requests"])
+def test_plain_clients_are_the_same_in_a_process_that_uses_the_package(found: dict[str, Any], part: str) -> None:
+    """Attributes, handlers and requests of plain clients do not depend on the package being in use."""
+    assert found["alone"][part]
+    assert found["in-use"][part] == found["alone"][part]
+
+
+@pytest.mark.parametrize("part", ["clients", "resources", "requests"])
+def test_clients_of_a_role_are_like_plain_ones(found: dict[str, Any], part: str) -> None:
+    """Attributes, handlers and requests of a role's clients are a plain client's, with other credentials."""
+    assert without_ours(found["child"][part]) == found["alone"][part]

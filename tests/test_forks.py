@@ -246,3 +246,30 @@ def test_a_fork_while_a_person_is_prompted(parent: boto3.Session, monkeypatch: p
     assert Forked.start(device.code).result() == "000000"
     go_on.set()
     thread.join(15)
+
+
+def test_a_fork_inside_a_refresh_that_both_go_on_with(sts: StsStub, parent: boto3.Session) -> None:
+    """A handler that forks in the middle of a refresh, and returns in both processes, leaves keys in both."""
+    forked: list[int] = []
+    reader, writer = os.pipe()
+
+    def fork(**_: Any) -> None:
+        if not forked:
+            forked.append(os.fork())
+
+    parent.events.register("before-send.sts.AssumeRole", fork)
+    child = assume_role(parent, HUB)
+    try:
+        own = key(child)
+        again = key(child)
+    finally:
+        if forked == [0]:
+            os.write(writer, f"{own} {again}".encode())
+            os._exit(0)
+    ready, _, _ = select.select([reader], [], [], 15)
+    assert ready, "the forked child hangs"
+    theirs, theirs_again = os.read(reader, 100).decode().split()
+    os.waitpid(forked[0], 0)
+    assert own == again
+    assert theirs == theirs_again
+    assert {own, theirs} == set(sts.issued)

@@ -11,6 +11,7 @@ import pathlib
 import stat
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -302,3 +303,28 @@ def test_processes_hammering_one_entry(folder):
     assert [process.exitcode for process in readers + writers] == [0] * 5
     assert all(whole > 0 and wrong == 0 for whole, wrong in counts)
     assert os.listdir(folder) == ["key.json"]
+
+
+def test_an_entry_can_be_deleted(tmp_path: pathlib.Path) -> None:
+    """del removes an entry, once, and leaves the others."""
+    cache = JSONFileCache(tmp_path)
+    cache["one"], cache["other"] = {"a": 1}, {"b": 2}
+    del cache["one"]
+    assert ("one" in cache, "other" in cache) == (False, True)
+    with pytest.raises(KeyError, match="one"):
+        del cache["one"]
+
+
+@pytest.mark.parametrize("key", ["../other", ".hidden", "", 7])
+def test_only_an_entry_can_be_deleted(tmp_path: pathlib.Path, key: Any) -> None:
+    """del takes the keys that writing takes, and none that leads out of the folder."""
+    with pytest.raises((TypeError, ValueError), match="cache key"):
+        del JSONFileCache(tmp_path)[key]
+
+
+def test_caches_in_one_folder_are_equal(tmp_path: pathlib.Path) -> None:
+    """Two caches are equal, and one key of a dict, where they are in the same folder."""
+    one, same, other = JSONFileCache(tmp_path), JSONFileCache(str(tmp_path)), JSONFileCache(tmp_path / "other")
+    assert one == same != other
+    assert one != tmp_path
+    assert len({one, same, other}) == 2

@@ -335,3 +335,9 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(
     # Nothing was wrong with STS, so a sibling may try.
     parent.get_credentials().token = "root-token"
     assert sibling.get_credentials().token != before[1]
+
+
+def test_keys_show_no_secret(sts: StsStub, parent: boto3.Session) -> None:
+    """The value that passes between the modules shows its expiry, and no key."""
+    keys = assume_role(parent, HUB).get_credentials().fetcher.fetch_keys()
+    assert repr(keys) == f"{keys!s}" == f"Keys(expires={keys.expires.isoformat()})"

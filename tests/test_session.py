@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import boto3
 import pytest
+from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
 from conftest import HUB, SPOKE
 from sts_stub import StsStub
 
@@ -53,3 +54,14 @@ def test_what_is_neither_set_nor_inherited_is_an_attribute_error(parent: boto3.S
     """A child's botocore session does not have what no botocore session has."""
     with pytest.raises(AttributeError, match="has no attribute 'colour'"):
         _ = assume_role(parent, HUB)._session.colour
+
+
+def test_the_fetcher_has_botocores_form(sts: StsStub, parent: boto3.Session) -> None:
+    """The fetcher behind the credentials is botocore's, and fetches what botocore's credentials take."""
+    fetcher = assume_role(parent, HUB).get_credentials().fetcher
+    assert isinstance(fetcher, AssumeRoleCredentialFetcher)
+    refreshed = RefreshableCredentials.create_from_metadata(
+        fetcher.fetch_credentials(), fetcher.fetch_credentials, "assume-role"
+    )
+    assert refreshed.get_frozen_credentials().access_key == "ASIA0000000000000001"
+    assert len(sts.assumed) == 1

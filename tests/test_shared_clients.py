@@ -97,7 +97,7 @@ def test_the_root_and_other_families_have_their_own(sts: StsStub, parent: boto3.
         {"config": Config(client_cert="/client.pem")},
         {"config": Config(client_cert=("/client.pem", "/key.pem"))},
     ],
-    ids=repr,
+    ids=lambda options: "-".join(options),
 )
 def test_other_transport_settings_need_other_connections(parent: boto3.Session, options: dict[str, Any]) -> None:
     """A client shares with those whose settings are equal, and with no others."""

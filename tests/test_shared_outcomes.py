@@ -172,3 +172,29 @@ def test_roles_that_need_a_parents_refresh_share_its_failure(
     errors = at_once(lambda index: outcome(roles[index]), 8)
     assert {type(error) for error in errors} == {ReadTimeoutError}
     assert len(sts.requests) == 1
+
+
+def test_an_error_that_cannot_be_copied_is_shared_as_it_is(sts: StsStub, parent: boto3.Session) -> None:
+    """An exception whose class cannot be made anew reaches every thread all the same."""
+
+    class Stubborn(Exception):
+        def __new__(cls) -> Stubborn:
+            return super().__new__(cls)
+
+        def __init__(self) -> None:
+            super().__init__("more than __new__ takes")
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def refuse(**_: Any) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        raise Stubborn
+
+    parent.events.register("before-call.sts.AssumeRole", refuse)
+    child = assume_role(parent, HUB)
+    threads = [later(lambda: outcome(child))]
+    assert begun.wait(30)
+    threads += [later(lambda: outcome(child)) for _ in range(3)]
+    go_on.set()
+    assert {type(thread.result(30)) for thread in threads} == {Stubborn}

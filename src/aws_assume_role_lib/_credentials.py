@@ -80,18 +80,17 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             self._publish(keys)
 
     def _fetch_unexpired(self) -> Keys:
-        for _ in range(2):
-            keys = self.fetcher.fetch_keys(self.expires_at)
-            if time.time() < keys.expires_at:
-                return keys
-            if keys.lifetime <= 0:
-                break
+        keys = self.fetcher.fetch_keys(self.expires_at)
+        if keys.lifetime > 0 and time.time() >= keys.expires_at:
             # They were good when they arrived: the machine has slept since, or its clock has been set.
-        raise CredentialRetrievalError(
-            provider=self.method,
-            error_msg=f"STS's credentials for {self.fetcher.role_arn} had expired when they arrived, at "
-            f"{keys.expires.isoformat()}. Check this machine's clock.",
-        )
+            keys = self.fetcher.fetch_keys(self.expires_at)
+        if time.time() >= keys.expires_at:
+            raise CredentialRetrievalError(
+                provider=self.method,
+                error_msg=f"STS's credentials for {self.fetcher.role_arn} had expired when they arrived, at "
+                f"{keys.expires.isoformat()}. Check this machine's clock.",
+            )
+        return keys
 
     def _postpone(self, error: Exception) -> None:
         now = time.time()

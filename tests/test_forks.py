@@ -16,7 +16,7 @@ import time_machine
 from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
-from aws_assume_role_lib import _mfa, assume_role
+from aws_assume_role_lib import _flights, _mfa, assume_role
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -273,3 +273,12 @@ def test_a_fork_inside_a_refresh_that_both_go_on_with(sts: StsStub, parent: boto
     assert own == again
     assert theirs == theirs_again
     assert {own, theirs} == set(sts.issued)
+
+
+def test_what_a_forked_child_forgets_may_still_end(sts: StsStub, parent: boto3.Session) -> None:
+    """An attempt that goes on in a forked child, where none is known any more, ends there like any other."""
+    # What runs in the child, in this process, where it can be seen.
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: _flights._forget())
+    child = assume_role(parent, HUB)
+    assert key(child) == key(child) == "ASIA0000000000000001"
+    assert not _flights.is_under_way(child.get_credentials().fetcher)

@@ -263,6 +263,26 @@ class Benchmark:
             for name in names
         }
 
+    def cold_starts(self, rounds: int) -> dict[str, list[float]]:
+        """Seconds from process start to the first answer of S3."""
+
+        def once(name: str) -> float:
+            start = time.monotonic()
+            try:
+                out = subprocess.check_output(self.command(name, "cold"), text=True, env=self.env_of(name))
+            except subprocess.CalledProcessError as error:
+                raise Failed(f"exit code {error.returncode}") from None
+            return float(out) - start
+
+        self.each(once)  # leaves the byte code and the files warm
+        runs = [self.each(once) for _ in range(rounds)]
+        return {name: [run[name] for run in runs] for name in self.pythons}
+
+    def imports(self, rounds: int) -> tuple[float, list[str]]:
+        command = self.command("ours", "import")
+        runs = [json.loads(subprocess.check_output(command, text=True, env=self.env)) for _ in range(rounds + 1)]
+        return statistics.median(seconds for seconds, _ in runs[1:]), runs[0][1]
+
     def micro(self, rounds: int) -> dict[str, float]:
         """pyperf's figures: a process for each figure in every round, so that all meet the same machine."""
         file = self.folder / "micro.json"

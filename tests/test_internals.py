@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
+import logging
+import sys
+from typing import Any
 
 import boto3
 import botocore
+import botocore.client
+import botocore.endpoint
 import botocore.session
 import pytest
+from botocore.args import ClientArgsCreator
+from botocore.client import ClientCreator
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
@@ -20,7 +28,8 @@ from botocore.credentials import (
 from botocore.handlers import BUILTIN_HANDLERS
 from botocore.hooks import EventAliaser, HierarchicalEmitter, _PrefixTrie
 from botocore.parsers import ResponseParserError
-from conftest import HUB
+from botocore.regions import EndpointRulesetResolver
+from conftest import HUB, SPOKE
 from hypothesis import given
 from hypothesis import strategies as st
 from sts_stub import Fault, StsStub
@@ -203,3 +212,132 @@ def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
     child = assume_role(assume_role(parent, HUB), HUB)
     assert child._session.get_component("data_loader").search_paths == before
     assert "dynamodb" in child.get_available_resources()
+
+
+@pytest.mark.parametrize(
+    ("function", "path"),
+    [
+        (botocore.session.Session.create_client, "botocore.client.ClientCreator"),
+        (ClientCreator._load_service_model, "ServiceModel"),
+        (ClientCreator._get_client_args, "ClientArgsCreator"),
+        (ClientArgsCreator.get_client_args, "EndpointCreator"),
+        (ClientArgsCreator._build_endpoint_resolver, "EndpointRulesetResolver"),
+        (EndpointRulesetResolver.__init__, "EndpointProvider"),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", value),
+)
+def test_botocore_finds_its_classes_by_name(function: Any, path: str) -> None:
+    """The way from Session.create_client() to a client's connections leads over these functions and names."""
+    assert _clients._substitute(function, path, None) is not function, f"{function.__qualname__} does not use {path}"
+
+
+def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -> None:
+    """_create_methods() makes a client's methods, and create_endpoint(http_session_cls=...) its connections."""
+    hub, spoke = (assume_role(parent, role).client("s3") for role in (HUB, SPOKE))
+    assert hub._endpoint.http_session is spoke._endpoint.http_session
+    assert hub.meta.service_model is spoke.meta.service_model
+    assert type(hub).head_bucket is type(spoke).head_bucket
+    assert hub._ruleset_resolver._provider.ruleset is spoke._ruleset_resolver._provider.ruleset
+
+
+def test_shared_connections_have_room(sts: StsStub, parent: boto3.Session) -> None:
+    """URLLib3Session._get_pool_manager_kwargs() makes the arguments of PoolManager, which we add num_pools to."""
+    connections = assume_role(parent, HUB).client("s3")._endpoint.http_session
+    assert connections._manager.pools._maxsize == _clients.HOSTS
+    assert connections._manager.connection_pool_kw["maxsize"] == _clients.CONNECTIONS_PER_HOST
+
+
+def _wrapped_by_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = botocore.session.Session.create_client
+
+    @functools.wraps(create)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", traced)
+
+
+def _replaced_by_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    creator = botocore.client.ClientCreator
+    monkeypatch.setattr(botocore.client, "ClientCreator", lambda *args, **kwargs: creator(*args, **kwargs))
+
+
+def _without_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = botocore.endpoint.EndpointCreator.create_endpoint
+
+    def create_endpoint(self: Any, service_model: Any, region_name: Any, endpoint_url: Any, **kwargs: Any) -> Any:
+        return create(self, service_model, region_name, endpoint_url, **kwargs)
+
+    monkeypatch.setattr(botocore.endpoint.EndpointCreator, "create_endpoint", create_endpoint)
+
+
+def _with_another_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(botocore.endpoint, "URLLib3Session", type("Other", (botocore.endpoint.URLLib3Session,), {}))
+
+
+def _without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.args", None)
+
+
+def _with_a_method_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ClientCreator._load_service_model
+    monkeypatch.setattr(ClientCreator, "_load_service_model", lambda *args, **kwargs: load(*args, **kwargs))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _wrapped_by_another_library,
+        _replaced_by_a_function,
+        _without_the_parameter,
+        _with_another_session,
+        _without_the_module,
+        _with_a_method_of_another_library,
+    ],
+)
+def test_clients_do_without_sharing(
+    monkeypatch, caplog: pytest.LogCaptureFixture, sts: StsStub, parent: boto3.Session, change: Any
+) -> None:
+    """Where botocore is not as expected, clients are made botocore's way, with one message at DEBUG and no error."""
+    monkeypatch.setattr(_clients, "_noted", set())
+    caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
+    with monkeypatch.context() as changed:
+        change(changed)
+        child = assume_role(parent, HUB)
+        for _ in range(2):
+            assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
+        assert child.client("s3").meta.service_model is not child.client("s3").meta.service_model
+    notes = [record for record in caplog.records if record.module == "_clients"]
+    assert [record.levelname for record in notes] == ["DEBUG"]
+
+
+def test_a_replaced_client_creator_is_used(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+    """A library that puts a subclass in the place of ClientCreator has it used for roles' clients too."""
+
+    made = []
+
+    class Traced(ClientCreator):
+        def create_client(self, service_name: str, *args: Any, **kwargs: Any) -> Any:
+            made.append(service_name)
+            return super().create_client(service_name, *args, **kwargs)
+
+    child = assume_role(parent, HUB)
+    child.client("sqs")
+    monkeypatch.setattr(botocore.client, "ClientCreator", Traced)
+    assert child.client("s3").meta.service_model is child.client("s3").meta.service_model
+    assert made == ["s3", "s3"]
+
+
+def test_components_are_made_before_they_are_needed(parent: boto3.Session) -> None:
+    """Session._get_internal_component() makes what botocore makes lazily, before create_client() needs it."""
+    child = assume_role(parent, HUB, region_name="us-east-1")._session
+    child._load_components()
+    assert not child._internal_components._deferred, "botocore has another lazy component"
+
+
+def test_what_is_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:
+    """botocore keeps a variable under a defaults mode if its provider is a configprovider.BaseProvider, as ours are."""
+    child = assume_role(parent, HUB, region_name="us-east-1")
+    child._session.set_config_variable("retry_mode", "adaptive")
+    client = child.client("s3", config=Config(defaults_mode="standard"))
+    assert client.meta.config.retries["mode"] == "adaptive"

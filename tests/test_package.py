@@ -19,6 +19,7 @@ def test_the_published_names_are_there() -> None:
     assert set(aws_assume_role_lib.__all__) == {
         "AUTOMATIC_ROLE_SESSION_NAME",
         "AssumedRoleSession",
+        "ExportedCredentials",
         "JSONFileCache",
         "__version__",
         "assume_role",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import boto3
 import pytest
+import time_machine
 from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
+from botocore.exceptions import ClientError
 from conftest import HUB, SPOKE
-from sts_stub import StsStub
+from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import AssumedRoleSession, assume_role
 
@@ -65,3 +69,31 @@ def test_the_fetcher_has_botocores_form(sts: StsStub, parent: boto3.Session) -> 
     )
     assert refreshed.get_frozen_credentials().access_key == "ASIA0000000000000001"
     assert len(sts.assumed) == 1
+
+
+def test_exported_credentials_have_their_expiry(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """export_credentials() returns keys that belong together, with an expiry in UTC, and refreshes when that is due."""
+    child = assume_role(parent, HUB)
+    first = child.export_credentials()
+    assert first[:3] == ("ASIA0000000000000001", "secret-1", "token-1")
+    assert first.expiry == datetime(2031, 5, 1, 13, tzinfo=timezone.utc)
+    assert first.expiry.tzinfo is timezone.utc
+    assert first.account_id == "111111111111"
+    assert child.export_credentials() == first
+    clock.shift(46 * 60)
+    second = child.export_credentials()
+    assert (second.access_key, second.expiry - first.expiry) == ("ASIA0000000000000002", timedelta(minutes=46))
+    assert child.client("sts").get_caller_identity()["UserId"] == second.access_key
+    with pytest.raises(AttributeError):
+        first.token = "another"
+    assert "secret-1" not in repr(first) + str(first) + f"{first}"
+    assert "token-1" not in repr(first) + str(first) + f"{first}"
+
+
+def test_exporting_raises_what_a_request_raises(sts: StsStub, parent: boto3.Session) -> None:
+    """Without valid credentials, export_credentials() raises STS's own error."""
+    sts.fault = Fault.error(403, "AccessDenied")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        assume_role(parent, HUB).export_credentials()

@@ -3,6 +3,7 @@
 from ._arns import get_assumed_role_session_arn, get_role_arn
 from ._assume import assume_role
 from ._file_cache import JSONFileCache
+from ._keys import ExportedCredentials
 from ._lambda import generate_lambda_session_name
 from ._parameters import AUTOMATIC_ROLE_SESSION_NAME
 from ._patch import patch_boto3
@@ -13,6 +14,7 @@ __version__ = "3.0.0"
 __all__ = [
     "AUTOMATIC_ROLE_SESSION_NAME",
     "AssumedRoleSession",
+    "ExportedCredentials",
     "JSONFileCache",
     "__version__",
     "assume_role",

@@ -194,6 +194,8 @@ def _sharing_creator(shared: SharedClients) -> Any:
 
 
 def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, regions: Any) -> Any:
+    if not issubclass(SharedConnections, endpoint.URLLib3Session):
+        raise AttributeError("botocore.endpoint has another URLLib3Session")
     if "http_session_cls" not in inspect.signature(endpoint.EndpointCreator.create_endpoint).parameters:
         raise AttributeError("EndpointCreator.create_endpoint() has no http_session_cls")
 

@@ -25,20 +25,31 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     Attributes:
         fetcher: What fetches the keys.
         refresh_at: The Unix time from which on a refresh is due; 0.0 before the first use.
-        expires_at: The Unix time at which the keys expire; 0.0 before the first use.
     """
 
     def __init__(self, fetcher: RoleFetcher) -> None:
         super().__init__(refresh_using=fetcher.fetch_credentials, method="assume-role")
         self.fetcher = fetcher
-        self.refresh_at = self.expires_at = 0.0
-        self._granted_for = ""
+        self.refresh_at = 0.0
+        self._keys: Keys | None = None
+
+    @property
+    def expires_at(self) -> float:
+        """The Unix time at which the keys expire; 0.0 before the first use."""
+        return self._keys.expires_at if self._keys else 0.0
+
+    def get_keys(self) -> Keys:
+        """Return the keys with their expiry, refreshed if that is due."""
+        self._refresh()
+        assert self._keys
+        return self._keys
 
     @property
     def granted_for(self) -> str:
         """What the keys in use were granted for; before the first use, what they will be."""
         # The parent may have been given other credentials since these keys were fetched.
-        return self._granted_for if time.time() < self.expires_at else self.fetcher.granted_for()
+        keys = self._keys
+        return keys.granted_for if keys and time.time() < keys.expires_at else self.fetcher.granted_for()
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:
         """Whether a refresh is due; with ``refresh_in``, whether fewer than that many seconds remain."""
@@ -118,7 +129,6 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             _account_id=keys.account_id,
             _frozen_credentials=frozen,
             _expiry_time=keys.expires,
-            _granted_for=keys.granted_for,
-            expires_at=keys.expires_at,
+            _keys=keys,
             refresh_at=keys.expires_at if has_static_code else keys.refresh_at,
         )

@@ -13,6 +13,38 @@ def refresh_window(lifetime: float) -> float:
     return min(MAX_REFRESH_WINDOW, lifetime / 4)
 
 
+class ExportedCredentials(NamedTuple):
+    """A role's credentials at one moment, for code that cannot take a session.
+
+    They do not refresh: call :meth:`AssumedRoleSession.export_credentials` again when they are about to expire.
+
+    Attributes:
+        access_key: The access key ID.
+        secret_key: The secret access key.
+        token: The session token.
+        expiry: When the credentials expire, in UTC, with a time zone.
+        account_id: The account of the role, or None if STS did not name it.
+
+    Example:
+        >>> from datetime import datetime, timezone
+        >>> from aws_assume_role_lib import ExportedCredentials
+        >>> ExportedCredentials("ASIAEXAMPLE", "secret", "token", datetime(2030, 1, 31, tzinfo=timezone.utc), None)
+        ExportedCredentials(access_key='ASIAEXAMPLE', expiry=datetime.datetime(2030, 1, 31, 0, 0, tzinfo=datetime.timezone.utc), account_id=None)
+    """  # noqa: E501  # what a doctest prints is one line
+
+    access_key: str
+    secret_key: str
+    token: str
+    expiry: datetime
+    account_id: str | None
+
+    def __repr__(self) -> str:
+        return (
+            f"ExportedCredentials(access_key={self.access_key!r}, expiry={self.expiry!r}, "
+            f"account_id={self.account_id!r})"
+        )
+
+
 class Keys(NamedTuple):
     """What STS granted, complete and checked.
 
@@ -37,6 +69,9 @@ class Keys(NamedTuple):
     @property
     def refresh_at(self) -> float:
         return self.expires_at - refresh_window(self.lifetime)
+
+    def export(self) -> ExportedCredentials:
+        return ExportedCredentials(self.access_key, self.secret_key, self.token, self.expires, self.account_id)
 
     def __repr__(self) -> str:
         return f"Keys(expires={self.expires.isoformat()})"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ._assume import AssumeRoleParameters
     from ._credentials import AssumedRoleCredentials
+    from ._keys import ExportedCredentials
 
 
 class AssumedRoleSession(boto3.session.Session):
@@ -88,6 +89,31 @@ class AssumedRoleSession(boto3.session.Session):
 
         return assume_role(self, RoleArn, **parameters)
 
+    def export_credentials(self) -> ExportedCredentials:
+        """Return the role's credentials with their expiry, for code that cannot take a session.
+
+        They are refreshed first if that is due. What is returned does not refresh: call this again before ``expiry``.
+
+        Returns:
+            An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
+
+        Raises:
+            Exception: What a request raises where there are no valid credentials, as listed for :func:`assume_role`.
+
+        Example:
+            >>> import boto3
+            >>> from aws_assume_role_lib import assume_role
+            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+            >>> keys = hub.export_credentials()
+            >>> keys.account_id
+            '111111111111'
+            >>> keys.expiry.tzinfo
+            datetime.timezone.utc
+        """
+        botocore_session: Any = self._session
+        keys: ExportedCredentials = botocore_session.role_credentials.get_keys().export()
+        return keys
+
     def __deepcopy__(self, _: object) -> AssumedRoleSession:
         # The same role and the same credentials: a second copy of those would refresh on its own.
         return copy.copy(self)
@@ -137,6 +163,7 @@ class ChildSession(botocore.session.Session):
         region_name: str | bool | None,
     ) -> None:
         self._parent = parent
+        self.role_credentials = credentials
         self.root: botocore.session.Session = getattr(parent, "root", parent)
         self._clients = shared_clients(self.root)
         self._loaded: set[object] = set()

@@ -1,9 +1,9 @@
-"""The benchmark: ``python tests/benchmarks/bench.py [--quick] [--json FILE] [--svg FILE]``.
+"""The benchmark: ``python tests/benchmarks/bench.py [--quick] [--delay SECONDS] [--json FILE] [--charts FOLDER]``.
 
-Measures an assumed role's session side by side with the floor (one more client on a warm plain session), the
-recipe written by hand, and the published packages, each of those in a virtual environment made for the run.
-STS and S3 are a stub on loopback. Prints the table of targets. With --quick there is no network, no published
-package, and too little of everything to mean much: it shows that the benchmark runs.
+Measures roles side by side: this package's, those of the recipe written by hand, those of the published packages (each
+in a virtual environment made for the run, left out where pip cannot get them), and further clients of a plain session.
+STS and S3 are a stub on this machine, behind TLS with a CA bundle of production's size. With --quick there is no
+network, no published package, and too little of everything to mean much: it shows that the benchmark runs.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyperf
-from chart import draw
+from chart import draw_bars, draw_growth
+from contestants import REGIONS, SERVICES
 
 import aws_assume_role_lib
 
 HERE = pathlib.Path(__file__).parent
 LABELS = {
-    "floor": "floor",
     "ours": "aws-assume-role-lib",
     "recipe": "recipe by hand",
     "published": "published 2.10.0",
     "refresh_session": "boto3-refresh-session",
+    "plain": "a plain session's client",
 }
 PUBLISHED = {"published": "aws-assume-role-lib==2.10.0", "refresh_session": "boto3-refresh-session"}
-CHECKPOINTS = (2, 5, 10, 20, 30, 40, 50)  # numbers of roles at which memory is looked at
+CREATION = {"s3": 0.5, "dynamodb": 0.7, "iam": 0.6, "ec2": 0.2}  # targets, by service
 
 
 @dataclass
@@ -105,8 +106,9 @@ class Process:
 class Benchmark:
     """One run."""
 
-    def __init__(self, quick: bool, folder: pathlib.Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, quick: bool, delay: float, folder: pathlib.Path, stack: contextlib.ExitStack) -> None:
         self.quick = quick
+        self.delay = delay
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         kept.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -120,11 +122,12 @@ class Benchmark:
             "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
         }
         self.stub = stack.enter_context(Process([sys.executable, str(HERE / "stub_server.py")], self.env))
-        self.env["AWS_ENDPOINT_URL"] = self.stub.read()["url"]
+        server = self.stub.read()
+        self.env |= {"AWS_ENDPOINT_URL": server["url"], "AWS_CA_BUNDLE": server["bundle"]}
         self.versions = {name: importlib.metadata.version(name) for name in ("boto3", "botocore", "pyperf")}
         self.versions["aws-assume-role-lib"] = aws_assume_role_lib.__version__
         self.failures: dict[str, str] = dict.fromkeys(PUBLISHED, "left out by --quick") if quick else {}
-        self.pythons = dict.fromkeys(("floor", "ours", "recipe"), sys.executable)
+        self.pythons = dict.fromkeys(("plain", "ours", "recipe"), sys.executable)
 
     def install(self) -> None:
         """Make a virtual environment for each published package."""
@@ -135,7 +138,7 @@ class Benchmark:
             script = f"import importlib.metadata as m; print(m.version({requirement.split('==')[0]!r}))"
             try:
                 venv.create(folder, with_pip=True)
-                subprocess.run([python, "-m", "pip", "install", "-q", *same, requirement], check=True)
+                subprocess.run([python, "-m", "pip", "install", "-q", "--retries=1", *same, requirement], check=True)
                 version = subprocess.check_output([python, "-c", script], text=True, env=self.env_of(name))
             except (subprocess.CalledProcessError, OSError) as error:
                 self.failures[name] = f"could not be installed ({type(error).__name__})"
@@ -164,34 +167,101 @@ class Benchmark:
                 del self.pythons[name]
         return done
 
+    def worker(self, name: str) -> Process:
+        return Process(self.command(name), self.env_of(name))
+
+    def handshakes(self) -> int:
+        count: int = self.stub.ask(self.delay)
+        return count
+
     def further_roles(self, roles: int) -> dict[str, dict[str, Any]]:
-        """What each further role takes, of seconds and bytes: all contestants take turns, role by role."""
+        """CPU and wall seconds, handshakes and bytes of a further role with an S3 client and its first call.
+
+        All contestants take turns, role by role.
+        """
         with contextlib.ExitStack() as stack:
+            workers = self.each(lambda name: stack.enter_context(self.worker(name)))
+            self.each(lambda name: [workers[name].ask("use", number) for number in range(3)])  # the first are dearer
+            start = self.each(lambda name: workers[name].ask("memory", 0))
+            found: dict[str, dict[str, Any]] = {name: {"seconds": [], "handshakes": 0} for name in workers}
 
-            def start(name: str) -> Process:
-                return stack.enter_context(Process(self.command(name), self.env_of(name)))
+            def use(name: str, number: int) -> None:
+                before = self.handshakes()
+                found[name]["seconds"].append(workers[name].ask("use", number))
+                found[name]["handshakes"] += self.handshakes() - before
 
-            def connections(name: str) -> int:
-                before = self.stub.ask(0)
-                workers[name].ask("credentials", min(roles, 20))
-                return self.stub.ask(0) - before
-
-            def ask(*words: object) -> dict[str, Any]:
-                return self.each(lambda name: workers[name].ask(*words))
-
-            workers = self.each(start)
-            found: dict[str, dict[str, Any]] = {
-                name: {"connections": count, "seconds": [], "bytes": []}
-                for name, count in self.each(connections).items()
-            }
-            ask("further_role", 0)  # the first, which is no further one
-            start_bytes = ask("memory", 0)
-            for number in range(1, roles + 1):
-                for name, seconds in ask("further_role", number).items():
-                    found[name]["seconds"].append(seconds)
-                for name, now in ask("memory", 0).items() if number in {*CHECKPOINTS, roles} else ():
-                    found[name]["bytes"].append((number, now and (now - start_bytes[name]) / number))
+            for number in range(3, 3 + roles):
+                self.each(lambda name, number=number: use(name, number))  # type: ignore[misc]
+            for name, end in self.each(lambda name: workers[name].ask("memory", 0)).items():
+                found[name]["bytes"] = end and (end - start[name]) / roles
         return {name: found[name] for name in LABELS if name in self.pythons}
+
+    def creation(self, rounds: int) -> dict[str, dict[str, float]]:
+        """CPU seconds of a further role and client, for each service, beside a further client of a plain session."""
+        with self.worker("ours") as ours, self.worker("plain") as plain:
+            runs = [(ours.ask("create", n), plain.ask("create", n)) for n in range(rounds + 1)][1:]
+        return {
+            service: {
+                name: statistics.median(run[side][index] for run in runs) for side, name in enumerate(("ours", "plain"))
+            }
+            for index, service in enumerate(SERVICES)
+        }
+
+    def memory_of_ec2(self, roles: int) -> float | None:
+        with self.worker("ours") as worker:
+            worker.ask("keep", 0)
+            start = worker.ask("memory", 0)
+            for number in range(1, roles + 1):
+                worker.ask("keep", number)
+            end = worker.ask("memory", 0)
+        return end and (end - start) / roles
+
+    def sockets(self, roles: int) -> int | None:
+        with self.worker("ours") as worker:
+            for number in range(roles):
+                worker.ask("use", number)
+            count: int | None = worker.ask("sockets", 0)
+        return count
+
+    def scan(self, accounts: int) -> list[dict[str, Any]]:
+        """What each client takes, of CPU seconds and bytes, as their number grows, and all open files."""
+        points: list[dict[str, Any]] = []
+        clients = len(REGIONS)
+        step = max(accounts // 20, 1)
+        with self.worker("ours") as worker:
+            worker.ask("scan", 0)
+            start = worker.ask("memory", 0)
+            for last in range(step, accounts + 1, step):
+                seconds = [worker.ask("scan", account) for account in range(last - step + 1, last + 1)]
+                points.append(
+                    {
+                        "clients": last * clients,
+                        "seconds": statistics.median(seconds) / clients,
+                        "bytes": start and worker.ask("memory", 0) - start,
+                        "files": worker.ask("descriptors", 0),
+                    }
+                )
+        return points
+
+    def threads(self, roles: int, rounds: int) -> dict[str, dict[str, float]]:
+        """CPU and wall seconds, and handshakes, of many roles with a client and a call each, on 16 threads."""
+
+        def once(name: str) -> tuple[float, float, int]:
+            with self.worker(name) as worker:
+                worker.ask("use", 0)
+                before = self.handshakes()
+                cpu, wall = worker.ask("threads", roles)
+                return cpu, wall, self.handshakes() - before
+
+        runs = [self.each(lambda name: None if name == "plain" else once(name)) for _ in range(rounds)]
+        names = [name for name in LABELS if runs[-1].get(name)]
+        return {
+            name: {
+                what: statistics.median(run[name][index] for run in runs)
+                for index, what in enumerate(("cpu", "wall", "handshakes"))
+            }
+            for name in names
+        }
 
     def cold_starts(self, rounds: int) -> dict[str, list[float]]:
         """Seconds from process start to the first answer of S3."""
@@ -213,14 +283,6 @@ class Benchmark:
         runs = [json.loads(subprocess.check_output(command, text=True, env=self.env)) for _ in range(rounds + 1)]
         return statistics.median(seconds for seconds, _ in runs[1:]), runs[0][1]
 
-    def threads(self, roles: int, rounds: int) -> tuple[float, float]:
-        """Seconds for many roles on 16 threads, and for as many calls of one STS client."""
-        self.stub.ask(0.02)
-        with Process(self.command("ours"), self.env) as worker:
-            runs = [worker.ask("threads", roles) for _ in range(rounds)]
-        self.stub.ask(0)
-        return statistics.median(a for a, _ in runs), statistics.median(b for _, b in runs)
-
     def micro(self, rounds: int) -> dict[str, float]:
         """pyperf's figures: a process for each figure in every round, so that all meet the same machine."""
         file = self.folder / "micro.json"
@@ -234,19 +296,14 @@ class Benchmark:
         return {each.get_name(): each.median() for each in suite.get_benchmarks()}
 
 
-def against_others(
-    what: str, values: dict[str, Any], limits: tuple[float, float], show: Any, failures: dict[str, str]
-) -> list[Row]:
-    """Rows of what a further role takes: against the floor, and how much less it is than the others'."""
-    mine, floor = values["ours"], values["floor"]
-    figure = f"{show(mine)}, floor {show(floor)}" if mine else "this system does not say"
-    rows = [Row(f"{what} of a further role, against the floor", mine and mine / floor, limits[0], figure)]
-    for name in ("recipe", *PUBLISHED):
+def share_of_others(
+    what: str, values: dict[str, Any], limits: dict[str, float], show: Any, benchmark: Benchmark
+) -> Any:
+    """Rows of what ours takes as a share of what each of the others takes."""
+    for name, limit in limits.items():
         value = values.get(name)
-        figure = show(value) if value else failures.get(name, figure)
-        factor = value and value / mine
-        rows.append(Row(f"{what} of {LABELS[name]}, against ours", factor, limits[1], figure, at_least=True))
-    return rows
+        figure = f"{show(values['ours'])}, {LABELS[name]} {show(value)}" if value else benchmark.failures.get(name, "")
+        yield Row(f"{what}, against {LABELS[name]}", value and values["ours"] / value, limit, figure)
 
 
 def ms(seconds: float) -> str:
@@ -257,36 +314,73 @@ def mb(size: float) -> str:
     return f"{size / 1e6:.3g} MB"
 
 
-def run(quick: bool) -> dict[str, Any]:
+def kb(size: float) -> str:
+    return f"{size / 1e3:.3g} kB"
+
+
+def run(quick: bool, delay: float) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        benchmark = Benchmark(quick, folder, stack)
+        benchmark = Benchmark(quick, delay, folder, stack)
         benchmark.install()
+        benchmark.handshakes()
         cold = {n: statistics.median(t) for n, t in benchmark.cold_starts(1 if quick else 20).items()}
         import_seconds, modules = benchmark.imports(1 if quick else 20)
-        further = benchmark.further_roles(2 if quick else 50)
-        threads, plain = benchmark.threads(4 if quick else 100, 1 if quick else 9)
+        further = benchmark.further_roles(2 if quick else 40)
+        creation = benchmark.creation(1 if quick else 40)
+        ec2_bytes = benchmark.memory_of_ec2(2 if quick else 50)
+        sockets = benchmark.sockets(4 if quick else 200)
+        threads = benchmark.threads(4 if quick else 100, 1 if quick else 3)
+        scan = benchmark.scan(2 if quick else 500)
         micro = benchmark.micro(1 if quick else 15)
-    seconds = {name: statistics.median(map(sum, each["seconds"])) for name, each in further.items()}
-    sizes = {name: each["bytes"][-1][1] for name, each in further.items()}
-    rows = against_others("time", seconds, (1.6, 10), ms, benchmark.failures)
-    rows += against_others("memory", sizes, (1.3, 8), mb, benchmark.failures)
+    cpu_seconds = {name: statistics.median(cpu for cpu, _ in each["seconds"]) for name, each in further.items()}
+    on_threads = {name: each["cpu"] for name, each in threads.items()}
 
     def ratio(what: str, a: str, b: str, limit: float) -> Row:
         return Row(what, micro[a] / micro[b], limit, f"{ms(micro[a])}, {b} {ms(micro[b])}")
 
+    def growth(what: str, first: float | None, last: float | None, show: Any) -> Row:
+        figure = f"{show(first)} at first, {show(last)} at last" if first and last else "this system does not say"
+        return Row(what, first and last and last / first, 1.1, figure)
+
+    tenth = max(len(scan) // 10, 1)
     others = ", ".join(f"{LABELS[n]} {ms(t)}" for n, t in cold.items() if n != "ours")
-    counts = ", ".join(
-        f"{LABELS[n]} {each['connections']}" for n, each in further.items() if n not in ("ours", "floor")
-    )
-    rows += [
-        ratio("assume_role(), against a bare boto3.Session()", "assume_role", "bare_session", 0.25),
-        Row("import after boto3", import_seconds * 1e3, 2, "", unit=" ms"),
+    counts = ", ".join(f"{LABELS[n]} {each['handshakes']}" for n, each in further.items() if n not in ("ours", "plain"))
+    limits = {"recipe": 0.04, **dict.fromkeys(PUBLISHED, 0.03)}
+    rows = [
+        *share_of_others("CPU of a further role, S3 client and first call", cpu_seconds, limits, ms, benchmark),
+        Row("TLS handshakes of further roles, one thread", further["ours"]["handshakes"], 0, counts),
+        Row("TLS handshakes of 100 roles on 16 threads", threads["ours"]["handshakes"], 32, ""),
+        *share_of_others("CPU of 100 roles on 16 threads", on_threads, {"recipe": 0.08}, ms, benchmark),
+        *(
+            Row(
+                f"creating a further role and {service} client, against a plain session's client",
+                creation[service]["ours"] / creation[service]["plain"],
+                limit,
+                f"{ms(creation[service]['ours'])}, plain {ms(creation[service]['plain'])}",
+            )
+            for service, limit in CREATION.items()
+        ),
+        Row("memory of a further role and EC2 client", ec2_bytes and ec2_bytes / 1e6, 0.15, "", unit=" MB"),
+        Row("open sockets after 200 roles, one after the other", sockets, 4, ""),
+        Row("cold start, against the recipe", cold["ours"] / cold["recipe"], 0.95, f"{ms(cold['ours'])}; {others}"),
+        Row("import after boto3", import_seconds * 1e3, 2.5, "", unit=" ms"),
         Row("modules imported that boto3 has not", len(modules), 0, ", ".join(modules)),
-        Row("cold start, against the recipe", cold["ours"] / cold["recipe"], 1, f"{ms(cold['ours'])}; {others}"),
+        growth(
+            f"CPU of a client, as a scan grows to {scan[-1]['clients']:,} clients",
+            statistics.median(point["seconds"] for point in scan[:tenth]),
+            statistics.median(point["seconds"] for point in scan[-tenth:]),
+            ms,
+        ),
+        growth(
+            "memory of a client, as the scan grows",
+            scan[0]["bytes"] and scan[len(scan) // 2]["bytes"] / scan[len(scan) // 2]["clients"],
+            scan[-1]["bytes"] and scan[-1]["bytes"] / scan[-1]["clients"],
+            kb,
+        ),
+        Row("open files at the end of the scan", scan[-1]["files"], 64, ""),
+        ratio("assume_role(), against a bare boto3.Session()", "assume_role", "bare_session", 0.25),
         ratio("a refresh, against one AssumeRole", "refresh", "kept_sts_client", 1.3),
-        Row("connections to STS", further["ours"]["connections"], 1, counts),
-        Row("roles on 16 threads, against one STS client", threads / plain, 1.3, f"{ms(threads)}, plain {ms(plain)}"),
         ratio("signing, against botocore's credentials", "sign_ours", "sign_botocore", 1.0),
     ]
     return {
@@ -300,7 +394,18 @@ def run(quick: bool) -> dict[str, Any]:
         "versions": benchmark.versions,
         "failures": benchmark.failures,
         "rows": [asdict(row) | {"target": row.target, "verdict": row.verdict} for row in rows],
-        "further_roles": {LABELS[name]: each for name, each in further.items()},
+        "further_roles": {
+            LABELS[name]: {
+                "cpu_ms": cpu_seconds[name] * 1e3,
+                "wall_ms": statistics.median(wall for _, wall in each["seconds"]) * 1e3,
+                "bytes": each["bytes"],
+                "handshakes": each["handshakes"] / len(each["seconds"]),
+            }
+            for name, each in further.items()
+        },
+        "creation": creation,
+        "threads": {LABELS[name]: each for name, each in threads.items()},
+        "scan": scan,
         "cold_start": cold,
         "micro": micro,
     }
@@ -326,14 +431,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="no network, about half a minute, no meaningful figures")
     parser.add_argument("--json", type=pathlib.Path, help="where to write all figures")
-    parser.add_argument("--svg", type=pathlib.Path, help="where to draw time and memory per further role")
+    parser.add_argument("--charts", type=pathlib.Path, help="the folder to draw the charts in")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that each TLS handshake takes longer")
     options = parser.parse_args()
-    result = run(options.quick)
+    result = run(options.quick, options.delay)
     print(table(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if options.svg:
-        options.svg.write_text(draw(result))
+    if options.charts:
+        (options.charts / "benchmark.svg").write_text(draw_bars(result))
+        (options.charts / "benchmark-growth.svg").write_text(draw_growth(result))
 
 
 if __name__ == "__main__":

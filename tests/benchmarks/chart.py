@@ -1,94 +1,100 @@
-"""Time and memory per further role against the number of roles, drawn as SVG for light and dark pages."""
+"""The charts of the benchmarks page, as SVG.
+
+Each is drawn on paper of its own, in fixed colours, so that it reads the same on a light and a dark page, and in a
+narrow column with large text, so that it can be read on a phone.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
+from collections.abc import Callable, Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 860, 400
-TOP, BOTTOM, PANEL = 84, 316, 340  # the plots' upper and lower edges, and their width
-LEFTS = (60, 490)
+WIDTH, MARGIN = 480, 20
 STYLE = """
-  text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-  .small { font-size: 11px; fill: #59636e }
-  .grid { stroke: #d1d9e0; stroke-width: 1 }
-  path { fill: none; stroke-width: 2; stroke-linejoin: round }
-  .c0 { stroke: #59636e; stroke-dasharray: 2 3 } .c1 { stroke: #0969da; stroke-width: 3 }
-  .c2 { stroke: #bc4c00 } .c3 { stroke: #8250df; stroke-dasharray: 8 3 } .c4 { stroke: #1a7f37; stroke-dasharray: 4 3 }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #f0f6fc } .small { fill: #9198a1 } .grid { stroke: #3d444d }
-    .c0 { stroke: #9198a1 } .c1 { stroke: #4493f8 } .c2 { stroke: #f0883e }
-    .c3 { stroke: #ab7df8 } .c4 { stroke: #3fb950 }
-  }
+  text { font: 16px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #2b2a27 }
+  .title { font-weight: 600 } .small { font-size: 13px; fill: #5c574d }
+  .paper { fill: #faf6ec; stroke: #d8cfbb } .bar { fill: #a89f8d } .ours { fill: #0b6e4f }
+  .grid { stroke: #d8cfbb } .line { fill: none; stroke: #0b6e4f; stroke-width: 3; stroke-linejoin: round }
 """
 
 
-def draw(result: dict[str, Any]) -> str:
-    """The chart of one run's result, as bench.py makes it."""
-    roles = result["further_roles"]
-    times, sizes = {}, {}
-    for name, each in roles.items():
-        numbers = [number for number, _ in each["bytes"]]
-        times[name] = [
-            (number, statistics.median(map(sum, each["seconds"][before:number])) * 1e3)
-            for before, number in itertools.pairwise([0, *numbers])
-        ]
-        sizes[name] = [(number, size / 1e6) for number, size in each["bytes"] if size]
-    machine = "{cpu}, {cores} cores, {system}, Python {python}".format(**result["machine"])
-    captions = (
-        f"{machine}, {result['date']}",
-        ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+def draw_bars(result: dict[str, Any]) -> str:
+    """CPU time and memory of one more role: two horizontal bar charts."""
+    further = {name: each for name, each in result["further_roles"].items() if "plain" not in name}
+    cpu = {name: each["cpu_ms"] for name, each in further.items()}
+    memory = {name: each["bytes"] / 1e6 for name, each in further.items() if each["bytes"] is not None}
+    parts, y = [], 34.0
+    for title, values, unit in (
+        ("CPU time of one more role (milliseconds)", cpu, "ms"),
+        ("Memory of one more role (megabytes)", memory, "MB"),
+    ):
+        parts.append(_text(MARGIN, y, title, "title"))
+        y += 30
+        for name, value in values.items():
+            length = max((WIDTH - 2 * MARGIN - 90) * max(value, 0) / max(values.values()), 2)
+            kind = "ours" if name == next(iter(further)) else "bar"
+            parts += [
+                _text(MARGIN, y, name),
+                f'<rect class="{kind}" x="{MARGIN}" y="{y + 7:g}" width="{length:.1f}" height="16" rx="2"/>',
+                _text(MARGIN + length + 8, y + 20, f"{value:.3g} {unit}"),
+            ]
+            y += 50
+        y += 16
+    return _paper("CPU time and memory of one more role with an S3 client, beside other ways", y - 14, parts)
+
+
+def draw_growth(result: dict[str, Any]) -> str:
+    """CPU time, memory and open files of a scan against its number of clients: three panels."""
+    scan, parts, y = result["scan"], [], 34.0
+    panels: tuple[tuple[str, Callable[[dict[str, Any]], float | None]], ...] = (
+        ("CPU time of one more client (milliseconds)", lambda point: point["seconds"] * 1e3),
+        ("Memory of all clients (megabytes)", lambda point: point["bytes"] and point["bytes"] / 1e6),
+        ("Open files and sockets", lambda point: point["files"]),
     )
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-        "<title>Time and memory of each further role with its s3, dynamodb and ec2 clients</title>",
-        f"<style>{STYLE}</style>",
-        *_legend(list(roles)),
-        *_panel(LEFTS[0], "Time per further role (ms)", times),
-        *_panel(LEFTS[1], "Memory per further role (MB)", sizes),
-        *(_text(20, HEIGHT - 30 + 16 * n, line, "small") for n, line in enumerate(captions)),
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+    for title, get in panels:
+        points = [(point["clients"], value) for point in scan if (value := get(point)) is not None]
+        parts += [_text(MARGIN, y, title, "title"), *_panel(y + 16, points)]
+        y += 230
+    return _paper("A scan of many accounts and regions: what its clients take, as their number grows", y - 20, parts)
 
 
-def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:g}" y="{y:g}" class="{style}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _legend(names: list[str]) -> list[str]:
-    parts, x = [], 20.0
-    for n, name in enumerate(names):
-        parts += [f'<path class="c{n}" d="M{x:g} 22h24"/>', _text(x + 30, 26, name)]
-        x += 54 + 7 * len(name)
-    return parts
-
-
-def _panel(left: int, title: str, lines: dict[str, list[tuple[int, float]]]) -> list[str]:
-    points = [point for line in lines.values() for point in line]
-    parts = [_text(left - 40, TOP - 22, title)]
+def _panel(top: float, points: list[tuple[int, float]]) -> Iterator[str]:
+    left, right, bottom = MARGIN + 44, WIDTH - MARGIN, top + 130
     if not points:
-        return [*parts, _text(left, TOP + 40, "not measured on this system", "small")]
-    low = math.floor(math.log10(min(y for _, y in points)))
-    high = math.ceil(math.log10(max(y for _, y in points)))
-    most = max(x for x, _ in points)
+        yield _text(left, top + 60, "not measured on this system", "small")
+        return
+    most_x, most_y = points[-1][0], _round_up(max(y for _, y in points))
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return left + PANEL * x / most, BOTTOM - (BOTTOM - TOP) * (math.log10(y) - low) / (high - low)
+        return left + (right - left) * x / most_x, bottom - (bottom - top) * y / most_y
 
-    for tick in (m * 10**power for power in range(low, high) for m in (1, 2, 5)):
-        y = at(0, tick)[1]
-        parts += [
-            f'<path class="grid" d="M{left} {y:.1f}h{PANEL}"/>',
-            _text(left - 8, y + 4, f"{tick:g}", "small", "end"),
-        ]
-    for x in range(0, most + 1, max(most // 5, 1)):
-        parts.append(_text(at(x, 10**low)[0], BOTTOM + 16, str(x), "small", "middle"))
-    parts.append(_text(left + PANEL / 2, BOTTOM + 34, "roles in the process", "small", "middle"))
-    for n, line in enumerate(lines.values()):
-        path = " ".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in line)
-        parts.append(f'<path class="c{n}" d="M{path}"/>' if line else "")
-    return parts
+    for part in range(5):
+        x, y = at(most_x * part / 4, most_y * part / 4)
+        yield f'<path class="grid" d="M{left} {y:.1f}H{right}"/>'
+        yield _text(left - 8, y + 5, f"{most_y * part / 4:g}", "small", "end")
+        yield _text(x, bottom + 20, f"{most_x * part // 4:,}", "small", "end" if part == 4 else "middle")
+    yield _text((left + right) / 2, bottom + 42, "clients in the process", "small", "middle")
+    yield '<path class="line" d="M{}"/>'.format(" ".join("{:.1f} {:.1f}".format(*at(x, y)) for x, y in points))
+
+
+def _round_up(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= value)
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _paper(title: str, height: float, parts: list[str]) -> str:
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{STYLE}</style>",
+        f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8"/>',
+        *parts,
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"

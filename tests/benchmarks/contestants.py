@@ -4,17 +4,25 @@ It is driven over stdin, a line at a time, so that the contestants take turns ro
 machine. Each answer is one line of JSON. Nothing is imported here that a cold start would not import.
 """
 
+import os
+import stat
 import sys
 import time
 
-SERVICES = ("s3", "dynamodb", "ec2")
+SERVICES = ("s3", "dynamodb", "iam", "ec2")
+
+REGIONS = (
+    *("af-south-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1"),
+    *("ap-southeast-2", "ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3"),
+    *("sa-east-1", "us-east-1", "us-east-2", "us-west-2"),
+)
 
 
 def arn(number):
     return f"arn:aws:iam::{number:012}:role/Bench"
 
 
-def floor():
+def plain():
     import boto3
 
     session = boto3.Session()
@@ -49,7 +57,7 @@ def refresh_session():
 
 
 CONTESTANTS = {
-    "floor": floor,
+    "plain": plain,
     "ours": ours,
     "published": ours,  # in its environment, the name leads to the published package
     "recipe": recipe,
@@ -64,18 +72,31 @@ class Steps:
         self.role = role
         self.kept = []
 
-    def further_role(self, number):
-        """Seconds that one more role takes: for its credentials, and for each of its clients. It is kept."""
-        seconds, start = [], time.perf_counter()
+    def use(self, number):
+        """CPU and wall seconds of one more role, an S3 client of it and the client's first call. All are kept."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        self._use(number)
+        return time.process_time() - cpu, time.perf_counter() - wall
+
+    def _use(self, number):
         session = self.role(arn(number))
-        self.kept.append(session)
-        session.get_credentials().get_frozen_credentials()
-        seconds.append(time.perf_counter() - start)
+        client = session.client("s3")
+        client.head_bucket(Bucket="bench")
+        self.kept += session, client
+
+    def create(self, number):
+        """CPU seconds of one more role and a client of it, for each service. Nothing is kept, and nothing called."""
+        seconds = []
         for service in SERVICES:
-            start = time.perf_counter()
-            self.kept.append(session.client(service))
-            seconds.append(time.perf_counter() - start)
+            start = time.process_time()
+            self.role(arn(number)).client(service)
+            seconds.append(time.process_time() - start)
         return seconds
+
+    def keep(self, number):
+        """One more role and an EC2 client of it, kept."""
+        session = self.role(arn(number))
+        self.kept += session, session.client("ec2")
 
     def memory(self, _):
         """Bytes that this process alone holds, or None where the system does not say."""
@@ -88,30 +109,49 @@ class Steps:
         except OSError:
             return None
 
-    def credentials(self, roles):
-        """Credentials of so many roles, one after the other."""
-        for number in range(roles):
-            self.role(arn(number)).get_credentials().get_frozen_credentials()
+    def sockets(self, _):
+        """How many sockets this process has open, or None where the system does not say."""
+        try:
+            names = os.listdir("/proc/self/fd")
+        except OSError:
+            return None
+        # What cannot be read is the folder itself, which has been closed.
+        links = [f"/proc/self/fd/{name}" for name in names]
+        return sum(stat.S_ISSOCK(os.stat(link).st_mode) for link in links if os.path.exists(link))
 
     def threads(self, roles):
-        """Seconds for credentials of so many roles on 16 threads: through this contestant, and one STS client."""
+        """CPU and wall seconds of so many roles, each with an S3 client and a call, on 16 threads."""
         from concurrent.futures import ThreadPoolExecutor
 
-        import boto3
+        cpu, wall = time.process_time(), time.perf_counter()
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(self._use, range(1000, 1000 + roles)))
+        return time.process_time() - cpu, time.perf_counter() - wall
 
-        sts = boto3.client("sts")
-        sts.get_caller_identity()
-        self.credentials(1)
-        seconds = []
-        for call in (
-            lambda number: self.role(arn(number)).get_credentials().get_frozen_credentials(),
-            lambda number: sts.assume_role(RoleArn=arn(number), RoleSessionName="bench"),
-        ):
-            with ThreadPoolExecutor(16) as pool:
-                start = time.perf_counter()
-                list(pool.map(call, range(roles)))
-                seconds.append(time.perf_counter() - start)
-        return seconds
+    def scan(self, account):
+        """CPU seconds of one more account in all regions: a role, and a client with one call in each. All are kept."""
+        import socket
+
+        look_up = socket.getaddrinfo
+        socket.getaddrinfo = lambda host, *args, **kwargs: look_up("localhost", *args, **kwargs)
+        try:
+            start = time.process_time()
+            session = self.role(arn(account))
+            for region in REGIONS:
+                url = os.environ["AWS_ENDPOINT_URL"].replace("localhost", f"s3.{region}.localhost")
+                client = session.client("s3", region_name=region, endpoint_url=url)
+                client.head_bucket(Bucket="bench")
+                self.kept.append(client)
+            return time.process_time() - start
+        finally:
+            socket.getaddrinfo = look_up
+
+    def descriptors(self, _):
+        """How many files and sockets this process has open, or None where the system does not say."""
+        try:
+            return len(os.listdir("/proc/self/fd"))
+        except OSError:
+            return None
 
 
 def cold(role):

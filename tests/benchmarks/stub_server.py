@@ -1,14 +1,19 @@
-"""The STS and S3 of the benchmark, in a process of its own: each line it reads is a latency in seconds."""
+"""STS and S3 of the benchmark over TLS, in a process of its own.
 
+Each line it reads is a handshake's delay in seconds, and is answered by how many handshakes there have been.
+"""
+
+import json
 import pathlib
 import sys
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
-from sts_stub import StsStub
+from contestants import REGIONS
+from tls_stub import TlsStub
 
 if __name__ == "__main__":
-    with StsStub() as stub:
-        print(f'{{"url": "{stub.url}"}}', flush=True)
+    with TlsStub(*(f"s3.{region}.localhost" for region in REGIONS)) as stub:
+        print(json.dumps({"url": stub.url, "bundle": str(stub.authority.bundle)}), flush=True)
         for line in sys.stdin:
-            stub.latency = float(line)
-            print(stub.connections, flush=True)
+            stub.delay = float(line)
+            print(stub.handshakes, flush=True)

@@ -1,0 +1,42 @@
+"""What tools find out about a session at run time: its methods' parameters and types, and copies of it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import typing
+
+import boto3
+from conftest import HUB, key
+from sts_stub import StsStub
+
+from aws_assume_role_lib import AssumedRoleSession, assume_role
+
+
+def test_the_method_has_the_signature_of_the_function(parent: boto3.Session) -> None:
+    """A session's assume_role() shows each parameter of the function but the session, as completion needs it."""
+    function = inspect.signature(assume_role)
+    _, *parameters = function.parameters.values()
+    assert inspect.signature(assume_role(parent, HUB).assume_role) == function.replace(parameters=parameters)
+    assert list(inspect.signature(AssumedRoleSession.assume_role).parameters)[:2] == ["self", "RoleArn"]
+
+
+def test_type_hints_resolve_at_run_time() -> None:
+    """typing.get_type_hints() works on the method, and finds what it finds on the function."""
+    hints = typing.get_type_hints(assume_role)
+    assert hints.pop("session") is boto3.session.Session
+    assert typing.get_type_hints(AssumedRoleSession.assume_role) == hints
+
+
+def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:
+    """copy.deepcopy() of a session is a session of the same role, with the very same credentials, as of copy.copy()."""
+    child = assume_role(parent, HUB)
+    for copied in (copy.copy(child), copy.deepcopy(child), copy.deepcopy([child])[0]):
+        assert repr(copied) == repr(child)
+        assert copied is not child
+        assert copied.get_credentials() is child.get_credentials()
+        assert copied.client("sts").get_caller_identity()["Account"] == "111111111111"
+    botocore_session = copy.deepcopy(child._session)
+    assert botocore_session.get_credentials() is child.get_credentials()
+    assert botocore_session.create_client("sts", region_name="us-east-1").get_caller_identity()
+    assert key(copied.assume_role(HUB)) == "ASIA0000000000000002"

@@ -42,7 +42,7 @@ from aws_assume_role_lib._keys import refresh_window
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if DOCS / "examples" not in page.parents)]
 PUBLIC = [name for name in aws_assume_role_lib.__all__ if name != "__version__"]
 MFA = "arn:aws:iam::123456789012:mfa/alice"
 

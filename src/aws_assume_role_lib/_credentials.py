@@ -30,7 +30,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def __init__(self, fetcher: RoleFetcher) -> None:
         super().__init__(refresh_using=fetcher.fetch_credentials, method="assume-role")
         self.fetcher = fetcher
-        self.refresh_at = 0.0
+        self.refresh_at: float = 0.0
         self._keys: Keys | None = None
 
     @property

@@ -71,6 +71,7 @@ class Keys(NamedTuple):
         return self.expires_at - refresh_window(self.lifetime)
 
     def export(self) -> ExportedCredentials:
+        """Return them for code outside of this package."""
         return ExportedCredentials(self.access_key, self.secret_key, self.token, self.expires, self.account_id)
 
     def __repr__(self) -> str:

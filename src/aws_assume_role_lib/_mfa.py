@@ -23,7 +23,7 @@ class MfaDevice:
     def __init__(self, serial_number: str, token_code: str | Callable[[], str] | None) -> None:
         self._serial_number = serial_number
         self._token_code = token_code
-        self.has_static_code = not (token_code is None or callable(token_code))
+        self.has_static_code: bool = not (token_code is None or callable(token_code))
         self._code_is_used = False
 
     def code(self) -> str:

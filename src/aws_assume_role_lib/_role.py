@@ -53,10 +53,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     ) -> None:
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
-        self.description = f"assuming {self.role_arn} from {_source(parent)}"
+        self.description: str = f"assuming {self.role_arn} from {_source(parent)}"
         self._request = dict(request)
         token_code = self._request.pop("TokenCode", None)
-        self.mfa = MfaDevice(request["SerialNumber"], token_code) if "SerialNumber" in request else None
+        self.mfa: MfaDevice | None = (
+            MfaDevice(request["SerialNumber"], token_code) if "SerialNumber" in request else None
+        )
         # Like a generated name, what a callable returns is not a part of the cache key.
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):

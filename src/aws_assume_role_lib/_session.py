@@ -203,10 +203,12 @@ class ChildSession(botocore.session.Session):
         return self._parent.full_config
 
     def get_default_client_config(self) -> Any:
+        """Return the child's own default client config, or else the parent's."""
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own
 
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
+        """Create a client as botocore does, from any thread, and of the parts that its family shares."""
         with self._clients.one_at_a_time("components", self._loaded):
             self._load_components()
         return self._clients.create_client(self, *args, **kwargs)

@@ -91,9 +91,10 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             self._publish(keys)
 
     def _fetch_unexpired(self) -> Keys:
+        started = time.time()
         keys = self.fetcher.fetch_keys(self.expires_at)
-        if keys.lifetime > 0 and time.time() >= keys.expires_at:
-            # They were good when they arrived: the machine has slept since, or its clock has been set.
+        if started < keys.expires_at <= time.time():
+            # They have expired on the way: the machine was frozen meanwhile, or its clock was set.
             keys = self.fetcher.fetch_keys(self.expires_at)
         if time.time() >= keys.expires_at:
             raise CredentialRetrievalError(

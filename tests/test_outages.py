@@ -8,7 +8,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.config import Config
-from botocore.credentials import CredentialResolver, Credentials
+from botocore.credentials import CredentialResolver, Credentials, RefreshableCredentials
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
@@ -525,46 +526,79 @@ def test_the_warning_asks_the_parent_for_nothing(
     assert f"while assuming {HUB} from a session with explicit credentials: NoCredentialsError." in caplog.text
 
 
-def test_a_machine_that_slept_between_the_answer_and_its_use(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
-    """Keys that were good when they arrived, and have expired before they are used, are fetched once more."""
+class Cache(dict[str, Any]):
+    """A cache that calls something before it writes an entry."""
 
-    def sleep(**_: Any) -> None:
-        if len(sts.assumed) == 1:
-            clock.shift(2 * 3600)
-
-    cache = Sleepy(sleep)
-    assert key(assume_role(parent, HUB, cache=cache)) == "ASIA0000000000000002"
-    assert len(sts.assumed) == 2
-
-
-class Sleepy(dict[str, Any]):
-    """A cache whose first entry takes hours to write."""
-
-    def __init__(self, sleep: Any) -> None:
+    def __init__(self, before_writing: Callable[[], None]) -> None:
         super().__init__()
-        self.sleep = sleep
+        self.before_writing = before_writing
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.sleep()
+        self.before_writing()
         super().__setitem__(key, value)
 
 
+@pytest.mark.parametrize("when", ["the answer is on its way", "it is written to a cache"])
+@pytest.mark.parametrize("freezes", [1, 2])
+def test_a_freeze_between_the_answer_and_its_use(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, when: str, freezes: int
+) -> None:
+    """Keys that STS granted, and that expired while the machine was frozen, are fetched once more, and only once."""
+
+    def freeze(**_: Any) -> None:
+        if len(sts.assumed) <= freezes:
+            clock.shift(2 * 3600)
+
+    options: dict[str, Any] = {}
+    if when == "it is written to a cache":
+        options["cache"] = Cache(freeze)
+    else:
+        parent.events.register("after-call.sts.AssumeRole", freeze)
+    child = assume_role(parent, HUB, **options)
+    if freezes == 1:
+        assert key(child) == "ASIA0000000000000002"
+    else:
+        with pytest.raises(CredentialRetrievalError, match="expired when they arrived"):
+            key(child)
+    assert len(sts.assumed) == 2
+
+
+class BackingOff(RefreshableCredentials):
+    """Credentials that go on with expired keys while their own refresh pauses."""
+
+    def _refresh(self) -> None:
+        pass
+
+
+def expired_keys(*keys: str) -> Credentials:
+    return Credentials(*keys)
+
+
+def backing_off(*keys: str) -> Credentials:
+    return BackingOff(*keys, datetime.now(timezone.utc), dict, "sso")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+@pytest.mark.parametrize(
+    ("credentials", "named"), [(expired_keys, "a session with explicit"), (backing_off, "a session with sso")]
+)
 def test_a_parent_that_hands_out_expired_keys_is_named(
-    sts: StsStub, one_attempt: None, clock: time_machine.Traveller
+    sts: StsStub,
+    one_attempt: None,
+    clock: time_machine.Traveller,
+    credentials: Callable[..., Credentials],
+    named: str,
 ) -> None:
     """Where STS says that the keys which signed have expired, the error is its own, and a note names the parent."""
     root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
     expired = key(assume_role(root, HUB))
     clock.shift(2 * 3600)
-
-    parent = boto3.Session(expired, "secret-1", "token-1", region_name="us-east-1")
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = credentials(expired, "secret-1", "token-1")
     with pytest.raises(ClientError) as caught:
         key(assume_role(parent, SPOKE))
     assert caught.value.response["Error"]["Code"] == "ExpiredToken"
     first, second = caught.value.__notes__
     assert first.startswith("The parent's credentials have expired.")
-    assert "a session with explicit credentials" in first
+    assert f"{named} credentials" in first
     assert second.startswith(f"Raised while assuming {SPOKE}")

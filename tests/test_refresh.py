@@ -8,7 +8,6 @@ import itertools
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 import weakref
@@ -22,7 +21,7 @@ import time_machine
 from boto3.s3.transfer import TransferConfig
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
-from conftest import HUB, SPOKE, key
+from conftest import HANG, HUB, SPOKE, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -181,13 +180,12 @@ def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, 
     clock.shift(2 * HOUR)
     sts.requests.clear()
     sts.gate.clear()
-    threads = [threading.Thread(target=key, args=(child,)) for child in children]
-    for thread in threads:
-        thread.start()
-    assert sts.arrived.acquire(timeout=60)
+    waiting = [later(lambda child=child: key(child)) for child in children]
+    assert sts.arrived.acquire(timeout=HANG)
+    wait_until(lambda: waiting_threads() == 1)
     sts.gate.set()
-    for thread in threads:
-        thread.join(10)
+    for future in waiting:
+        future.result(HANG)
     roles = [request.params["RoleArn"] for request in sts.assumed]
     assert (roles[0], sorted(roles[1:])) == (HUB, [SPOKE, LEAF])
     assert sts.violations == []
@@ -330,12 +328,7 @@ def test_keyboard_interrupt_during_a_refresh(
     interrupts.append(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         key(child)
-    found: list[str] = []
-    thread = threading.Thread(target=lambda: found.append(key(child)), daemon=True)
-    thread.start()
-    thread.join(10)
-    assert found
-    assert found != [first]
+    assert later(lambda: key(child)).result(HANG) != first
 
 
 def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bool]:

@@ -12,7 +12,6 @@ import socket
 import threading
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,7 +24,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.loaders import JSONFileLoader, Loader
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, at_once
 from sts_stub import Fault, StsStub
 from tls_stub import TlsStub
 
@@ -422,8 +421,7 @@ def test_transfers_on_threads(moto: str, parent: boto3.Session, tmp_path: pathli
         client.download_file(f"transfers-{number}", "key", str(file), Config=transfer)
         return file.read_bytes()
 
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(there_and_back, sent)) == list(sent.values())
+    assert at_once(there_and_back, 2) == list(sent.values())
 
 
 # Generated code
@@ -562,14 +560,7 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
     root = boto3.Session("AKIAROOT", "root-secret")  # made now, when loaders have caches of their own
     sessions = [assume_role(root, role(number)) for number in range(8)]
-    start = threading.Barrier(8)
-
-    def make(session: Any) -> None:
-        start.wait(30)
-        session.client("sqs", region_name="us-east-1")
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(make, sessions))
+    at_once(lambda index: sessions[index].client("sqs", region_name="us-east-1"), 8)
     models = [path for path in loaded if "sqs" in path]
     assert len(models) == len(set(models)) > 0
 

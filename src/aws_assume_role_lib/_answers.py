@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,8 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as ConnectionFailure
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
+
+from ._keys import is_sendable
 
 # STS refuses a request that was signed with a clock that is further behind.
 MAX_CLOCK_SKEW = timedelta(minutes=15)
@@ -42,7 +45,7 @@ def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
     """Return the expiry and the lifetime of what a complete AssumeRole response grants, or raise BadAnswer."""
     granted = response.get("Credentials") or {}
     for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
-        if not isinstance(granted.get(name), str) or not granted[name]:
+        if not is_sendable(granted.get(name)):
             raise BadAnswer(f"no {name}")
     try:
         expires = granted["Expiration"]
@@ -88,23 +91,35 @@ def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:
     reason = str(error) if isinstance(error, BadAnswer) else type(error).__name__
     return CredentialRetrievalError(
         provider="assume-role",
-        error_msg=f"what answered for STS at {endpoint_url} is not an AssumeRole response ({reason}). "
-        "Look for a proxy or an endpoint URL that leads elsewhere.",
+        error_msg=f"what answered for STS at {without_password(endpoint_url)} is not an AssumeRole response "
+        f"({reason}). Look for a proxy or an endpoint URL that leads elsewhere.",
     )
 
 
-def code_of(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+def refusal_code(error: Exception) -> str:
+    """The code with which STS has refused to assume a role; empty for any other error."""
+    return _code(error) if isinstance(error, ClientError) and error.operation_name == "AssumeRole" else ""
+
+
+def _code(error: ClientError) -> str:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    # A stand-in's may be anything, such as several lines for our log.
+    return code if re.fullmatch(r"[A-Za-z0-9.]{1,64}", code) else ""
 
 
 def in_one_line(error: Exception) -> str:
     """Describe an error without what the request contained: STS quotes it in some messages, and others may, too."""
     if isinstance(error, ClientError):
-        return f"{error.operation_name} was answered with {code_of(error) or 'an error'}"
+        return f"{error.operation_name} was answered with {_code(error) or 'an error'}"
     ours = isinstance(error, CredentialRetrievalError) and error.kwargs.get("provider") == "assume-role"
     if ours or isinstance(error, _SAFE_TO_QUOTE):
-        return " ".join(str(error).split()).rstrip(".")
+        return without_password(" ".join(str(error).split()).rstrip("."))
     return type(error).__name__
+
+
+def without_password(text: str) -> str:
+    """Remove what may precede the host in a URL."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def is_unreachable(error: Exception) -> bool:

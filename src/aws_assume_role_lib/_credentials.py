@@ -13,7 +13,8 @@ from botocore.exceptions import CredentialRetrievalError
 from ._answers import add_note, in_one_line
 from ._flights import inside, is_under_way, log, share
 from ._keys import Keys
-from ._role import RETRY_INTERVAL, RoleFetcher
+from ._role import RoleFetcher
+from ._sts import RETRY_INTERVAL
 
 # In the last seconds before the expiry, threads wait for the refresh that another thread is making.
 BLOCKING_WINDOW = 60
@@ -30,7 +31,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def __init__(self, fetcher: RoleFetcher) -> None:
         super().__init__(refresh_using=fetcher.fetch_credentials, method="assume-role")
         self.fetcher = fetcher
-        self.refresh_at = 0.0
+        self.refresh_at: float = 0.0
         self._keys: Keys | None = None
 
     @property
@@ -70,11 +71,11 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 "running inside their own refresh; use another session there.",
             )
         wait_limit = self.fetcher.wait_limit
-        if is_under_way(self.fetcher) and now < self.expires_at - (BLOCKING_WINDOW if wait_limit else 0):
+        if is_under_way(self) and now < self.expires_at - (BLOCKING_WINDOW if wait_limit else 0):
             return
         with contextlib.suppress(Exception):  # the refresh meets the same failure, and handles it
             self.fetcher.prepare()
-        share(self.fetcher, self._renew, by=self.fetcher, wait_limit=wait_limit)
+        share(self, self._renew, by=self.fetcher, wait_limit=wait_limit, more_time=self.fetcher.more_time_for_source)
 
     def _renew(self) -> None:
         if time.time() < self.refresh_at:  # another thread's refresh has just ended
@@ -90,9 +91,10 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             self._publish(keys)
 
     def _fetch_unexpired(self) -> Keys:
+        started = time.time()
         keys = self.fetcher.fetch_keys(self.expires_at)
-        if keys.lifetime > 0 and time.time() >= keys.expires_at:
-            # Valid on arrival, but the machine has slept since, or its clock was changed.
+        if started < keys.expires_at <= time.time():
+            # They expired on the way: the machine was frozen, or its clock was changed.
             keys = self.fetcher.fetch_keys(self.expires_at)
         if time.time() >= keys.expires_at:
             raise CredentialRetrievalError(

@@ -16,6 +16,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
 from ._clients import SharedAliaser, builtin_handlers, shared_clients
+from ._keys import ExportedCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from ._assume import AssumeRoleParameters
     from ._credentials import AssumedRoleCredentials
-    from ._keys import ExportedCredentials
 
 
 class AssumedRoleSession(boto3.session.Session):
@@ -203,10 +203,12 @@ class ChildSession(botocore.session.Session):
         return self._parent.full_config
 
     def get_default_client_config(self) -> Any:
+        """Return the child's own default client config, or else the parent's."""
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own
 
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
+        """Create a client as botocore does, from any thread, and of the parts that its family shares."""
         with self._clients.one_at_a_time("components", self._loaded):
             self._load_components()
         return self._clients.create_client(self, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -42,6 +43,13 @@ def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
         return None
     log(logging.DEBUG, "Cache %s for %s.", "hit" if keys else "miss", entry)
     return keys
+
+
+def has_keys(cache: CredentialCache, entry: str) -> bool:
+    """Whether an entry has keys that :func:`read_keys` would return. Nothing is logged."""
+    with contextlib.suppress(Exception):
+        return entry in cache and _parse(cache[entry], entry) is not None
+    return False
 
 
 def write_keys(cache: CredentialCache, keys: Keys) -> None:

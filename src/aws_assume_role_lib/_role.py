@@ -15,7 +15,7 @@ from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, Refre
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
 from ._answers import BadAnswer, add_note, check_answer, code_of, is_from_parser, is_unreachable, not_sts
-from ._cache import CredentialCache, digest, read_keys, write_keys
+from ._cache import CredentialCache, digest, has_keys, read_keys, write_keys
 from ._file_cache import JSONFileCache
 from ._flights import inside, log, share
 from ._identity import identity_of
@@ -236,7 +236,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _sources_due(self) -> list[Any]:
         """The credentials of the roles above that this fetch refreshes, the parent's first.
 
-        A role with a cache ends the list: an entry may save the refreshes above it.
+        A role whose keys are in a cache ends the list: it needs nothing from the roles above.
         """
         due: list[Any] = []
         for fetcher, above in itertools.pairwise(self._chain()):
@@ -244,7 +244,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             if not source.refresh_needed():
                 break
             due.append(source)
-            if above._credential_cache is not None:
+            if above._credential_cache is not None and has_keys(above._credential_cache, above.granted_for()):
                 break
         return due
 

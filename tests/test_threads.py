@@ -350,7 +350,6 @@ print(*sorted(task.value for task in tasks))
 
 def test_greenlets_share_as_threads_do(sts: StsStub) -> None:
     """With gevent patched first, 64 greenlets that use a cold family make one AssumeRole for each session."""
-    pytest.importorskip("gevent", exc_type=ImportError)
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", GREENLETS],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

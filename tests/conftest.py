@@ -168,6 +168,14 @@ def parent() -> boto3.Session:
     return boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
 
 
+@pytest.fixture
+def clients_made(parent: boto3.Session) -> list[str]:
+    """The STS clients that the parent makes."""
+    made: list[str] = []
+    parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
+    return made
+
+
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     """moto's server, with real accounts, roles and data."""

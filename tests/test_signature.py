@@ -35,6 +35,7 @@ def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:
         assert repr(copied) == repr(child)
         assert copied is not child
         assert copied.get_credentials() is child.get_credentials()
+        assert copied.assume_role_parent_session is parent
         assert copied.client("sts").get_caller_identity()["Account"] == "111111111111"
     botocore_session = copy.deepcopy(child._session)
     assert botocore_session.get_credentials() is child.get_credentials()

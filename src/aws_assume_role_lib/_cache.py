@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -45,11 +46,10 @@ def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
 
 
 def has_keys(cache: CredentialCache, entry: str) -> bool:
-    """Whether read_keys() would find keys. Logs nothing."""
-    try:
+    """Whether an entry has keys that :func:`read_keys` would return. Nothing is logged."""
+    with contextlib.suppress(Exception):
         return entry in cache and _parse(cache[entry], entry) is not None
-    except Exception:
-        return False
+    return False
 
 
 def write_keys(cache: CredentialCache, keys: Keys) -> None:

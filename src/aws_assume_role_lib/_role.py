@@ -242,7 +242,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _sources_due(self) -> list[Any]:
         """The credentials further up the chain that this fetch has to refresh first, the parent's at the front.
 
-        The list ends at a role with a cache, whose entry may make the refreshes above it unnecessary.
+        The list ends at a role whose keys are in its cache: it needs nothing from the roles above it.
         """
         due: list[Any] = []
         for fetcher, above in itertools.pairwise(self._chain()):
@@ -250,7 +250,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             if not source.refresh_needed():
                 break
             due.append(source)
-            if above._credential_cache is not None:
+            if above._credential_cache is not None and has_keys(above._credential_cache, above.granted_for()):
                 break
         return due
 

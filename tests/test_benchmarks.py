@@ -10,10 +10,12 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import boto3
+import pytest
 
 BENCH = Path(__file__).parent / "benchmarks" / "bench.py"
 
 
+@pytest.mark.timeout(300)  # it starts some thirty processes
 def test_the_quick_benchmark_runs_and_fills_table_json_and_charts(tmp_path: Path) -> None:
     """A quick run succeeds, prints a line for each row, and writes the same rows as JSON, and two charts."""
     figures = tmp_path / "benchmark.json"

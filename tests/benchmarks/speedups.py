@@ -1,4 +1,4 @@
-"""Print, as a row of the table in docs/explanation/speed.md, what two roles' clients share on the installed botocore."""
+"""Print what two roles' clients share on the installed botocore: a row of the table in docs/explanation/speed.md."""
 
 from __future__ import annotations
 

@@ -274,6 +274,29 @@ def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> Non
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.Session) -> None:
+    """While one thread of a forked child renews the connections, another one finds either the old or the new ones."""
+    client = assume_role(parent, HUB).client("s3")
+    call(client)
+    connections = connections_of(client)
+    state, seen = connections.__dict__, []
+
+    def use() -> str:
+        connect = URLLib3Session.__init__
+
+        def watched(self: Any, *args: Any, **kwargs: Any) -> None:
+            connect(self, *args, **kwargs)
+            seen.append(connections.__dict__ is state and "_manager" in state)
+
+        URLLib3Session.__init__ = watched  # type: ignore[method-assign]
+        call(client)
+        return f"{seen} {connections.__dict__ is state}"
+
+    assert forked(use) == "[True] False"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) -> None:
     """A forked child does not wait for a thread that only its parent process has."""
     child = assume_role(parent, HUB)
@@ -542,6 +565,23 @@ def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: bot
         client.get_object(Bucket="bucket", Key="key")["Body"].read()
     regions = [request.region for request in sts.requests if not request.action]
     assert regions == ["us-east-1", "eu-west-1", "eu-west-1", "us-east-1"]
+
+
+@pytest.mark.parametrize("mode", ["standard", "adaptive"])
+def test_retry_quotas_and_rate_limits_are_each_clients_own(parent: boto3.Session, mode: str) -> None:
+    """One role's throttling does not slow down another: no object behind a retry handler has state in common."""
+    config = Config(retries={"mode": mode})
+    names = ("_retry_quota", "_rate_adjustor", "_rate_clocker", "_token_bucket")
+    states: list[dict[str, Any]] = []
+    for number in range(2):
+        client = assume_role(parent, role(number), region_name="us-east-1").client("s3", config=config)
+        events, found = client.meta.events._emitter._handlers, {}
+        for event in ("needs-retry.s3.GetObject", "before-send.s3.GetObject", "after-call.s3.GetObject"):
+            for handler in events.prefix_search(event):
+                found |= {name: getattr(getattr(handler, "__self__", None), name, None) for name in names}
+        states.append({name: state for name, state in found.items() if state is not None})
+    assert states[0]
+    assert all(states[0][name] is not states[1][name] for name in states[0])
 
 
 # Threads

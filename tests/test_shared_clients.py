@@ -572,16 +572,20 @@ def test_retry_quotas_and_rate_limits_are_each_clients_own(parent: boto3.Session
     """One role's throttling does not slow down another: no object behind a retry handler has state in common."""
     config = Config(retries={"mode": mode})
     names = ("_retry_quota", "_rate_adjustor", "_rate_clocker", "_token_bucket")
-    states: list[dict[str, Any]] = []
+    states: list[list[Any]] = []
     for number in range(2):
         client = assume_role(parent, role(number), region_name="us-east-1").client("s3", config=config)
-        events, found = client.meta.events._emitter._handlers, {}
-        for event in ("needs-retry.s3.GetObject", "before-send.s3.GetObject", "after-call.s3.GetObject"):
-            for handler in events.prefix_search(event):
-                found |= {name: getattr(getattr(handler, "__self__", None), name, None) for name in names}
-        states.append({name: state for name, state in found.items() if state is not None})
-    assert states[0]
-    assert all(states[0][name] is not states[1][name] for name in states[0])
+        search = client.meta.events._emitter._handlers.prefix_search
+        owners = [
+            getattr(handler, "__self__", None)
+            for event in ("needs-retry", "before-send", "after-call")
+            for handler in search(f"{event}.s3.GetObject")
+        ]
+        states.append(
+            [vars(owner)[name] for owner in owners for name in names if name in getattr(owner, "__dict__", ())]
+        )
+    assert len(states[0]) == len(states[1]) > 0
+    assert not set(map(id, states[0])) & set(map(id, states[1]))
 
 
 # Threads

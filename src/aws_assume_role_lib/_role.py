@@ -98,8 +98,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         ``Session.client()``. A role whose keys are in its cache needs no client.
         """
         for fetcher in [self, *(source.fetcher for source in self._sources_due())]:
-            cache = fetcher._credential_cache
-            if cache is None or not has_keys(cache, fetcher.granted_for()):
+            if not fetcher._is_cached():
                 fetcher._sts.get()
 
     def fetch_credentials(self) -> dict[str, Any]:
@@ -133,6 +132,9 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         keys = share(entry, fetch, by=self, wait_limit=self.wait_limit, more_time=self.more_time_for_source)
         # Another thread's parent may have been given other credentials meanwhile; then its keys are not ours.
         return keys if own or keys.granted_for == granted_for else fetch()
+
+    def _is_cached(self) -> bool:
+        return self._credential_cache is not None and has_keys(self._credential_cache, self.granted_for())
 
     def granted_for(self) -> str:
         """Digest the request, its endpoint and the identity that makes it. Unknown identities get a unique digest."""
@@ -250,7 +252,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             if not source.refresh_needed():
                 break
             due.append(source)
-            if above._credential_cache is not None and has_keys(above._credential_cache, above.granted_for()):
+            if above._is_cached():
                 break
         return due
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 logger = logging.getLogger("aws_assume_role_lib")
 
@@ -55,7 +56,7 @@ def share(key: Hashable, attempt: Callable[[], T], *, by: object, wait_limit: fl
         if not flight.landed.wait(wait_limit):
             return _make(attempt, by)
         if flight.error is not None:
-            raise _copy_of(flight.error)
+            raise copy_of(flight.error)
         if not flight.interrupted:
             result: T = flight.result
             return result
@@ -83,7 +84,7 @@ def _lead(key: Hashable, flight: _Flight, attempt: Callable[[], T], by: object) 
         flight.result = _make(attempt, by, flush=False)
         flight.interrupted = False
     except Exception as error:
-        flight.error = _copy_of(error)
+        flight.error = copy_of(error)
         raise
     finally:
         # A forked child that goes on from here has flights of its own.
@@ -112,8 +113,8 @@ def _emit_records() -> None:
         logger.log(*records.pop(0))
 
 
-def _copy_of(error: Exception) -> Exception:
-    """An exception collects notes and tracebacks, so each thread needs its own."""
+def copy_of(error: E) -> E:
+    """An exception collects notes and tracebacks, so each thread or task needs its own."""
     try:
         copied = type(error).__new__(type(error), *error.args)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})

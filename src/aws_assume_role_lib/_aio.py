@@ -13,17 +13,18 @@ from typing import Any
 from aiobotocore.credentials import AioCredentialResolver, AioDeferredRefreshableCredentials
 from aiobotocore.session import AioSession
 from botocore.credentials import CredentialProvider
+from botocore.loaders import Loader
 
 from ._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
 from ._flights import copy_of, inside
 from ._keys import Keys
-from ._session import InheritingSession, sign_as_the_role
+from ._session import ChildSession, InheritingSession, sign_as_the_role
 
 
 class AioChildSession(InheritingSession, AioSession):
     """A child session for asyncio: the same settings and credentials, with aiobotocore's clients."""
 
-    def __init__(self, child: Any) -> None:
+    def __init__(self, child: ChildSession) -> None:
         super().__init__(child, None)
         credentials = _AioCredentials(child.role_credentials)
         self.register_component("credential_provider", AioCredentialResolver([_RoleProvider(credentials)]))
@@ -45,7 +46,7 @@ class _RoleProvider(CredentialProvider):
 class _Loader:
     """The loader of the child, whose search paths do not grow: aioboto3 appends boto3's folder for each session."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
     def __getattr__(self, name: str) -> Any:
@@ -56,7 +57,7 @@ class _Loader:
         return list(self._loader.search_paths)
 
 
-class _AioCredentials(AioDeferredRefreshableCredentials):  # type: ignore[misc]  # no type stub has it
+class _AioCredentials(AioDeferredRefreshableCredentials):
     """The keys of a role's credentials, for clients of aiobotocore."""
 
     def __init__(self, credentials: AssumedRoleCredentials) -> None:
@@ -64,9 +65,8 @@ class _AioCredentials(AioDeferredRefreshableCredentials):  # type: ignore[misc] 
         self._role_credentials = credentials
 
     async def _refresh(self) -> None:
-        # aiobotocore internal: each accessor awaits this before it reads the attributes. aiobotocore's own has botocore's
-        # windows of 15 and 10 minutes, and a lock that belongs to one event loop. Covered by
-        # tests/aio/test_aio_internals.py.
+        # aiobotocore internal: each accessor awaits this before it reads the attributes. aiobotocore's own has windows
+        # of 15 and 10 minutes, and a lock that belongs to one event loop. Covered by tests/aio/test_aio_session.py.
         vars(self).update(botocore_attributes(await _get_keys(self._role_credentials)))
 
 

@@ -5,7 +5,7 @@ aiobotocore is not a dependency of this package. Install a version of it that al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._session import AssumedRoleSession
 
@@ -61,4 +61,5 @@ def get_session(session: AssumedRoleSession) -> AioSession:
         raise ImportError(
             "aws_assume_role_lib.aio needs aiobotocore. Install it: pip install aiobotocore", name="aiobotocore"
         ) from None
-    return AioChildSession(session._session)
+    child: Any = session._session
+    return AioChildSession(child)

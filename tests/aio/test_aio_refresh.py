@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -233,7 +233,7 @@ def test_an_outage_costs_nothing_while_the_keys_are_good(
 def test_every_task_is_told_of_an_outage(
     sts: StsStub, expired: AssumedRoleSession, run: Run, one_attempt: None
 ) -> None:
-    """Where no keys are left, each waiting task gets botocore's error as an object of its own; the next use recovers."""
+    """Where no keys are left, each waiting task gets botocore's error in an object of its own; the next use recovers."""
     sts.down()
 
     async def work() -> list[Any]:
@@ -249,7 +249,9 @@ def test_every_task_is_told_of_an_outage(
     assert run(work()) == [SECOND] * 5
 
 
-def test_a_code_that_has_been_used(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, run: Run) -> None:
+def test_a_code_that_has_been_used(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, run: Run
+) -> None:
     """With a static TokenCode the keys last until they expire; then each task gets the error that says so."""
     session = get_session(assume_role(parent, HUB, SerialNumber=MFA, TokenCode="123456"))
     assert run(key_of(session)) == FIRST
@@ -420,9 +422,7 @@ def test_what_a_callable_raises(sts: StsStub, parent: boto3.Session, error: Base
     asyncio.run(work())
 
 
-def test_no_thread_can_be_started(
-    sts: StsStub, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_thread_can_be_started(sts: StsStub, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no thread left, the request fails, and the next one starts anew."""
 
     def refuse(_: threading.Thread) -> None:
@@ -440,7 +440,7 @@ def test_no_thread_can_be_started(
 
 
 @pytest.fixture
-def forked() -> Iterator[Callable[[Callable[[], str]], str]]:
+def forked() -> Callable[[Callable[[], str]], str]:
     """Runs work in a forked child and returns its answer, or that it hangs."""
 
     def fork(work: Callable[[], str]) -> str:
@@ -462,7 +462,7 @@ def forked() -> Iterator[Callable[[Callable[[], str]], str]]:
         os.waitpid(pid, 0)
         return answer
 
-    yield fork
+    return fork
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import importlib.util
-import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,7 +38,15 @@ async def client_of(session: AioSession, service: str, **options: Any) -> Any:
 
 def settings(client: Any) -> dict[str, Any]:
     config = client.meta.config
-    names = ("retries", "connect_timeout", "read_timeout", "use_fips_endpoint", "use_dualstack_endpoint", "s3", "user_agent")
+    names = (
+        "retries",
+        "connect_timeout",
+        "read_timeout",
+        "use_fips_endpoint",
+        "use_dualstack_endpoint",
+        "s3",
+        "user_agent",
+    )
     return {
         "region": client.meta.region_name,
         "endpoint": client.meta.endpoint_url,
@@ -137,16 +144,19 @@ def test_a_bearer_token_is_not_used(
     if importlib.util.find_spec("botocore.tokens") is None:
         pytest.skip("this botocore has no tokens")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "a-token")
-    seen: list[str] = []
+    seen: list[Any] = []
+
+    def see(request: Any, **_: Any) -> None:
+        seen.append(request.headers["Authorization"])
 
     async def work() -> None:
         async with get_session(hub).create_client(service) as client:
-            client.meta.events.register("before-send", lambda request, **_: seen.append(request.headers["Authorization"]))
+            client.meta.events.register("before-send", see)
             operation = client.list_buckets if service == "s3" else client.invoke_model
             await operation(**({} if service == "s3" else {"modelId": "m", "body": b"{}"}))
 
     asyncio.run(work())
-    (header,) = ({each if isinstance(each, str) else each.decode() for each in seen})
+    (header,) = (each if isinstance(each, str) else each.decode() for each in seen)
     assert header.startswith("AWS4-HMAC-SHA256")
     assert FIRST in header
     assert get_session(hub).get_auth_token() is None
@@ -222,7 +232,10 @@ class Hidden:
 
 @pytest.mark.parametrize(
     ("hidden", "message"),
-    [("aiobotocore", "pip install aiobotocore"), ("aiobotocore.credentials", "No module named 'aiobotocore.credentials'")],
+    [
+        ("aiobotocore", "pip install aiobotocore"),
+        ("aiobotocore.credentials", "No module named 'aiobotocore.credentials'"),
+    ],
 )
 def test_without_aiobotocore(
     hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch, hidden: str, message: str

@@ -233,7 +233,7 @@ def test_an_outage_costs_nothing_while_the_keys_are_good(
 def test_every_task_is_told_of_an_outage(
     sts: StsStub, expired: AssumedRoleSession, run: Run, one_attempt: None
 ) -> None:
-    """Where no keys are left, each waiting task gets botocore's error in an object of its own; the next use recovers."""
+    """Where no keys are left, each task gets botocore's error in an object of its own; the next use recovers."""
     sts.down()
 
     async def work() -> list[Any]:

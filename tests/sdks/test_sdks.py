@@ -84,6 +84,7 @@ def s3(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     )
     boto3.client("s3").create_bucket(Bucket="my-bucket")
     yield server
+    requests.post(f"{server.url}/moto-api/reset", timeout=10)
     server.close()
 
 
@@ -101,40 +102,65 @@ def page(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def until(happened: Callable[[], object], use: Callable[[], object]) -> None:
     """Use something until something has happened."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 20
     while not happened():
         assert time.monotonic() < deadline
         use()
 
 
-REFRESHING: dict[str, Callable[[Any], object]] = {
-    "obstore": lambda page: page.store.get("greeting.txt").bytes(),
-    "polars": lambda page: page.read_with_polars(),
-    "pyarrow": lambda page: page.refreshing_files.open_input_file("my-bucket/greeting.txt").read(),
-    "opensearch-py": lambda page: page.search.info(),
-    "requests-aws4auth": lambda page: requests.get(page.s3.url, auth=page.auth, timeout=10),
+Use = Callable[[], object]
+
+
+def obstore(page: Any) -> Use:
+    store = S3Store("my-bucket", credential_provider=page.obstore_credentials)
+    return lambda: store.get("greeting.txt").bytes()
+
+
+def polars(page: Any) -> Use:
+    # polars keeps the keys of each function that it is given.
+    def credentials() -> Any:
+        return page.polars_credentials()
+
+    return lambda: page.polars.read_parquet("s3://my-bucket/numbers.parquet", credential_provider=credentials)
+
+
+def pyarrow_on_obstore(page: Any) -> Use:
+    store = page.FsspecStore("s3", credential_provider=page.obstore_credentials)
+    files = page.pyarrow.fs.PyFileSystem(page.pyarrow.fs.FSSpecHandler(store))
+    return lambda: files.open_input_file("my-bucket/greeting.txt").read()
+
+
+# What makes an object as the page does, and returns a use of it.
+REFRESHING: dict[str, Callable[[Any], Use]] = {
+    "obstore": obstore,
+    "polars": polars,
+    "pyarrow": pyarrow_on_obstore,
+    "opensearch-py": lambda page: page.search.info,
+    "requests-aws4auth": lambda page: lambda: requests.get(page.os.environ["SEARCH_URL"], auth=page.auth, timeout=10),
 }
 
 
-def duck(page: Any) -> Callable[[], object]:
+def duck(page: Any) -> Use:
     connection = page.connection
     page.renew_secret(connection)
     return lambda: connection.sql("FROM 's3://my-bucket/numbers.parquet'").fetchall()
 
 
-# What makes an object with the keys of this moment, and returns a use of it.
-STATIC: dict[str, Callable[[Any], Callable[[], object]]] = {
-    "pyarrow": lambda page: (
-        lambda files: lambda: files.open_input_file("my-bucket/numbers.parquet").read()
-    )(page.pyarrow_files()),
-    "deltalake": lambda page: (
-        lambda table: table.to_pyarrow_table
-    )(page.DeltaTable("s3://my-bucket/table", storage_options=page.storage_options())),
-    "PyIceberg": lambda page: (
-        lambda io: lambda: io.new_input("s3://my-bucket/greeting.txt").open().read()
-    )(page.iceberg_io()),
-    "DuckDB": duck,
-}
+def pyarrow_alone(page: Any) -> Use:
+    files = page.pyarrow_files()
+    return lambda: files.open_input_file("my-bucket/numbers.parquet").read()
+
+
+def deltalake(page: Any) -> Use:
+    return page.DeltaTable("s3://my-bucket/table", storage_options=page.storage_options()).to_pyarrow_table
+
+
+def iceberg(page: Any) -> Use:
+    io = page.iceberg_io()
+    return lambda: io.new_input("s3://my-bucket/greeting.txt").open().read()
+
+
+STATIC = {"pyarrow": pyarrow_alone, "deltalake": deltalake, "PyIceberg": iceberg, "DuckDB": duck}
 
 
 @pytest.mark.parametrize("library", REFRESHING)
@@ -142,9 +168,9 @@ def test_a_library_that_refreshes(page: Any, s3: S3, sts: StsStub, library: str)
     """A library that the page says refreshes goes on over the expiry of keys, and none is refused."""
     sts.lifetime = 2
     page.session.get_credentials().refresh_at = 0.0
-    page.s3 = s3
+    use = REFRESHING[library](page)
     s3.keys.clear()
-    until(lambda: len(set(s3.keys)) > 2, lambda: REFRESHING[library](page))
+    until(lambda: len(set(s3.keys)) > 2, use)
     assert s3.refused == []
 
 

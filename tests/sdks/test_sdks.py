@@ -62,15 +62,31 @@ class S3:
         self._server.server_close()
 
 
+# One for all tests: polars keeps stores, and whom it asked for their keys, for as long as the process lives.
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[StsStub, S3, dict[str, Any]]]:
+    with StsStub() as stub:
+        server = S3(stub)
+        yield stub, server, {}
+        requests.post(f"{server.url}/moto-api/reset", timeout=10)
+        server.close()
+
+
 @pytest.fixture
-def s3(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    server = S3(sts)
+def sts(servers: Any) -> StsStub:
+    stub: StsStub = servers[0]
+    return stub
+
+
+@pytest.fixture
+def s3(servers: Any, monkeypatch: pytest.MonkeyPatch) -> S3:
+    stub, server, _ = servers
     for name, value in {
         "AWS_ACCESS_KEY_ID": "AKIAROOT",
         "AWS_SECRET_ACCESS_KEY": "root-secret",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL_STS": sts.url,
+        "AWS_ENDPOINT_URL_STS": stub.url,
         "AWS_ENDPOINT_URL": server.url,
         "AWS_ENDPOINT_URL_S3": server.url,
         "AWS_ALLOW_HTTP": "true",
@@ -82,21 +98,24 @@ def s3(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     monkeypatch.setattr(
         pyarrow.fs, "S3FileSystem", lambda **options: file_system(**{**options, "endpoint_override": server.url})
     )
-    boto3.client("s3").create_bucket(Bucket="my-bucket")
-    yield server
-    requests.post(f"{server.url}/moto-api/reset", timeout=10)
-    server.close()
+    server.refused.clear()
+    return server  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def page(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
+def page(servers: Any, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The names that the blocks of the page have defined, each of which has run."""
+    _, _, names = servers
     module = types.ModuleType("page")
+    vars(module).update(names)
     monkeypatch.setitem(sys.modules, "page", module)
-    text = PAGE.read_text(encoding="utf-8")
-    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        source = "\n" * text.count("\n", 0, match.start(1)) + match[1]
-        exec(compile(source, str(PAGE), "exec", dont_inherit=True), vars(module))
+    if not names:
+        boto3.client("s3").create_bucket(Bucket="my-bucket")
+        text = PAGE.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            source = "\n" * text.count("\n", 0, match.start(1)) + match[1]
+            exec(compile(source, str(PAGE), "exec", dont_inherit=True), vars(module))
+        names.update(vars(module))
     return module
 
 

@@ -193,7 +193,7 @@ def test_a_library_that_refreshes(page: Any, s3: S3, sts: StsStub, library: str)
     s3.keys.clear()
 
     def use_once() -> None:
-        # polars asks for keys only once theirs have expired, so a request may meet the expiry on its way.
+        # A request of polars was seen to arrive with keys that had expired a moment before.
         with contextlib.suppress(OSError if library == "polars" else ()):
             use()
 

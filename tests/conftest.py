@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import re
@@ -32,6 +33,13 @@ Loader._cache = _shared_cache
 
 # A shell starts background jobs with SIGINT ignored, and everything that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# aiobotocore pins botocore, and the SDKs in Rust and C++ are large: each has a tox environment of its own.
+collect_ignore = [
+    folder
+    for folder, package in {"aio": "aiobotocore", "sdks": "obstore"}.items()
+    if not importlib.util.find_spec(package)
+]
 
 # How long an example takes is the machine's business.
 settings.register_profile("tests", deadline=None, print_blob=True)

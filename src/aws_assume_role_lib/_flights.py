@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 logger = logging.getLogger("aws_assume_role_lib")
 
@@ -76,7 +77,7 @@ def _share(key: Hashable, attempt: Callable[[], T], by: object, wait_limit: floa
                 inside().extend((None, by))
                 return attempt()
             if flight.error is not None:
-                raise _copy_of(flight.error)
+                raise copy_of(flight.error)
             if not flight.interrupted:
                 result: T = flight.result
                 return result
@@ -85,7 +86,7 @@ def _share(key: Hashable, attempt: Callable[[], T], by: object, wait_limit: floa
         own.interrupted = False
         return result
     except Exception as error:
-        own.error = _copy_of(error)
+        own.error = copy_of(error)
         raise
     finally:
         # A handler may have forked, and the child continues here with flights of its own.
@@ -116,8 +117,8 @@ def _emit_records() -> None:
         logger.log(*records.pop(0))
 
 
-def _copy_of(error: Exception) -> Exception:
-    """An exception collects notes and tracebacks, so each thread needs its own."""
+def copy_of(error: E) -> E:
+    """An exception collects notes and tracebacks, so each thread or task needs its own."""
     try:
         copied = type(error).__new__(type(error), *error.args)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -105,6 +106,37 @@ def in_one_line(error: Exception) -> str:
     if ours or isinstance(error, _SAFE_TO_QUOTE):
         return " ".join(str(error).split()).rstrip(".")
     return type(error).__name__
+
+
+# What a request may contain, and the permission that it needs besides sts:AssumeRole.
+_EXTRA_PERMISSIONS = {
+    "Tags": "sts:TagSession",
+    "SourceIdentity": "sts:SetSourceIdentity",
+    "ProvidedContexts": "sts:SetContext",
+}
+
+
+def access_denied_note(error: ClientError, request: Mapping[str, Any], source: str) -> str:
+    """Say who may not assume which role, and where to look. ``source`` is who asked if STS does not name them."""
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    caller = re.search(r"User: (arn:[^\s]+)", message)
+    side = re.search(r"(?:because no|with an explicit deny in an?) ([a-z -]+(?:policy|boundary))", message)
+    note = (
+        f"{caller[1] if caller else source} may not assume {request['RoleArn']}. Check two places: the caller's policies "
+        "must allow sts:AssumeRole on this ARN, and the role's trust policy must name this principal."
+    )
+    if side:
+        note += f" According to STS, the {side[1]} is the one that denies it."
+    extra = [permission for name, permission in _EXTRA_PERMISSIONS.items() if request.get(name)]
+    if extra:
+        note += f" Both must also allow {' and '.join(extra)}, because of what was sent."
+    if "ExternalId" in request:
+        note += " The external ID that was sent must be the one in the trust policy."
+    else:
+        note += " If the trust policy has a condition on sts:ExternalId, pass ExternalId."
+    if "SerialNumber" not in request:
+        note += " If a policy requires MFA, pass SerialNumber."
+    return note
 
 
 def is_unreachable(error: Exception) -> bool:

@@ -12,9 +12,18 @@ from typing import Any
 
 import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
-from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 
-from ._answers import BadAnswer, add_note, check_answer, code_of, is_from_parser, is_unreachable, not_sts
+from ._answers import (
+    BadAnswer,
+    access_denied_note,
+    add_note,
+    check_answer,
+    code_of,
+    is_from_parser,
+    is_unreachable,
+    not_sts,
+)
 from ._cache import CredentialCache, digest, read_keys, write_keys
 from ._file_cache import JSONFileCache
 from ._flights import inside, log, share
@@ -164,6 +173,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
                 self._sts.hold_early_refreshes(time.time() + RETRY_INTERVAL)
             if isinstance(error, BadAnswer) or is_from_parser(error):
                 raise not_sts(client.meta.endpoint_url, error) from None
+            if isinstance(error, ClientError) and code_of(error) == "AccessDenied":
+                add_note(error, access_denied_note(error, request, _source(self.parent)))
             if code_of(error) == "ExpiredToken":
                 parent = _source(self.parent)
                 add_note(error, f"The parent's credentials have expired. Renew them at their source: {parent}.")

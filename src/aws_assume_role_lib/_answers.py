@@ -98,6 +98,10 @@ def code_of(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
+def message_of(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Message", "")) if isinstance(error, ClientError) else ""
+
+
 def in_one_line(error: Exception) -> str:
     """Describe an error without what the request contained: STS quotes it in some messages, and others may, too."""
     if isinstance(error, ClientError):
@@ -108,35 +112,58 @@ def in_one_line(error: Exception) -> str:
     return type(error).__name__
 
 
-# What a request may contain, and the permission that it needs besides sts:AssumeRole.
+# What a request may contain, and the permission that it takes besides sts:AssumeRole.
 _EXTRA_PERMISSIONS = {
     "Tags": "sts:TagSession",
     "SourceIdentity": "sts:SetSourceIdentity",
     "ProvidedContexts": "sts:SetContext",
 }
+# How STS's messages name who was denied what, and by which kind of policy. Nothing else of them is repeated.
+_DENIED = re.compile(r"User: (?P<caller>arn:[\w+=,.@:/-]+) is not authorized to perform: (?P<action>sts:\w+)")
+_CAUSE = re.compile(
+    r"(?P<how>with an explicit deny in an?|because no) (?P<policy>(?:identity-based|resource-based|session|"
+    r"service control|resource control|VPC endpoint) policy|permissions boundary)"
+)
+_SIDES = {
+    "resource-based policy": "the role's trust policy",
+    "resource control policy": "of the role's organization",
+    "VPC endpoint policy": "of the way to STS",
+}
 
 
-def access_denied_note(error: ClientError, request: Mapping[str, Any], source: str) -> str:
-    """Say who may not assume which role, and where to look. ``source`` is who asked if STS does not name them."""
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    caller = re.search(r"User: (arn:[^\s]+)", message)
-    side = re.search(r"(?:because no|with an explicit deny in an?) ([a-z -]+(?:policy|boundary))", message)
-    note = (
-        f"{caller[1] if caller else source} may not assume {request['RoleArn']}. Check two places: the caller's policies "
-        "must allow sts:AssumeRole on this ARN, and the role's trust policy must name this principal."
+def access_denied_note(message: str, request: Mapping[str, Any], source: str) -> str:
+    """Say who may not assume which role, and where to look.
+
+    Args:
+        message: STS's text.
+        request: The parameters of AssumeRole, of which only names are repeated, and the role.
+        source: Who asked, where STS does not say.
+    """
+    if "MultiFactorAuthentication" in message:
+        return (
+            "STS rejected the MFA code. Use the current code of the caller's own device, which SerialNumber names; "
+            "STS accepts each code only once."
+        )
+    denied, cause = _DENIED.search(message), _CAUSE.search(message)
+    caller, action = (denied["caller"], denied["action"]) if denied else (source, "sts:AssumeRole")
+    note = f"{caller} was denied {action} on {request['RoleArn']}."
+    if cause:
+        how = "an explicit deny in a" if "deny" in cause["how"] else "no allow in any"
+        side = _SIDES.get(cause["policy"], "on the caller's side")
+        note += f" STS names the cause: {how} {cause['policy']} ({side})."
+    note += (
+        f" Look in two places: the caller's policies must allow {action} on this ARN, and the role's trust policy "
+        "must allow it to this principal."
     )
-    if side:
-        note += f" According to STS, the {side[1]} is the one that denies it."
     extra = [permission for name, permission in _EXTRA_PERMISSIONS.items() if request.get(name)]
     if extra:
-        note += f" Both must also allow {' and '.join(extra)}, because of what was sent."
-    if "ExternalId" in request:
-        note += " The external ID that was sent must be the one in the trust policy."
-    else:
-        note += " If the trust policy has a condition on sts:ExternalId, pass ExternalId."
-    if "SerialNumber" not in request:
-        note += " If a policy requires MFA, pass SerialNumber."
-    return note
+        note += f" This request also needs {' and '.join(extra)} in both."
+    note += (
+        " If the trust policy requires an external ID, it must be the one that was sent."
+        if "ExternalId" in request
+        else " If the trust policy requires an external ID, pass ExternalId."
+    )
+    return note if "SerialNumber" in request else f"{note} If a policy requires MFA, pass SerialNumber."
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -145,5 +172,6 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def add_note(error: Exception, note: str) -> None:
-    """Add a line to the traceback of an error. Exceptions have notes since Python 3.11."""
-    getattr(error, "add_note", str)(note)
+    """Add a line to the traceback of an error; Python shows it since 3.11, and our command line always does."""
+    # add_note() is as new; the attribute that it sets may be set by hand.
+    error.__dict__.setdefault("__notes__", []).append(note)

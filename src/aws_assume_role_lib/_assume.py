@@ -17,12 +17,10 @@ from ._parameters import AutomaticRoleSessionName, build_request, check_chaining
 from ._role import RoleFetcher, load_credentials
 from ._session import AssumedRoleSession, ChildSession, describe_method, session_class
 from ._sts import check_sts_client_kwargs
-from ._suggest import nearest
+from ._suggest import suggest_keywords
 
 if TYPE_CHECKING:
     from typing import TypedDict
-
-    from typing_extensions import Never
 
     class AssumeRoleParameters(TypedDict, total=False):
         """The keywords of :func:`assume_role`."""
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
         sts_client_kwargs: Mapping[str, object] | None
 
 
+@suggest_keywords
 def assume_role(
     session: boto3.session.Session,
     RoleArn: str,
@@ -67,7 +66,6 @@ def assume_role(
     validate: bool = True,
     cache: CredentialCache | None = None,
     sts_client_kwargs: Mapping[str, object] | None = None,
-    **unknown: Never,
 ) -> AssumedRoleSession:
     """Return a session that acts as a role, and refreshes its own credentials for as long as the process lives.
 
@@ -152,10 +150,6 @@ def assume_role(
         >>> spoke.client("sts").get_caller_identity()["Account"]
         '222222222222'
     """
-    for name in unknown:
-        meant = nearest(name, assume_role.__annotations__.keys() - {"return", "session", "unknown"})
-        hint = f"; did you mean {meant!r}?" if meant else ""
-        raise TypeError(f"assume_role() got an unexpected keyword argument {name!r}{hint}")
     _check_arguments(session, region_name, additional_kwargs, cache)
     if not (validate or isinstance(RoleArn, str)):
         raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")

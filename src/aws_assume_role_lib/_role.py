@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
-from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
 from ._answers import (
     BadAnswer,
@@ -22,6 +22,7 @@ from ._answers import (
     code_of,
     is_from_parser,
     is_unreachable,
+    message_of,
     not_sts,
 )
 from ._cache import CredentialCache, digest, read_keys, write_keys
@@ -173,8 +174,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
                 self._sts.hold_early_refreshes(time.time() + RETRY_INTERVAL)
             if isinstance(error, BadAnswer) or is_from_parser(error):
                 raise not_sts(client.meta.endpoint_url, error) from None
-            if isinstance(error, ClientError) and code_of(error) == "AccessDenied":
-                add_note(error, access_denied_note(error, request, _source(self.parent)))
+            if code_of(error) == "AccessDenied":
+                add_note(error, access_denied_note(message_of(error), request, _source(self.parent)))
             if code_of(error) == "ExpiredToken":
                 parent = _source(self.parent)
                 add_note(error, f"The parent's credentials have expired. Renew them at their source: {parent}.")

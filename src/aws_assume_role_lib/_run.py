@@ -58,6 +58,7 @@ REMOVED = (
     "AWS_SECRET_KEY",
     "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
+    "AWS_TOKEN",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 )
 _REMOVED_PREFIX = "AWS_BEARER_TOKEN_"
@@ -206,8 +207,10 @@ def _environment(session: AssumedRoleSession, folder: Path) -> dict[str, str]:
         "AWS_CONFIG_FILE": str(config),
         "AWS_SHARED_CREDENTIALS_FILE": str(empty),
         "BOTO_CONFIG": str(empty),
-        # A program that does not know the endpoint must fail, and not become the machine's own role.
+        # A program that does not know the endpoint must fail, and not act as the role of the machine that it runs on.
+        # The second one is for Rust's object_store, which does not read the first.
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_METADATA_ENDPOINT": "http://127.0.0.1:1",
     }
     if session.region_name:
         environment |= {"AWS_REGION": session.region_name, "AWS_DEFAULT_REGION": session.region_name}

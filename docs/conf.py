@@ -74,7 +74,7 @@ class Benchmark(SphinxDirective):
         result = json.loads(source.read_text(encoding="utf-8"))
         found: list[nodes.Node] = [_table(("what", "measured", "target", "verdict", "figures"), result["rows"])]
         if figure.exists():
-            found.append(nodes.image(uri=figure.name, alt="Time and memory of each further role"))
+            found.append(nodes.image(uri=f"/{figure.name}", alt="Time and memory of each further role"))
         facts = {"date": result["date"], **result["machine"], **result["versions"], **result["failures"]}
         items = [nodes.list_item("", nodes.paragraph(text=f"{key}: {value}")) for key, value in facts.items()]
         return [*found, nodes.bullet_list("", *items)]

@@ -75,7 +75,7 @@ def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-table", metavar="PATH", help="write the page of STS's faults there: docs/faults.md")
+    parser.addoption("--faults-table", metavar="PATH", help="write the page reference/faults.md to PATH")
 
 
 @pytest.fixture(autouse=True)

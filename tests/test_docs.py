@@ -165,7 +165,7 @@ def test_figures_are_current(tmp_path: Path) -> None:
 
 def test_refresh_window_is_as_documented() -> None:
     """The table of the refresh page says when a refresh is due and when it blocks."""
-    page = (DOCS / "refresh.md").read_text(encoding="utf-8")
+    page = (DOCS / "explanation" / "refresh.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) min \| (\d+) min (\d+) s \| (\d+) min 0 s \|$", page, re.MULTILINE)
     assert rows
     for granted, due, seconds, last in (map(int, row) for row in rows):
@@ -174,8 +174,8 @@ def test_refresh_window_is_as_documented() -> None:
 
 
 def test_every_keyword_is_in_the_comparison_with_2x() -> None:
-    """The page for those who come from 2.x lists every keyword of assume_role(), with its default."""
-    page = (DOCS / "coming-from.md").read_text(encoding="utf-8")
+    """The migration page lists every keyword of assume_role(), with its default."""
+    page = (DOCS / "migration.md").read_text(encoding="utf-8")
     table = page[page.index("| keyword of") :].split("\n\n")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\|", table, re.MULTILINE))
     parameters = inspect.signature(assume_role).parameters.values()
@@ -186,12 +186,12 @@ def test_every_keyword_is_in_the_comparison_with_2x() -> None:
 
 def test_every_public_name_is_in_the_api_reference() -> None:
     """The API page documents each name that the package exports."""
-    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)) == sorted(PUBLIC)
 
 
 class World:
-    """What the errors of the troubleshooting page happen in."""
+    """What the errors of the errors page happen in."""
 
     def __init__(self, sts: StsStub, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sts = sts
@@ -416,7 +416,7 @@ def world(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def documented_messages() -> list[str]:
-    texts = [block.text for block in blocks(DOCS / "troubleshooting.md") if block.language == "text"]
+    texts = [block.text for block in blocks(DOCS / "reference" / "errors.md") if block.language == "text"]
     if sys.version_info < (3, 11):  # which has no notes
         texts = [
             re.sub(r"^(Raised while|The parent's credentials) .*\n", "", text, flags=re.MULTILINE) for text in texts
@@ -426,7 +426,7 @@ def documented_messages() -> list[str]:
 
 @pytest.mark.parametrize("case", ERRORS)
 def test_errors_are_verbatim(case: str, world: World) -> None:
-    """Each error is on the troubleshooting page, to the letter."""
+    """Each error is on the errors page, to the letter."""
     with pytest.raises(KINDS) as raised:
         ERRORS[case](world)
     message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
@@ -437,7 +437,7 @@ def test_errors_are_verbatim(case: str, world: World) -> None:
 
 @pytest.mark.parametrize("case", WARNINGS)
 def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each warning is on the troubleshooting page, to the letter."""
+    """Each warning is on the errors page, to the letter."""
     WARNINGS[case](world, tmp_path)
     *_, record = (record for record in caplog.records if record.name == "aws_assume_role_lib")
     assert f"{record.levelname} {record.name}: {record.getMessage()}\n" in documented_messages()
@@ -447,7 +447,7 @@ def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: 
 def test_errors_of_the_command_line_are_verbatim(
     code: int, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the command line writes on stderr is on the troubleshooting page, under the exit code that it ends with."""
+    """What the command line writes on stderr is on the errors page, under the exit code that it ends with."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -461,11 +461,11 @@ def test_errors_of_the_command_line_are_verbatim(
         )
         assert (finished.returncode, finished.stdout) == (code, "")
         written += finished.stderr
-    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
     assert f"```text\n{written}```" in page.partition(f"### Exit code {code}\n")[2].partition("\n#")[0]
 
 
 def test_no_message_is_made_up() -> None:
-    """The troubleshooting page has as many messages as these tests produce, none twice."""
+    """The errors page has as many messages as these tests produce, none twice."""
     texts = documented_messages()
     assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS) + len(COMMANDS)

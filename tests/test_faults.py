@@ -1,4 +1,4 @@
-"""Each fault of STS at each moment of a session's life: what its user sees. docs/faults.md is written from this run."""
+"""Each fault of STS at each moment of a session's life: what its user sees. This run writes reference/faults.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
 
-PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "faults.md"
 
 FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second hop")
 # Seconds into the hour of the credentials at hand; at the other moments there are none.
@@ -295,9 +295,10 @@ def page() -> str:
         "# What you see when STS fails",
         "",
         "A request of an assumed-role session meets each fault at each of four moments: its first use, the early",
-        "part of the [refresh window](refresh.md), the last 60 seconds of its keys, and the first use of a second hop.",
-        "Each cell is what the caller sees, and how many requests STS was sent for it. *Current keys* and *new keys*",
-        "mean that the request succeeded, signed with those. This page is written by the tests that check it.",
+        "part of the [refresh window](../explanation/refresh.md), the last 60 seconds of its keys, and the first use",
+        "of a second hop. Each cell is what the caller sees, and how many requests STS was sent for it.",
+        "*Current keys* and *new keys* mean that the request succeeded, signed with those. This page is written by",
+        "the tests that check it.",
         "",
         _row("fault", *MOMENTS),
         _row(*["---"] * 5),
@@ -345,7 +346,7 @@ def _minutes(seconds: float) -> str:
 
 
 def test_the_page_is_what_this_run_prints(request: pytest.FixtureRequest) -> None:
-    """docs/faults.md is as this run writes it; `pytest --faults-table docs/faults.md` writes it anew."""
+    """The page is what this run writes; `pytest --faults-table docs/reference/faults.md` updates it."""
     if path := request.config.getoption("--faults-table"):
         Path(path).write_text(page(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == page()

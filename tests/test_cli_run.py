@@ -39,7 +39,9 @@ def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "credentials").write_text(f"[default]\n{HOSTILE}")
     (tmp_path / "config").write_text(
         f"[default]\nregion = ap-south-1\n{HOSTILE}"
-        "[profile dev]\nregion = eu-west-1\nretry_mode = standard\nservices = local\nuser_agent_appid = one\n  two\ns3 =\n  addressing_style = path\n"
+        "[profile dev]\nregion = eu-west-1\nretry_mode = standard\nservices = local\n"
+        "user_agent_appid = one\n  two\ns3 =\n"
+        "  addressing_style = path\n"
         "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
         "[services local]\ndynamodb =\n  endpoint_url = http://127.0.0.1:9\n"
     )
@@ -222,7 +224,8 @@ def test_a_program_that_is_killed(sts: StsStub, tmp_path: Path) -> None:
 def test_a_pipe_ends_with_the_program(sts: StsStub) -> None:
     """A pipe or lock that the program inherits is not held open by the process that serves it."""
     read_end, write_end = os.pipe()
-    with start("sh", "-c", f"exec {write_end}>&-; read line", stdin=subprocess.PIPE, pass_fds=[write_end]) as process:
+    program = f"import os; os.close({write_end}); input()"
+    with start(sys.executable, "-c", program, stdin=subprocess.PIPE, pass_fds=[write_end]) as process:
         os.close(write_end)
         assert os.read(read_end, 1) == b""  # while the program runs
         process.communicate("\n", timeout=50)
@@ -250,8 +253,10 @@ def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str)
 
 USE_UNTIL_IT_FAILS = (
     "import boto3, botocore.exceptions\nclient = boto3.client('sts')\nprint('on', flush=True)\ninput()\n"
-    "try:\n    while True: client.get_caller_identity()\n"
-    "except botocore.exceptions.BotoCoreError as error: print(error)"
+    "while True:\n"
+    "    try: client.get_caller_identity()\n"
+    "    except botocore.exceptions.ClientError: pass  # the keys expired on the way\n"
+    "    except botocore.exceptions.BotoCoreError as error: print(error); break"
 )
 
 
@@ -357,7 +362,7 @@ def say(endpoint: _run.Endpoint, text: str) -> bytes:
 
 
 def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
-    """A second Host, no Host, a folded one, an absolute URL and HTTP 0.9 lead to no keys, and a body is not a request."""
+    """A second, missing or folded Host, an absolute URL and HTTP 0.9 lead to no keys; a body is not a request."""
     head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
     host = f"Host: {endpoint.host}\r\n"
     for text in (
@@ -456,7 +461,10 @@ def test_where_no_process_can_become_another(
 
 def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a folder for temporary files the program is not started: exit code 1, and one line."""
-    limit = "import resource, sys, os; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); os.execv(sys.argv[1], sys.argv[1:])"
+    limit = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true"]
     finished = subprocess.run([sys.executable, "-c", limit, *run], capture_output=True, text=True, timeout=50)
     assert (finished.returncode, finished.stdout) == (1, "")

@@ -748,7 +748,10 @@ def test_only_sts_is_asked(sts: StsStub) -> None:
 def test_the_package_does_not_load_the_command_line() -> None:
     """Importing the package imports neither argparse nor the module that does."""
     ours = "{'argparse', 'aws_assume_role_lib._cli', 'aws_assume_role_lib._run', 'difflib', 'http.server'}"
-    script = f"import boto3, sys; before = set(sys.modules); import aws_assume_role_lib; print({ours} & (set(sys.modules) - before))"
+    script = (
+        "import boto3, sys; before = set(sys.modules); import aws_assume_role_lib;"
+        f"print({ours} & (set(sys.modules) - before))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
     )

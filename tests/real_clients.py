@@ -63,7 +63,7 @@ def assert_refreshed(sts: StsStub) -> None:
 def test_the_aws_cli(sts: StsStub, tmp_path: Path) -> None:
     """The AWS CLI acts as the role, each run of a long script with keys that are good."""
     sts.lifetime = LIFETIME
-    script = f'end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do "{os.environ["AWS_CLI"]}" '
+    script = f'end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do "{os.environ["CLI_OF_AWS"]}" '
     run(tmp_path, "sh", "-ec", script + "sts get-caller-identity; done")
     assert_refreshed(sts)
     assert sts.violations == []

@@ -53,6 +53,7 @@ def test_arguments_win_over_the_environment(in_lambda):
     """What is passed is used, and only the rest comes from the environment."""
     assert generate_lambda_session_name("other") == f"other.7.{INSTANCE}"
     assert generate_lambda_session_name(function_version="8") == f"report.8.{INSTANCE}"
+    assert generate_lambda_session_name(function_version=8) == f"report.8.{INSTANCE}"
     assert generate_lambda_session_name(identifier="xyz") == "report.7.xyz"
 
 

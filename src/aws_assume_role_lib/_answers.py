@@ -148,7 +148,7 @@ def access_denied_note(message: str, request: Mapping[str, Any], source: str) ->
     caller, action = (denied["caller"], denied["action"]) if denied else (source, "sts:AssumeRole")
     note = f"{caller} was denied {action} on {request['RoleArn']}."
     if cause:
-        how = "an explicit deny in a" if "deny" in cause["how"] else "no allow in any"
+        how = cause["how"].removeprefix("with ") if "deny" in cause["how"] else "no allow in any"
         side = _SIDES.get(cause["policy"], "on the caller's side")
         note += f" STS names the cause: {how} {cause['policy']} ({side})."
     note += (

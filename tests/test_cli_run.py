@@ -251,18 +251,25 @@ def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str)
     assert ":assumed-role/Hub/" in arn.read_text()
 
 
-USE_UNTIL_IT_FAILS = (
-    "import boto3, botocore.exceptions\nclient = boto3.client('sts')\nprint('on', flush=True)\ninput()\n"
-    "while True:\n"
-    "    try: client.get_caller_identity()\n"
-    "    except botocore.exceptions.ClientError: pass  # the keys expired on the way\n"
-    "    except botocore.exceptions.BotoCoreError as error: print(error); break"
-)
+USE_UNTIL_IT_FAILS = """
+import boto3, botocore.exceptions
+try:
+    client = boto3.client("sts")
+    print("on", flush=True)
+    input()
+    while True:
+        try:
+            client.get_caller_identity()
+        except botocore.exceptions.ClientError:
+            pass  # the keys expired on the way
+except botocore.exceptions.BotoCoreError as error:
+    print(error)
+"""
 
 
 def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
     """While STS refuses, the SDK has the endpoint's error, and stderr one line, however often the SDK tries."""
-    sts.lifetime = 2
+    sts.lifetime = 5
     with start(sys.executable, "-c", USE_UNTIL_IT_FAILS, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "on\n"

@@ -113,7 +113,7 @@ def _assume(options: argparse.Namespace) -> AssumedRoleSession:
         source = boto3.Session(profile_name=options.profile, region_name=options.region)
     with _or_exit(USAGE):
         # What is wrong with the roles is reported before a lack of credentials.
-        _chain(boto3.Session("-", "-", region_name="us-east-1"), options)
+        _chain(boto3.Session("-", "-", region_name="us-east-1", profile_name=options.profile), options)
     with _or_exit(SOURCE):
         load_credentials(source)
     with _or_exit(USAGE):

@@ -423,7 +423,8 @@ def documented_messages() -> list[str]:
     texts = [block.text for block in blocks(DOCS / "reference" / "errors.md") if block.language == "text"]
     if sys.version_info < (3, 11):  # which has no notes
         texts = [
-            re.sub(r"^(Raised while|The parent's credentials) .*\n", "", text, flags=re.MULTILINE) for text in texts
+            re.sub(r"^(Raised while|The parent's credentials|arn:\S+ was denied) .*\n", "", text, flags=re.MULTILINE)
+            for text in texts
         ]
     return texts
 

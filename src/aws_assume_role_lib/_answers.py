@@ -107,6 +107,10 @@ def _code(error: ClientError) -> str:
     return code if re.fullmatch(r"[A-Za-z0-9.]{1,64}", code) else ""
 
 
+def message_of(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Message", "")) if isinstance(error, ClientError) else ""
+
+
 def in_one_line(error: Exception) -> str:
     """Describe an error without what the request contained: STS quotes it in some messages, and others may, too."""
     if isinstance(error, ClientError):
@@ -122,11 +126,66 @@ def without_password(text: str) -> str:
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
+# What a request may contain, and the permission that it takes besides sts:AssumeRole.
+_EXTRA_PERMISSIONS = {
+    "Tags": "sts:TagSession",
+    "SourceIdentity": "sts:SetSourceIdentity",
+    "ProvidedContexts": "sts:SetContext",
+}
+# How STS's messages name who was denied what, and by which kind of policy. Nothing else of them is repeated.
+_DENIED = re.compile(r"User: (?P<caller>arn:[\w+=,.@:/-]+) is not authorized to perform: (?P<action>sts:\w+)")
+_CAUSE = re.compile(
+    r"(?P<how>with an explicit deny in an?|because no) (?P<policy>(?:identity-based|resource-based|session|"
+    r"service control|resource control|VPC endpoint) policy|permissions boundary)"
+)
+_SIDES = {
+    "resource-based policy": "the role's trust policy",
+    "resource control policy": "of the role's organization",
+    "VPC endpoint policy": "of the way to STS",
+}
+
+
+def access_denied_note(message: str, request: Mapping[str, Any], source: str) -> str:
+    """Say who may not assume which role, and where to look.
+
+    Args:
+        message: STS's text.
+        request: The parameters of AssumeRole, of which only names are repeated, and the role.
+        source: Who asked, where STS does not say.
+    """
+    if "MultiFactorAuthentication" in message:
+        return (
+            "STS rejected the MFA code. Use the current code of the caller's own device, which SerialNumber names; "
+            "STS accepts each code only once."
+        )
+    denied, cause = _DENIED.search(message), _CAUSE.search(message)
+    caller, action = (denied["caller"], denied["action"]) if denied else (source, "sts:AssumeRole")
+    note = f"{caller} was denied {action} on {request['RoleArn']}."
+    if cause:
+        how = cause["how"].removeprefix("with ") if "deny" in cause["how"] else "no allow in any"
+        side = _SIDES.get(cause["policy"], "on the caller's side")
+        note += f" STS names the cause: {how} {cause['policy']} ({side})."
+    note += (
+        f" Look in two places: the caller's policies must allow {action} on this ARN, and the role's trust policy "
+        "must allow it to this principal."
+    )
+    extra = [permission for name, permission in _EXTRA_PERMISSIONS.items() if request.get(name)]
+    if extra:
+        note += f" This request also needs {' and '.join(extra)} in both."
+    note += (
+        " If the trust policy requires an external ID, it must be the one that was sent."
+        if "ExternalId" in request
+        else " If the trust policy requires an external ID, pass ExternalId."
+    )
+    return note if "SerialNumber" in request else f"{note} If a policy requires MFA, pass SerialNumber."
+
+
 def is_unreachable(error: Exception) -> bool:
     """Whether an error means that nothing answered, as opposed to an answer or a fault on this side."""
     return isinstance(error, (ConnectionFailure, ConnectionClosedError, ReadTimeoutError))
 
 
 def add_note(error: Exception, note: str) -> None:
-    """Add a line to the traceback of an error. Exceptions have notes since Python 3.11."""
-    getattr(error, "add_note", str)(note)
+    """Add a line to the traceback of an error; Python shows it since 3.11, and our command line always does."""
+    # add_note() is as new; the attribute that it sets may be set by hand.
+    error.__dict__.setdefault("__notes__", []).append(note)

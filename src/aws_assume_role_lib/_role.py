@@ -14,7 +14,17 @@ import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
-from ._answers import BadAnswer, add_note, check_answer, is_from_parser, is_unreachable, not_sts, refusal_code
+from ._answers import (
+    BadAnswer,
+    access_denied_note,
+    add_note,
+    check_answer,
+    is_from_parser,
+    is_unreachable,
+    message_of,
+    not_sts,
+    refusal_code,
+)
 from ._cache import CredentialCache, digest, has_keys, read_keys, write_keys
 from ._file_cache import JSONFileCache
 from ._flights import inside, is_under_way, log, share
@@ -171,7 +181,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
                 self._sts.mark_unreachable()
             if isinstance(error, BadAnswer) or is_from_parser(error):
                 raise not_sts(client.meta.endpoint_url, error) from None
-            if refusal_code(error) == "ExpiredToken":
+            code = refusal_code(error)
+            if code:
+                self._sts.mark_reachable()
+            if code == "AccessDenied":
+                add_note(error, access_denied_note(message_of(error), request, _source(self.parent)))
+            if code == "ExpiredToken":
                 parent = _source(self.parent)
                 add_note(error, f"The parent's credentials have expired. Renew them at their source: {parent}.")
             raise

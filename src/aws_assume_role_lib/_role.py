@@ -42,6 +42,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         role_arn: The role.
         mfa: The device whose codes the role requires, if any.
         description: What is done by whom, for messages: nothing is looked up to say it.
+        arguments: What another fetcher of this role is made with, besides its parent.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
         self.description = f"assuming {self.role_arn} from {_source(parent)}"
+        self.arguments = (request, cache, sts_client_kwargs)
         self._request = dict(request)
         token_code = self._request.pop("TokenCode", None)
         self.mfa = MfaDevice(request["SerialNumber"], token_code) if "SerialNumber" in request else None
@@ -135,10 +137,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def granted_for(self) -> str:
         """Digest what is requested, where it goes, and who requests it; unique where that cannot be told."""
         try:
-            request = dict(self._request)
-            for name in ("PolicyArns", "Tags", "TransitiveTagKeys"):
-                if name in request:
-                    request[name] = sorted(request[name], key=digest)
+            request = unordered(self._request)
             if "Policy" in request:
                 request["Policy"] = json.loads(request["Policy"])
             parent = identity_of(self.parent._session, parent_credentials(self.parent))
@@ -245,6 +244,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             if above._credential_cache is not None:
                 break
         return due
+
+
+def unordered(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with those lists sorted whose order means nothing to STS."""
+    lists = [name for name in ("PolicyArns", "Tags", "TransitiveTagKeys") if isinstance(request.get(name), list)]
+    return {**request, **{name: sorted(request[name], key=digest) for name in lists}}
 
 
 def load_credentials(session: boto3.session.Session) -> Any:

@@ -116,8 +116,8 @@ class _Writer:
                     pickle.dumps(value)
                 except Exception as error:
                     raise self.refusal(
-                        f"its {name} cannot be pickled. Use what is defined at the top level of a module that the other "
-                        "process can import, or pickle the session with cloudpickle."
+                        f"its {name} cannot be pickled. Define it at the top level of a module that the other process "
+                        "can import, or pickle the session with cloudpickle."
                     ) from (error.__cause__ or error)
         return Part(text, tuple(value for _, value in self._aside))
 
@@ -162,8 +162,8 @@ def _role(session: AssumedRoleSession) -> Part:
         )
     if token_code is not None and not isinstance(token_code, types.FunctionType):
         raise writer.refusal(
-            f"its TokenCode is a {type(token_code).__name__}, whose state would be pickled too, and may hold the secret "
-            "of the device. Pass a function, defined at the top level of a module, that looks the secret up."
+            f"its TokenCode is a {type(token_code).__name__}, whose state would be pickled too, and may hold the "
+            "device's secret. Pass a function, defined at the top level of a module, that looks the secret up."
         )
     if "ProvidedContexts" in request:
         raise writer.refusal(

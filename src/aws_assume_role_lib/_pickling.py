@@ -14,7 +14,7 @@ import traceback
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import boto3
 import boto3.session
@@ -67,16 +67,14 @@ def load(*recipe: Part) -> AssumedRoleSession:
     """Return a session that is made when it is first used: nothing that is missing here may fail an unpickling."""
     kind = session_class()
     if kind not in _unopened_classes:
-        _unopened_classes[kind] = type(kind.__name__, (Unopened, kind), {"opened_class": kind})
+        _unopened_classes[kind] = type(kind.__name__, (Unopened, kind), {})
     session = object.__new__(_unopened_classes[kind])
-    vars(session)["_recipe"] = recipe
+    vars(session).update(_recipe=recipe, _kind=kind)
     return session
 
 
 class Unopened(AssumedRoleSession):
-    """A session that has been loaded and not used. Its first use makes it one of ``opened_class``."""
-
-    opened_class: ClassVar[type[AssumedRoleSession]]
+    """A session that has been loaded and not used. Its first use makes it an ordinary one."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "role_arn":
@@ -88,7 +86,7 @@ class Unopened(AssumedRoleSession):
         opened: AssumedRoleSession = vars(self).setdefault("_opened", own)
         if opened is own:
             vars(self).update(vars(opened))
-            self.__class__ = self.opened_class  # type: ignore[assignment]  # a superclass of the same layout
+            self.__class__ = type(opened)  # type: ignore[assignment]  # a superclass of the same layout
         return getattr(opened, name)
 
     def __repr__(self) -> str:
@@ -304,7 +302,7 @@ def _open(session: Unopened) -> AssumedRoleSession:
     shared = _shared(recipe)
     parent: Any = shared.assume_role_parent_session
     credentials: AssumedRoleCredentials = vars(shared._session)["role_credentials"]
-    return _session_of(session.opened_class, parent, credentials, _read(recipe[-1]))
+    return _session_of(vars(session)["_kind"], parent, credentials, _read(recipe[-1]))
 
 
 def _shared(recipe: Recipe) -> Any:

@@ -67,6 +67,7 @@ def assumed(sts: StsStub) -> list[str]:
     return [arn.split(":")[4] for arn in arns if arn != HUB]
 
 
+@pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
 @pytest.mark.parametrize("options", [[], ["--dask", "--workers", "2"]], ids=["threads", "dask"])
 def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
     """Without a profile the script scans a made-up organization, on threads or on Dask, and prints a summary."""
@@ -79,7 +80,7 @@ def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
         env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
@@ -105,6 +106,7 @@ def test_errors_are_collected_and_throttling_backs_off(sts: StsStub, hub: boto3.
     assert all(re.match("ClientError: .*AccessDenied.* not yours", problem) for problem in problems)
 
 
+@pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_nothing_is_lost_when_workers_are_killed(sts: StsStub, hub: boto3.Session, example: Any) -> None:
     """With two worker processes killed in the middle of a scan, each region of each account is scanned, and no role is

@@ -17,6 +17,10 @@ from worker_tasks import identify
 from aws_assume_role_lib import AssumedRoleSession, _pickling, assume_role
 
 
+# Clusters take their time on a busy machine.
+pytestmark = pytest.mark.timeout(180)
+
+
 @pytest.fixture
 def spoke(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> AssumedRoleSession:
     """The end of a chain from keys of the environment, with a name that plain pickle cannot take."""

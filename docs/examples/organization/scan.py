@@ -39,9 +39,7 @@ class Row(NamedTuple):
     problem: str = ""
 
 
-def scan_account(
-    session: boto3.Session, account_id: str, regions: Sequence[str]
-) -> list[Row]:
+def scan_account(session: boto3.Session, account_id: str, regions: Sequence[str]) -> list[Row]:
     """Scan one account. It is one task, so that its role is assumed once."""
     rows = []
     for region in regions:
@@ -68,10 +66,7 @@ def scan(
     _, partition, _, _, own_account, _ = own_arn.split(":", 5)
     paginator = hub.client("organizations").get_paginator("list_accounts")
     account_ids = [
-        account["Id"]
-        for page in paginator.paginate()
-        for account in page["Accounts"]
-        if account["Id"] != own_account
+        account["Id"] for page in paginator.paginate() for account in page["Accounts"] if account["Id"] != own_account
     ]
     tasks = {}
     for account_id in account_ids:
@@ -79,9 +74,7 @@ def scan(
         session = assume_role(hub, role_arn)
         tasks[submit(scan_account, session, account_id, regions)] = account_id
     rows: list[Row] = []
-    done = track(
-        as_completed(tasks), "Scanning", total=len(tasks), console=Console(stderr=True)
-    )
+    done = track(as_completed(tasks), "Scanning", total=len(tasks), console=Console(stderr=True))
     for task in done:
         try:
             rows += task.result()
@@ -102,9 +95,7 @@ def on_dask(workers: int) -> Iterator[tuple[Any, Any]]:
     import distributed
 
     with (
-        distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=4, dashboard_address=None
-        ) as cluster,
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=4, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client.submit, distributed.as_completed
@@ -133,9 +124,7 @@ def made_up_organization() -> Iterator[None]:
         organizations = boto3.client("organizations")
         organizations.create_organization(FeatureSet="ALL")
         for number in range(8):
-            organizations.create_account(
-                AccountName=f"team-{number}", Email=f"team-{number}@example.com"
-            )
+            organizations.create_account(AccountName=f"team-{number}", Email=f"team-{number}@example.com")
         yield
     finally:
         server.stop()

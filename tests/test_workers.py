@@ -16,7 +16,6 @@ from worker_tasks import identify
 
 from aws_assume_role_lib import AssumedRoleSession, _pickling, assume_role
 
-
 # Clusters take their time on a busy machine.
 pytestmark = pytest.mark.timeout(180)
 

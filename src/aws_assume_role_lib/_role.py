@@ -55,6 +55,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
         self.description = f"assuming {self.role_arn} from {_source(parent)}"
+        self.arguments: tuple[Mapping[str, Any], CredentialCache | None, Mapping[str, Any]]
         self.arguments = (request, cache, sts_client_kwargs)
         self._request = dict(request)
         token_code = self._request.pop("TokenCode", None)

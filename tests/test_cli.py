@@ -24,7 +24,7 @@ import pytest
 import time_machine
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import CredentialRetrievalError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_posix, needs_terminal
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -97,6 +97,7 @@ def test_prints_environment_variables(sts: StsStub, arguments: tuple[str, ...]) 
     ]
 
 
+@needs_posix
 def test_a_shell_exports_what_is_printed(sts: StsStub) -> None:
     """After `export $(...)` in bash, a boto3 session in that shell acts as the role."""
     command = shlex.join([*COMMAND, HUB, "--RoleSessionName", "shell"])
@@ -535,6 +536,7 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
     return Finished(process.args, process.returncode, stdout, stderr), shown
 
 
+@needs_terminal
 def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
     """--SerialNumber alone asks on the terminal, once and without an echo, and stdout has the credentials alone."""
     finished, shown = type_in(b"123456\n", "--json", HUB, SPOKE, "--SerialNumber", DEVICE)
@@ -545,6 +547,7 @@ def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
     assert b"123456" not in shown
 
 
+@needs_terminal
 @pytest.mark.parametrize(
     ("keys", "code"), [(b"\x04", 4), (b"12\n", 4), (b"\x03", 130)], ids=["end", "short", "interrupt"]
 )
@@ -558,6 +561,7 @@ def test_no_code_is_typed(sts: StsStub, keys: bytes, code: int) -> None:
     assert not sts.requests
 
 
+@needs_posix
 def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
     """Without a terminal --SerialNumber fails at once with 4 and a hint, and waits for nothing on stdin."""
     read_end, write_end = os.pipe()
@@ -571,6 +575,7 @@ def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
     assert not sts.requests
 
 
+@needs_posix
 def test_an_interrupt(sts: StsStub) -> None:
     """An interrupt while STS is asked ends with 130, and prints nothing."""
     sts.gate.clear()
@@ -595,6 +600,7 @@ def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -
     assert "root" not in finished.stdout
 
 
+@needs_posix
 def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command and the profile that --help shows can be pasted."""
     text = run("--help").stdout.partition("examples:\n")[2]
@@ -614,6 +620,7 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
     assert boto3.Session(profile_name="spoke").get_credentials().access_key == "ASIA0000000000000004"
 
 
+@needs_posix
 @pytest.mark.parametrize(("arguments", "unbuffered"), [((HUB,), ""), ((HUB,), "1"), (("--help",), "")])
 def test_output_that_nobody_reads(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], unbuffered: str
@@ -628,6 +635,7 @@ def test_output_that_nobody_reads(
     assert finished.stderr == "aws_assume_role_lib: The output could not be written: Broken pipe.\n"
 
 
+@needs_posix
 @pytest.mark.parametrize("arguments", [(HUB,), ("--help",)])
 def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None:
     """A closed stdout ends with 1 and one line."""
@@ -635,6 +643,7 @@ def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None
     assert_failed(finished, 1, "stdout is closed")
 
 
+@needs_posix
 def test_errors_that_nobody_reads() -> None:
     """With a closed stderr the exit code stays, and the error does not go to stdout."""
     finished = run("x", "--json", through=("sh", "-c", 'exec "$@" 2>&-', "sh"))

@@ -25,7 +25,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.loaders import JSONFileLoader, Loader
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_fork
 from sts_stub import Fault, StsStub
 from tls_stub import TlsStub
 
@@ -251,7 +251,7 @@ def forked(work: Any) -> str:
     return answer
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> None:
     """Parent and forked child each connect on their own, with old clients and with new ones, and go on doing so."""
@@ -272,7 +272,7 @@ def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> Non
     assert len(set(calls(sts))) == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) -> None:
     """A forked child does not wait for a thread that only its parent process has."""

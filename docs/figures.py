@@ -193,7 +193,50 @@ def chain() -> Figure:
     return figure
 
 
-FIGURES = {"refresh": refresh, "outage": outage, "lambda": lambda_instance, "chain": chain}
+def call() -> Figure:
+    """The way of a call: what assume_role() does at once, and what the first request does."""
+    figure = Figure("The way of a call: no network until the session is used", 322)
+
+    def row(y: float, steps: tuple[tuple[str, str, str], ...]) -> None:
+        width, gap = 128, 20
+        for number, (module, first, second) in enumerate(steps):
+            x = 20 + number * (width + gap)
+            figure.rect("box", x, y, width, 84, radius=6)
+            figure.text(x + width / 2, y + 25, module, "ink strong", "middle")
+            figure.text(x + width / 2, y + 49, first, "ink small", "middle")
+            figure.text(x + width / 2, y + 68, second, "ink small", "middle")
+            if number:
+                figure.arrow(x - gap, x, y + 42)
+
+    figure.text(20, 34, "assume_role(session, RoleArn, ...)", "ink strong")
+    figure.text(WIDTH - 20, 34, "no network", "faint small", "end")
+    row(
+        48,
+        (
+            ("_parameters", "checks what is", "requested"),
+            ("_role", "knows what, and", "by whom"),
+            ("_credentials", "know when:", "not yet"),
+            ("_session", "has the parent's", "settings"),
+            ("your code", "gets it, for calls", "or another role"),
+        ),
+    )
+    figure.text(20, 182, "session.client(...).any_call()", "ink strong")
+    figure.text(WIDTH - 20, 182, "STS only when a refresh is due", "faint small", "end")
+    row(
+        196,
+        (
+            ("_credentials", "due? then one", "thread goes on"),
+            ("_role", "cached? if not,", "AssumeRole"),
+            ("_sts", "client, signed for", "by the parent"),
+            ("_answers", "complete and", "valid?"),
+            ("_credentials", "all threads sign", "with these keys"),
+        ),
+    )
+    figure.text(20, 306, "If the parent is an assumed role, its own credentials take the same way first.", "ink small")
+    return figure
+
+
+FIGURES = {"call": call, "refresh": refresh, "outage": outage, "lambda": lambda_instance, "chain": chain}
 
 
 def main(folder: Path) -> None:

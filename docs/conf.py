@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import sys
 import tempfile
 import zlib
@@ -23,17 +24,34 @@ author = "the authors of aws-assume-role-lib"
 project_copyright = author
 version = release = aws_assume_role_lib.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxext.opengraph",
+]
 exclude_patterns = ["examples"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_show_sphinx = False
+pygments_style = "tango"
+pygments_dark_style = "github-dark"
+copybutton_exclude = ".linenos, .gp, .go"
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
-# The docstrings say in words what an argument may be; the whole types would bury the names.
-autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 88
+# Read the Docs sets it. Elsewhere the pages have no address, and a card without one is of no use.
+ogp_site_url = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+ogp_social_cards = {"enable": bool(ogp_site_url), "line_color": "#0969da"}
+ogp_description_length = 160
 
 # Where an inventory cannot be fetched, this empty one is the working alternative that Sphinx asks for.
 _empty = Path(tempfile.mkdtemp()) / "objects.inv"

@@ -93,13 +93,24 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """What a page does to the levels and handlers of loggers is undone."""
+    loggers = [logging.getLogger(name) for name in ("aws_assume_role_lib", "botocore.endpoint", "botocore.parsers")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-@pytest.mark.usefixtures("aws")
+@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")  # awswrangler's call of pandas
+@pytest.mark.usefixtures("aws", "logging_as_before")
 def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Python block of a page runs, from top to bottom in one namespace, and prints what it says."""
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)
-    level = logging.getLogger("aws_assume_role_lib").level
     for block in blocks(page):
         if block.language == "ini":
             Path(os.environ["AWS_CONFIG_FILE"]).write_text(block.text, encoding="utf-8")
@@ -109,7 +120,11 @@ def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatc
         elif block.language == "python":
             source = "\n" * block.line + block.text
             exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
-    logging.getLogger("aws_assume_role_lib").setLevel(level)
+
+
+# Packages whose code is shown and not run: those that readers migrate from, and one whose pinned dependencies would
+# replace those of these tests.
+NOT_RUN = r"^from (boto3_refresh_session|boto3_assume|boto_session_manager|airflow\.sdk)\b"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -119,7 +134,56 @@ def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
         assert block.language not in ("Python", "python3", "pycon")
         if block.language == "py":
             compile(block.text, str(page), "exec")
-            assert re.search(r"^from (boto3_refresh_session|boto_session_manager)", block.text, re.MULTILINE)
+            assert re.search(NOT_RUN, block.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "passed"), [("testing", 6), ("lambda", 1)])
+def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None:
+    """The tests that a page teaches, with its fixtures, pass under pytest."""
+    found = [block.text for block in blocks(DOCS / "guides" / f"{name}.md") if block.language == "python"]
+    (tmp_path / "handler.py").write_text(found[0], encoding="utf-8")
+    code = [text for text in found if ">>>" not in text and (name != "lambda" or "pytest" in text)]
+    (tmp_path / "test_page.py").write_text("\n\n".join(code), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stdout
+    assert re.search(rf"^{passed} passed", finished.stdout, re.MULTILINE), finished.stdout
+
+
+def test_the_log_is_as_documented(sts: StsStub) -> None:
+    """The script on the debugging page prints the log that stands below it."""
+    found = blocks(DOCS / "guides" / "debugging.md")
+    (position,) = (n for n, block in enumerate(found) if block.language == "text")
+    finished = subprocess.run(
+        [sys.executable, "-c", found[position - 1].text],
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "AKIAROOT",
+            "AWS_SECRET_ACCESS_KEY": "root-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    def without_times(text: str) -> str:
+        text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:,]+(\+00:00)?", "TIME", text)
+        return re.sub(r"\b[0-9a-f]{8,64}\b", "DIGEST", text)
+
+    assert without_times(finished.stderr) == without_times(found[position].text)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -187,7 +251,8 @@ def test_every_keyword_is_in_the_comparison_with_2x() -> None:
 def test_every_public_name_is_in_the_api_reference() -> None:
     """The API page documents each name that the package exports."""
     page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)) == sorted(PUBLIC)
+    found = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", page, re.MULTILINE)
+    assert sorted(found) == sorted(aws_assume_role_lib.__all__)
 
 
 class World:

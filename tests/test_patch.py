@@ -65,7 +65,7 @@ def test_an_assume_role_of_boto3s_own_is_kept(monkeypatch: pytest.MonkeyPatch, n
     """If boto3 has something of that name one day, patching raises, and changes nothing at all."""
     owner, other = (boto3, boto3.Session) if name == "boto3" else (boto3.Session, boto3)
     monkeypatch.setattr(owner, "assume_role", print, raising=False)
-    with pytest.raises(RuntimeError, match="assume_role of its own"):
+    with pytest.raises(RuntimeError, match="assume_role already exists; not overwriting it"):
         patch_boto3()
     assert owner.assume_role is print
     assert not hasattr(other, "assume_role")

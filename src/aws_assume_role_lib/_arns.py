@@ -15,27 +15,27 @@ def get_role_arn(account_id: int | str, role_name: str, path: str = "", partitio
     """Build the ARN of an IAM role.
 
     Args:
-        account_id: The account that owns the role, an int or a str of up to 12 digits. Zeros are put in front
-            to make 12, so that an account read as a number from a YAML file still works.
-        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. May have its path in front,
-            as in ``"team/app/reader"``; `path` must then be left out.
-        path: The role's path, up to 512 printable ASCII characters without spaces, the slash at each end
-            counted. Either may be left out. Default: no path.
+        account_id: The account that owns the role, an int or a str of up to 12 digits. It is padded with zeros to
+            12, so an account ID that YAML read as a number works.
+        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. May include its path,
+            as in ``"team/app/reader"``; then omit `path`.
+        path: The role's path, up to 512 printable ASCII characters without spaces, including the slash at each
+            end. Both slashes are optional. Default: no path.
         partition: ``"aws"`` (the default), ``"aws-cn"``, ``"aws-us-gov"`` or another partition of AWS.
 
     Returns:
         The ARN, as in ``arn:aws:iam::123456789012:role/team/app/reader``.
 
     Raises:
-        TypeError: An argument has the wrong type; a bool or a float is not an account.
-        ValueError: An argument has a value that AWS does not allow, or there are two paths.
+        TypeError: An argument has the wrong type, such as a bool or a float as the account.
+        ValueError: AWS does not allow the value of an argument, or there are two paths.
 
     Example:
         >>> get_role_arn(123456789012, "reader", path="/team/app/")
         'arn:aws:iam::123456789012:role/team/app/reader'
 
-    See `CreateRole <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html>`_ for what IAM
-    allows in names and paths.
+    See `CreateRole <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html>`_ for the rules
+    for names and paths.
     """
     path, name = _path_and_name(role_name, path)
     return f"arn:{_partition(partition)}:iam::{_account(account_id)}:role{path}{name}"
@@ -47,10 +47,9 @@ def get_assumed_role_session_arn(
     """Build the ARN of an assumed-role session, as ``GetCallerIdentity`` and CloudTrail show it.
 
     Args:
-        account_id: The account that owns the role, an int or a str of up to 12 digits. Zeros are put in front
-            to make 12.
-        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. May have its path in front,
-            which is dropped: session ARNs have none.
+        account_id: The account that owns the role, an int or a str of up to 12 digits, padded with zeros to 12.
+        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. May include its path,
+            which is dropped: session ARNs do not contain it.
         role_session_name: The ``RoleSessionName``, 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
         partition: ``"aws"`` (the default), ``"aws-cn"``, ``"aws-us-gov"`` or another partition of AWS.
 
@@ -58,15 +57,15 @@ def get_assumed_role_session_arn(
         The ARN, as in ``arn:aws:sts::123456789012:assumed-role/reader/nightly``.
 
     Raises:
-        TypeError: An argument has the wrong type; a bool or a float is not an account.
-        ValueError: An argument has a value that AWS does not allow.
+        TypeError: An argument has the wrong type, such as a bool or a float as the account.
+        ValueError: AWS does not allow the value of an argument.
 
     Example:
         >>> get_assumed_role_session_arn("123456789012", "team/app/reader", "nightly")
         'arn:aws:sts::123456789012:assumed-role/reader/nightly'
 
     See `IAM identifiers <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>`_ for
-    the form of the ARN.
+    the format of the ARN.
     """
     _, name = _path_and_name(role_name, "")
     expected = "2 to 64 characters of A-Z a-z 0-9 _+=,.@-"
@@ -94,7 +93,7 @@ def _account(account_id: int | str) -> str:
     expected = "an account number of up to 12 digits, as an int or a str"
     if isinstance(account_id, bool) or not isinstance(account_id, (int, str)):
         raise TypeError(f"account_id is {account_id!r}: pass {expected}")
-    # An enum's own text is its name.
+    # str() of an enum member would be its name.
     digits = str(int(account_id)) if isinstance(account_id, int) else str.__str__(account_id)
     return _match("account_id", digits, _ACCOUNT, expected)[0].zfill(12)
 

@@ -1,4 +1,4 @@
-"""Keys of roles in the user's cache: one entry for each request by one identity, and no failure reaches the caller."""
+"""Keys in the user's cache: one entry for each request by one identity. No failure reaches the caller."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_cache(cache: object) -> None:
 
 
 def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
-    """Return the keys of an entry, or None where there are none that will do for a while."""
+    """Return the keys of an entry, or None if it is missing, damaged or due for a refresh."""
     try:
         keys = _parse(cache[entry], entry) if entry in cache else None
     except Exception as error:
@@ -45,7 +45,7 @@ def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
 
 
 def write_keys(cache: CredentialCache, keys: Keys) -> None:
-    """Write keys to the entry of what they were granted for."""
+    """Write keys to the entry named by what they were granted for."""
     credentials = {
         "AccessKeyId": keys.access_key,
         "SecretAccessKey": keys.secret_key,
@@ -82,7 +82,7 @@ def _parse(entry: Any, name: str) -> Keys | None:
             and keys.refresh_at > time.time()
         )
     except Exception:
-        # Whatever is wrong with it (each mapping may hold something else), it is not an entry of ours.
+        # The cache can hold anything, and anything can be wrong with it; then it is not our entry.
         return None
     return keys if is_usable else None
 
@@ -93,7 +93,7 @@ def digest(key: object) -> str:
 
 
 def _warn(action: str, error: Exception) -> None:
-    # Only the kind of error: its text is the mapping's own, and may hold what was to be written.
+    # Only the class of the error: its text comes from the cache, and may contain the keys.
     system = error.strerror if isinstance(error, OSError) else None
     reason = f"{type(error).__name__}, {system}" if system else type(error).__name__
     log(logging.WARNING, "The cache could not be %s (%s); continuing without it.", action, reason)

@@ -1,4 +1,4 @@
-"""A role's credentials: when they are refreshed, who does it, and what happens while STS is unreachable."""
+"""When a role's credentials are refreshed, which thread does it, and what happens while STS is unreachable."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ._flights import inside, is_under_way, log, share
 from ._keys import Keys
 from ._role import RETRY_INTERVAL, RoleFetcher
 
-# From this many seconds before the expiry on, threads wait for a refresh that another one makes.
+# In the last seconds before the expiry, threads wait for the refresh that another thread is making.
 BLOCKING_WINDOW = 60
 
 
 class AssumedRoleCredentials(DeferredRefreshableCredentials):
-    """A role's credentials, refreshed early where STS allows it, and used until they expire where it does not.
+    """A role's credentials: refreshed early if possible, and used until they expire if not.
 
     Attributes:
         fetcher: What fetches the keys.
-        refresh_at: The Unix time from which on a refresh is due; 0.0 before the first use.
+        refresh_at: The Unix time at which the next refresh is due; 0.0 before the first use.
     """
 
     def __init__(self, fetcher: RoleFetcher) -> None:
@@ -39,15 +39,15 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         return self._keys.expires_at if self._keys else 0.0
 
     def get_keys(self) -> Keys:
-        """Return the keys with their expiry, refreshed if that is due."""
+        """Refresh the keys if that is due, and return them with their expiry."""
         self._refresh()
         assert self._keys
         return self._keys
 
     @property
     def granted_for(self) -> str:
-        """What the keys in use were granted for; before the first use, what they will be."""
-        # The parent may have been given other credentials since these keys were fetched.
+        """What the current keys were granted for, or without valid keys, what the next ones will be granted for."""
+        # The parent may have been given other credentials since the current keys were fetched.
         keys = self._keys
         return keys.granted_for if keys and time.time() < keys.expires_at else self.fetcher.granted_for()
 
@@ -56,9 +56,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         return time.time() >= (self.refresh_at if refresh_in is None else self.expires_at - refresh_in)
 
     def _refresh(self) -> None:
-        # botocore internal: each accessor calls this before it answers. botocore's own has fixed windows of 15 and 10
-        # minutes, calls an unreachable STS on each request, and keeps a lock that a fork can leave held. Covered by
-        # tests/test_internals.py.
+        # botocore internal: every accessor calls this first. botocore's version has fixed windows of 15 and 10 minutes,
+        # calls an unreachable STS on every request, and holds a lock while it does. Covered by tests/test_internals.py.
         now = time.time()
         if now < self.refresh_at:
             return
@@ -73,7 +72,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         wait_limit = self.fetcher.wait_limit
         if is_under_way(self.fetcher) and now < self.expires_at - (BLOCKING_WINDOW if wait_limit else 0):
             return
-        with contextlib.suppress(Exception):  # it fails again in the refresh, which handles that
+        with contextlib.suppress(Exception):  # the refresh meets the same failure, and handles it
             self.fetcher.prepare()
         share(self.fetcher, self._renew, by=self.fetcher, wait_limit=wait_limit)
 
@@ -93,7 +92,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def _fetch_unexpired(self) -> Keys:
         keys = self.fetcher.fetch_keys(self.expires_at)
         if keys.lifetime > 0 and time.time() >= keys.expires_at:
-            # They were good when they arrived: the machine has slept since, or its clock has been set.
+            # Valid on arrival, but the machine has slept since, or its clock was changed.
             keys = self.fetcher.fetch_keys(self.expires_at)
         if time.time() >= keys.expires_at:
             raise CredentialRetrievalError(
@@ -116,12 +115,12 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         )
 
     def _publish(self, keys: Keys) -> None:
-        # A refresh would need another code than the static one.
+        # A refresh would need a new code, so static ones are never refreshed early.
         has_static_code = self.fetcher.mfa is not None and self.fetcher.mfa.has_static_code
         # account_id is a field since botocore 1.35.
         frozen = ReadOnlyCredentials(*(getattr(keys, name) for name in ReadOnlyCredentials._fields))
-        # botocore internals: where its accessors, and other libraries, find the keys. At once, since two threads may
-        # publish at the same time, and keys of two sets sign nothing. Covered by tests/test_internals.py.
+        # botocore internals: botocore's accessors and other libraries read these. One update(), because two threads may
+        # publish at the same time and a mixture of their keys is useless. Covered by tests/test_internals.py.
         vars(self).update(
             _access_key=keys.access_key,
             _secret_key=keys.secret_key,

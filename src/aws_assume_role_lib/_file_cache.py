@@ -1,4 +1,4 @@
-"""A cache of credentials in a folder: one JSON file for each entry."""
+"""A cache of credentials in a folder, with one JSON file per entry."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import re
 import uuid
 from typing import Any
 
-# The backslash and the colon lead out of the folder on Windows; what a key may be is the same everywhere.
+# On Windows, a backslash or a colon leads out of the folder. The rule for keys is the same everywhere.
 _FILE_NAME = r"[^./\\:\0][^/\\:\0]*"
 
 
 class JSONFileCache:
-    """A mapping from file names to JSON objects, each kept in a file of its own in one folder.
+    """A mapping from file names to JSON objects, each stored in its own file in one folder.
 
-    Several processes and threads may share a folder. A write is atomic: a reader sees a whole entry, old or
-    new, or none. The files can be read by their owner alone (mode 0600), and so can the folder (0700) if the
-    first write makes it. Missing folders above it get the usual mode, and a folder that is there keeps its
-    own. On Windows these modes mean little: the permissions of the folder apply, and a write may raise
-    PermissionError while another process is reading the same entry.
+    Threads and processes may share a folder. Writes are atomic: a reader sees a complete entry, old or new, or
+    none. Only the owner can read the files (mode 0600), and the folder too (0700) if the first write creates it.
+    Missing parent folders get the default mode, and an existing folder keeps its mode. On Windows these modes
+    have little effect: the folder's permissions apply, and a write may raise PermissionError while another
+    process reads the same entry.
 
-    An entry that is damaged, truncated or not a JSON object is as good as missing, and is overwritten by the
-    next write. Nothing deletes entries but ``del``, and their age is not looked at.
+    A damaged or truncated entry, or one that is not a JSON object, counts as missing, and the next write
+    replaces it. Entries are deleted only by ``del``, whatever their age.
 
     Args:
-        dir_path: The folder, a str or a path; ``~`` stands for the home folder. Made by the first write, not
-            before.
+        dir_path: The folder, as a str or a path; ``~`` is expanded. Created by the first write.
 
     Raises:
         TypeError: `dir_path` is not a str or a path to one.
-        RuntimeError: `dir_path` starts with ``~`` and there is no such home folder.
+        RuntimeError: `dir_path` starts with ``~`` and the home folder is unknown.
 
     Example:
         >>> import tempfile
@@ -50,14 +49,14 @@ class JSONFileCache:
         self._folder = pathlib.Path(dir_path).expanduser()
 
     def __eq__(self, other: object) -> bool:
-        """Two caches in one folder have the same entries."""
+        """Compare the folders: two caches in one folder have the same entries."""
         return isinstance(other, JSONFileCache) and self._folder == other._folder
 
     def __hash__(self) -> int:
         return hash(self._folder)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether ``cache[key]`` would return an entry; False too if the folder or file cannot be read.
+        """Whether ``cache[key]`` would return an entry; False also if the folder or file cannot be read.
 
         Raises:
             TypeError: `key` is not a str.
@@ -74,13 +73,13 @@ class JSONFileCache:
         """Read an entry.
 
         Args:
-            key: A plain file name: not empty, no leading dot, none of ``/``, ``\\`` and ``:``.
+            key: A plain file name: not empty, no leading dot, and without ``/``, ``\\`` and ``:``.
 
         Returns:
-            The JSON object, with each datetime as the ISO 8601 string that it was written as.
+            The JSON object. Datetimes are returned as the ISO 8601 strings they were written as.
 
         Raises:
-            KeyError: There is no entry, or it is damaged.
+            KeyError: The entry is missing or damaged.
             TypeError: `key` is not a str.
             ValueError: `key` is not a plain file name.
             OSError: The file or its folder cannot be read.
@@ -92,23 +91,23 @@ class JSONFileCache:
             raise KeyError(key) from None
 
     def __setitem__(self, key: str, value: dict[str, Any]) -> None:
-        """Write an entry, in place of the one that is there.
+        """Write an entry, replacing any existing one.
 
         Args:
             key: A plain file name, as for reading.
-            value: What ``json.dumps`` accepts, with datetimes, which are written as ISO 8601 strings.
+            value: Anything ``json.dumps`` accepts, and datetimes, which are written as ISO 8601 strings.
 
         Raises:
-            TypeError: `key` is not a str, `value` is not a dict, or it holds something that JSON cannot.
+            TypeError: `key` is not a str, or `value` is not a dict or contains something JSON cannot represent.
             ValueError: `key` is not a plain file name, or `value` contains itself.
-            OSError: The file or its folder cannot be written. The entry that was there stays as it was.
+            OSError: The file or its folder cannot be written. An existing entry is left unchanged.
         """
         path = self._path(key)
         if not isinstance(value, dict):
             raise TypeError(f"An entry is a dict, not a {type(value).__name__}: pass a JSON object")
         content = json.dumps(value, default=_iso_8601).encode("ascii")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # tempfile.mkstemp is not used: on Windows it tries without end in a folder that cannot be written.
+        # Not tempfile.mkstemp(), which on Windows retries forever in a folder that cannot be written.
         temporary = self._folder / f".{uuid.uuid4().hex}.tmp"
         try:
             with open(temporary, "xb", opener=functools.partial(os.open, mode=0o600)) as file:
@@ -126,7 +125,7 @@ class JSONFileCache:
             key: A plain file name, as for reading.
 
         Raises:
-            KeyError: There is no entry.
+            KeyError: The entry is missing.
             TypeError: `key` is not a str.
             ValueError: `key` is not a plain file name.
             OSError: The file cannot be deleted.

@@ -1,8 +1,8 @@
-"""Attempts that threads share: one thread makes an attempt, with no lock held; the others wait for its outcome.
+"""Attempts that threads share: one thread makes the attempt, with no lock held, and the others wait for its outcome.
 
-A thread that waits must not be waited for. So a thread that is inside an attempt itself, and runs an event handler or a
-callable of the program's, never waits: it makes an attempt of its own. And since the thread that it would wait for may
-need a lock that this one holds (one around ``Session.client()``, say), every wait is bounded.
+A deadlock needs a thread that waits while another thread waits for it. So a thread that is inside an attempt, running
+an event handler or a callable of the program, never waits: it makes an attempt of its own. Every other wait is bounded,
+because the waiting thread may hold a lock of the program (around ``Session.client()``, say) that the attempt needs.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _this_thread = _ThreadState()
 
 
 def share(key: Hashable, attempt: Callable[[], T], *, by: object, wait_limit: float) -> T:
-    """Return what ``attempt`` returns or raise what it raises, or the outcome of another thread's that is under way.
+    """Return the outcome of ``attempt``, or of the same attempt if another thread is already making it.
 
     Args:
-        key: What is attempted: one attempt at a time is shared under each key.
-        attempt: Makes the attempt.
+        key: Identifies the attempt. Threads that pass the same key share it.
+        attempt: Makes the attempt. Its exception, too, reaches every thread that shares it.
         by: What :func:`inside` shows while this thread makes the attempt.
-        wait_limit: The seconds to wait for another thread before making an attempt of one's own; 0 not to wait.
+        wait_limit: How many seconds to wait for another thread before making the attempt here as well, or 0.
     """
     while True:
         own = _Flight()
@@ -62,17 +62,17 @@ def share(key: Hashable, attempt: Callable[[], T], *, by: object, wait_limit: fl
 
 
 def is_under_way(key: Hashable) -> bool:
-    """Whether a thread of this process is making an attempt that :func:`share` would wait for."""
+    """Whether a thread of this process is making this attempt."""
     return key in _flights
 
 
 def inside() -> list[object]:
-    """What this thread is attempting, outermost first."""
+    """What this thread is in the middle of attempting, outermost first."""
     return _this_thread.inside
 
 
 def log(level: int, message: str, *args: object) -> None:
-    """Log a record once this thread is in no attempt: a log handler may itself use the session that it reports on."""
+    """Log a record as soon as this thread is outside every attempt: a log handler may use the session it reports on."""
     _this_thread.records.append((level, message, *args))
     _emit_records()
 
@@ -86,7 +86,7 @@ def _lead(key: Hashable, flight: _Flight, attempt: Callable[[], T], by: object) 
         flight.error = _copy_of(error)
         raise
     finally:
-        # A forked child that goes on from here has flights of its own.
+        # A handler may have forked, and the child continues here with flights of its own.
         if flights is _flights:
             del flights[key]
             flight.landed.set()
@@ -117,14 +117,14 @@ def _copy_of(error: Exception) -> Exception:
     try:
         copied = type(error).__new__(type(error), *error.args)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})
-    except Exception:  # a class with a constructor of its own kind: better shared than lost
+    except Exception:  # a class that cannot be copied this way: better shared than lost
         return error
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
     return copied.with_traceback(error.__traceback__)
 
 
 def _forget() -> None:
-    # The threads that were making attempts are not in the forked child, and what this one was in is not its business.
+    # The threads that were making attempts do not exist in the forked child, and this thread starts afresh there.
     global _flights, _this_thread
     _flights, _this_thread = {}, _ThreadState()
 

@@ -1,4 +1,4 @@
-"""Who a parent is, as far as that can be known without fetching its credentials."""
+"""Who a parent is, as far as can be known without fetching its credentials."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import botocore.session
 from botocore.credentials import CachedCredentialFetcher, Credentials, RefreshableCredentials
 
-# For botocore's name of a provider: the profile settings, or else the environment variables, that it must have used and
-# that say whose credentials it provides.
+# By botocore's name of a provider: the profile settings, or else the environment variables, that it must have used and
+# that determine whose credentials it provides.
 _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "container-role": (
         (),
@@ -30,11 +30,11 @@ _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def identity_of(session: botocore.session.Session, credentials: Any, profile: Any = None) -> Any:
-    """Return what tells one parent from another in a cache key: never a secret, nothing fetched.
+    """Return what distinguishes one parent from another in a cache key. Contains no secret and fetches nothing.
 
-    Static credentials are known by their access key, a role of ours by what it was granted for, and what botocore's
-    providers fetched by what they request, since its keys change and the identity does not. Any other credentials are
-    known only as the object that they are, in this process.
+    Static credentials are identified by their access key, and our own by what they were granted for. Those of
+    botocore's refreshing providers are identified by what the provider requests, because their keys change while the
+    identity does not. All others are identified only as one object in this process.
     """
     granted_for = getattr(credentials, "granted_for", None)
     if granted_for:
@@ -45,23 +45,23 @@ def identity_of(session: botocore.session.Session, credentials: Any, profile: An
 
 
 def _static_access_key(credentials: Any) -> Any:
-    # Only a plain attribute: a property may fetch the credentials.
+    # vars(), because reading a property could fetch the credentials.
     return getattr(credentials, "__dict__", {}).get("access_key")
 
 
-# By the id of the credentials, each with a weak reference to them. An attribute of theirs would go along with a copy or
-# a pickle, and make somebody else of the same identity.
+# By the id() of the credentials, with a weak reference to them. An attribute set on them would travel with a copy or a
+# pickle, and give it the identity of the original.
 _identities: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
 
 def _lasting_identity(session: botocore.session.Session, credentials: Any, profile: Any) -> Any:
-    """Work the identity out once: the environment and AWS_PROFILE may belong to another one by the next time."""
+    """Work out the identity once: by the next time, the environment may describe another one."""
     key = id(credentials)
     reference, identity = _identities.get(key, (None, None))
     if reference is None or reference() is not credentials:
         profile = session.get_scoped_config() if profile is None else profile
         identity = _provided(session, credentials, profile) or ["this", uuid.uuid4().hex]
-        with contextlib.suppress(TypeError):  # a class without weak references: nothing is shared
+        with contextlib.suppress(TypeError):  # a class without weak references shares nothing
             _identities[key] = (weakref.ref(credentials, lambda _: _identities.pop(key, None)), identity)
     return identity
 
@@ -70,8 +70,8 @@ def _provided(session: botocore.session.Session, credentials: Any, profile: dict
     if not isinstance(credentials, RefreshableCredentials):
         return None
     method = credentials.method
-    # botocore internals: what its fetchers request, behind the wrapper for an MFA code, and as whom. Where they are
-    # gone nothing is shared. Covered by tests/test_internals.py.
+    # botocore internals: what its fetchers request and as whom, which is behind a wrapper if there is an MFA code. If
+    # these attributes are gone, nothing is shared. Covered by tests/test_internals.py.
     refresh: Any = vars(credentials).get("_refresh_using")
     fetcher = getattr(getattr(refresh, "_refresh", refresh), "__self__", None)
     if isinstance(fetcher, CachedCredentialFetcher):
@@ -86,6 +86,6 @@ def _provided(session: botocore.session.Session, credentials: Any, profile: dict
     if environment:
         return [method, environment, platform.node()]
     if any(name in profile for name in settings):
-        # Profiles of the same name differ between config files and over time.
+        # Profiles with the same name differ between config files, and over time.
         return [method, session.get_config_variable("profile"), profile]
     return None

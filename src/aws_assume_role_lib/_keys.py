@@ -1,4 +1,4 @@
-"""The keys of a role: the value that passes from STS or a cache to the credentials that sign requests."""
+"""A role's keys: the value that passes from STS or a cache to the credentials that sign requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_REFRESH_WINDOW = 15 * 60
 
 
 def refresh_window(lifetime: float) -> float:
-    """The seconds before the expiry in which keys that were granted for ``lifetime`` seconds are refreshed."""
+    """How many seconds before they expire keys with this ``lifetime`` are refreshed."""
     return min(MAX_REFRESH_WINDOW, lifetime / 4)
 
 
@@ -23,14 +23,14 @@ class ExportedCredentials(NamedTuple):
         secret_key: The secret access key.
         token: The session token.
         expiry: When the credentials expire, in UTC, with a time zone.
-        account_id: The account of the role, or None if STS did not name it.
+        account_id: The account that owns the role, or None if the response did not say.
 
     Example:
         >>> from datetime import datetime, timezone
         >>> from aws_assume_role_lib import ExportedCredentials
         >>> ExportedCredentials("ASIAEXAMPLE", "secret", "token", datetime(2030, 1, 31, tzinfo=timezone.utc), None)
         ExportedCredentials(access_key='ASIAEXAMPLE', expiry=datetime.datetime(2030, 1, 31, 0, 0, tzinfo=datetime.timezone.utc), account_id=None)
-    """  # noqa: E501  # what a doctest prints is one line
+    """  # noqa: E501  # a doctest compares its output as one line
 
     access_key: str
     secret_key: str
@@ -46,12 +46,12 @@ class ExportedCredentials(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What STS granted, complete and checked.
+    """The keys of one STS response, complete and checked.
 
     Attributes:
-        expires: With a time zone, and corrected where this machine's clock is behind that of STS.
-        lifetime: Seconds for which the keys were granted.
-        granted_for: A digest of what was requested, and by whom: the key of their cache entry.
+        expires: Has a time zone. Corrected if this machine's clock is behind STS's.
+        lifetime: The number of seconds for which STS granted the keys.
+        granted_for: A digest of the request and of who made it, which is also the cache key.
     """
 
     access_key: str

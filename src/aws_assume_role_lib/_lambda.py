@@ -1,4 +1,4 @@
-"""The session name of a Lambda function instance."""
+"""A session name for an instance of a Lambda function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import string
 
 _NOT_ALLOWED = r"[^A-Za-z0-9_+=,.@-]"
 _MAX_LENGTH = 64
-# The longest name and version together that still leave room for the dots and some of an identifier.
+# The longest name and version that together leave room for the dots and part of an identifier.
 _MAX_PREFIX_LENGTH = 59
 _TIMESTAMP_MIN_LENGTH = 14
 
@@ -23,31 +23,31 @@ def generate_lambda_session_name(
     The name has one of the forms ``{name}``, ``{name}.{identifier}`` and ``{name}.{version}.{identifier}``.
     These rules apply in order:
 
-    1. A function name of more than 59 characters stands alone, cut to 64.
+    1. A function name of more than 59 characters is used alone, truncated to 64.
     2. The version is left out if name and version have more than 59 characters together.
     3. The version is left out if it is ``$LATEST``.
-    4. The identifier is the hexadecimal part at the end of the log stream name, cut to what fits.
-    5. Where there is none, it is the time in UTC as ``YYYYMMDDhhmmss`` and six digits of microseconds, cut to
-       what fits, if at least 14 characters are free, and random letters and digits otherwise.
+    4. The identifier is the hexadecimal part at the end of the log stream name, truncated to fit.
+    5. Without one, it is the UTC time as ``YYYYMMDDhhmmss`` and six digits of microseconds, truncated to fit, if
+       at least 14 characters are free; otherwise random letters and digits.
 
-    A character that AWS does not allow in these names (anything but ``A-Z a-z 0-9 _+=,.@-``) becomes ``_``.
+    Characters that AWS does not allow in these names (all but ``A-Z a-z 0-9 _+=,.@-``) are replaced by ``_``.
 
-    The environment is read at each call, and random values come from the operating system, so that after a
-    SnapStart restore no value of the snapshot is used.
+    The environment is read on each call, and random values come from the operating system, so no value is frozen
+    into a SnapStart snapshot.
 
     Args:
         function_name: The function's name. Default: ``AWS_LAMBDA_FUNCTION_NAME``.
         function_version: The function's version; an empty string leaves it out. Default:
-            ``AWS_LAMBDA_FUNCTION_VERSION``, or no version where that is not set.
-        identifier: What tells this instance from others; with an empty string, rule 5 applies. Default: taken
-            from ``AWS_LAMBDA_LOG_STREAM_NAME``, by rule 4.
+            ``AWS_LAMBDA_FUNCTION_VERSION``, or no version if that is not set.
+        identifier: Distinguishes this instance from others; an empty string selects rule 5. Default: from
+            ``AWS_LAMBDA_LOG_STREAM_NAME``, by rule 4.
 
     Returns:
         A valid ``RoleSessionName`` and ``SourceIdentity``: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
 
     Raises:
         TypeError: An argument is neither a str nor None.
-        ValueError: There is no function name: it is empty, or not given and not in the environment.
+        ValueError: The function name is empty, or neither passed nor set in the environment.
 
     Example:
         >>> generate_lambda_session_name("report", "7", "0123456789abcdef")
@@ -55,11 +55,11 @@ def generate_lambda_session_name(
 
     See `Lambda's environment variables
     <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>`_ and `AssumeRole
-    <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ for the characters allowed.
+    <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ for the allowed characters.
     """
     name = _given_or_variable("function_name", function_name, "AWS_LAMBDA_FUNCTION_NAME")
     if not name:
-        raise ValueError("There is no function name: set AWS_LAMBDA_FUNCTION_NAME, or pass a function_name")
+        raise ValueError("There is no function name: set AWS_LAMBDA_FUNCTION_NAME or pass function_name")
     version = _given_or_variable("function_version", function_version, "AWS_LAMBDA_FUNCTION_VERSION")
     instance = _given_or_variable("identifier", identifier, "AWS_LAMBDA_LOG_STREAM_NAME")
     if identifier is None:
@@ -89,7 +89,7 @@ def _hex_at_end(log_stream: str) -> str:
 def _time_or_random(length: int) -> str:
     if length >= _TIMESTAMP_MIN_LENGTH:
         return datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d%H%M%S%f")
-    # The module's own generator would repeat itself: its state is part of a SnapStart snapshot.
+    # random's default generator would repeat itself: its state is part of a SnapStart snapshot.
     return "".join(random.SystemRandom().choices(string.ascii_letters + string.digits, k=length))
 
 

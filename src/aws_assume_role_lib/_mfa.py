@@ -14,10 +14,10 @@ from ._parameters import check_token_code
 
 
 class MfaDevice:
-    """A device, and where its codes come from.
+    """An MFA device and the source of its codes.
 
     Attributes:
-        has_static_code: Whether there is only the one code that was passed, which STS accepts once.
+        has_static_code: Whether the only code is the one that was passed in, which STS accepts once.
     """
 
     def __init__(self, serial_number: str, token_code: str | Callable[[], str] | None) -> None:
@@ -27,11 +27,12 @@ class MfaDevice:
         self._code_is_used = False
 
     def code(self) -> str:
-        """Return a code for the next AssumeRole call, which may mean asking for it.
+        """Return a code for the next AssumeRole call, prompting for it if necessary.
 
         Raises:
             RefreshWithMFAUnsupportedError: The static code has been used.
-            CredentialRetrievalError: There is no terminal, or a callable returned something else than six digits.
+            CredentialRetrievalError: There is no terminal to prompt on.
+            ParamValidationError: The callable returned something other than six digits.
         """
         if callable(self._token_code):
             return check_token_code(self._token_code())
@@ -42,7 +43,7 @@ class MfaDevice:
         return str(self._token_code)
 
     def mark_code_used(self) -> None:
-        """STS has accepted the code, and accepts none twice."""
+        """Remember that STS has accepted the code: it accepts no code twice."""
         self._code_is_used = True
 
     def _prompt(self) -> str:
@@ -58,8 +59,8 @@ class MfaDevice:
 
 def has_terminal() -> bool:
     """Whether a person can be prompted."""
-    # getpass reads stdin where it finds no terminal, and a service would wait there forever; so would a background
-    # job, which is stopped when it touches its terminal.
+    # Without a terminal, getpass reads stdin, where a service would wait forever. So would a background job, which is
+    # stopped as soon as it touches its terminal.
     try:
         terminal = os.open("/dev/tty", os.O_RDWR)
     except OSError:
@@ -70,12 +71,12 @@ def has_terminal() -> bool:
         os.close(terminal)
 
 
-# One question at a time. Only the prompt runs while this is held.
+# One prompt at a time. Nothing but the prompt runs while this is held.
 _terminal = threading.Lock()
 
 
 def _free_terminal() -> None:
-    # The thread that was prompting is not in the forked child.
+    # The thread that holds the lock does not exist in the forked child.
     global _terminal
     _terminal = threading.Lock()
 

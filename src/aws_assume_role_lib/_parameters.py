@@ -13,7 +13,7 @@ from botocore.exceptions import ParamValidationError
 from botocore.model import StructureShape
 from botocore.validate import ParamValidator
 
-# Lines for the user, by the parameter that they are about.
+# Messages by the name of the parameter they are about.
 Problems = dict[str, list[str]]
 
 
@@ -24,20 +24,20 @@ class AutomaticRoleSessionName:
         return "AUTOMATIC_ROLE_SESSION_NAME"
 
 
-#: Given as ``RoleSessionName``: a generated name, even where there is a ``SourceIdentity``.
+#: Pass this as ``RoleSessionName`` to get a generated name even with a ``SourceIdentity``.
 AUTOMATIC_ROLE_SESSION_NAME = AutomaticRoleSessionName()
 
-# re compiles these at their first use, and keeps them: an import that compiled them would take twice as long.
+# Strings, which re compiles on first use and caches: compiling them here would double the import time.
 _NAME = r"[A-Za-z0-9_+=,.@-]{2,64}"
 _EXTERNAL_ID = r"[A-Za-z0-9_+=,.@:/-]{2,1224}"
-# Printable ASCII, but no colon; and as many characters of it as STS takes.
+# Printable ASCII without colons, up to the length that STS accepts.
 _ROLE_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::(?P<account>[!-9;-~]*):role/[!-9;-~]*[!-.0-9;-~]"
 _POLICY_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::[!-9;-~]*:policy/[!-9;-~]*[!-.0-9;-~]"
 _CODE = r"[0-9]{6}"
 
 
 def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the parameters that are not None, in the API's shapes. What cannot be converted is left as it is."""
+    """Return the parameters that are not None, in the API's shapes. A value that cannot be converted is kept."""
     request = {name: value for name, value in given.items() if value is not None or name == "RoleArn"}
     for name, value in (additional_kwargs or {}).items():
         if name in request:
@@ -49,7 +49,7 @@ def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any]
             request[name] = convert(request[name])
     for name, value in request.items():
         if isinstance(value, (list, tuple)):
-            # STS is asked later, when the caller may have changed the list for the next role.
+            # Copied, because STS is called later, and the caller may modify the list for the next role.
             request[name] = [dict(item) if isinstance(item, Mapping) else item for item in value]
     if "SourceIdentity" in request:
         request.setdefault("RoleSessionName", request["SourceIdentity"])
@@ -66,7 +66,7 @@ def _duration(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    # botocore sends str(), which is a name where the number is a member of an enum.
+    # botocore sends str(value), which for a member of an enum would be its name.
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -81,7 +81,7 @@ def _policy(value: Any) -> Any:
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json.loads(), which keeps the last where a policy has a key twice: a condition would be lost."""
+    """For json.loads(), which would keep the last of duplicate keys and so lose a condition of a policy."""
     document = dict(pairs)
     if len(document) < len(pairs):
         raise ValueError("a key is there twice")
@@ -114,7 +114,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def check_session_name(name: Any) -> str:
-    """Return a name that a callable RoleSessionName gave, or raise ParamValidationError."""
+    """Return the name from a callable RoleSessionName if it is valid, or raise ParamValidationError."""
     problems = list(_name_problems("RoleSessionName", name))
     if problems:
         raise ParamValidationError(report=f"The callable given as RoleSessionName returned a bad name: {problems[0]}")
@@ -123,7 +123,7 @@ def check_session_name(name: Any) -> str:
 
 
 def check_token_code(code: Any) -> str:
-    """Return a code that a callable TokenCode gave, or raise ParamValidationError, which does not repeat it."""
+    """Return the code from a callable TokenCode if it is valid, or raise ParamValidationError without repeating it."""
     if list(_code_problems("TokenCode", code)):
         raise ParamValidationError(report="The callable given as TokenCode did not return a string of six digits.")
     assert isinstance(code, str)
@@ -131,7 +131,7 @@ def check_token_code(code: Any) -> str:
 
 
 def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems:
-    """Return the problems of a request, as far as they do not depend on the parent, under the parameters' names.
+    """Return those problems of a request that do not depend on the parent, by parameter.
 
     Args:
         request: The request, as build_request() returns it.
@@ -153,7 +153,7 @@ def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems
             found = list(_CHECKS[name](name, value)) if name in _CHECKS else []
         if found:
             problems[name] = problems.get(name, []) + found
-    # What has been named already is left out: botocore would name it again, and with the value.
+    # Without the parameters that already have a problem: botocore would report them again, with their values.
     rest = {name: value for name, value in given.items() if name not in problems}
     report = ParamValidator().validate({"RoleArn": "x" * 20, "RoleSessionName": "xx", **rest}, shape)
     if report.has_errors():
@@ -162,9 +162,9 @@ def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems
 
 
 def check_chaining(request: Mapping[str, Any], problems: Problems, parent_credentials: Any) -> Problems:
-    """Return ``problems`` with those that the parent causes. Its credentials are looked at, and not fetched."""
+    """Return ``problems`` plus those that depend on the parent. Its credentials are inspected, not fetched."""
     problems = dict(problems)
-    # Where check_request() has found a problem, the value may be anything.
+    # A value that check_request() has rejected can be anything.
     request = {name: value for name, value in request.items() if name not in problems}
     duration = request.get("DurationSeconds", 0)
     method = getattr(parent_credentials, "method", None)
@@ -173,7 +173,7 @@ def check_chaining(request: Mapping[str, Any], problems: Problems, parent_creden
             f"DurationSeconds is {duration}; STS grants at most 3600 to a role that is assumed by a role "
             "(role chaining). Leave it out, the credentials refresh themselves."
         ]
-    # Long-term keys have no token, and belong to a user. Others may be a role's, and pass on its transitive tags.
+    # Keys without a token belong to a user. All others may be a role's, which passes on its transitive tags.
     is_user = (
         isinstance(parent_credentials, Credentials)
         and not isinstance(parent_credentials, RefreshableCredentials)
@@ -191,15 +191,15 @@ def check_chaining(request: Mapping[str, Any], problems: Problems, parent_creden
 
 
 def raise_problems(problems: Problems) -> None:
-    """Raise one ParamValidationError that names every problem, if there are any."""
+    """Raise a ParamValidationError that lists all problems, if there are any."""
     lines = [line for each in problems.values() for line in each]
     if lines:
         raise ParamValidationError(report="\n".join(lines))
 
 
 def _can_be_sent(value: Any) -> bool:
-    # Half of a surrogate pair cannot be encoded; an int of 4300 digits, and a list of a thousand levels, have no
-    # text, and no error could show them.
+    # Lone surrogates cannot be encoded. Ints of 4,300 digits and lists nested a thousand deep cannot be turned into
+    # text, not even for an error message.
     try:
         json.dumps(value, ensure_ascii=False, default=repr, skipkeys=True).encode()
     except (ValueError, RecursionError):
@@ -233,10 +233,10 @@ def _duration_problems(name: str, value: Any) -> _Lines:
 def _policy_problems(name: str, value: Any) -> _Lines:
     document, reason = None, ""
     try:
-        # json.loads() takes bytes, which botocore does not, and whose error would show them.
+        # json.loads() accepts bytes, which botocore rejects with an error that repeats them.
         text = value if isinstance(value, str) else json.dumps(value, default=_mapping)
         document = json.loads(text, object_pairs_hook=unique)
-        # json.loads() takes NaN and Infinity, which are not JSON.
+        # json.loads() accepts NaN and Infinity, which are not JSON.
         json.dumps(document, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         document, reason = None, f" ({error})"

@@ -1,4 +1,4 @@
-"""``patch_boto3()``."""
+"""``patch_boto3()``, which adds assume_role to boto3."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def patch_boto3() -> None:
     """Add :func:`assume_role` to boto3, as ``boto3.assume_role`` and ``boto3.Session.assume_role``.
 
-    ``boto3.assume_role(RoleArn, ...)`` uses the default session, as it is at the time of the call.
-    Calling this again does nothing.
+    ``boto3.assume_role(RoleArn, ...)`` uses the default session at the time of each call. Calling ``patch_boto3()``
+    again has no effect.
 
     Raises:
-        RuntimeError: boto3 has something else under that name; nothing is changed.
+        RuntimeError: Something else has already defined one of these names. boto3 is left unchanged.
 
     Example:
         >>> import boto3
@@ -35,17 +35,20 @@ def patch_boto3() -> None:
         >>> boto3.Session().assume_role("arn:aws:iam::111111111111:role/Hub").role_arn
         'arn:aws:iam::111111111111:role/Hub'
     """
-    additions: tuple[tuple[Any, Any], ...] = ((boto3, _on_default_session), (boto3.Session, _on_session))
-    for owner, function in additions:
+    additions: tuple[tuple[Any, Any, str], ...] = (
+        (boto3, _on_default_session, "boto3.assume_role"),
+        (boto3.Session, _on_session, "boto3.Session.assume_role"),
+    )
+    for owner, function, name in additions:
         if getattr(owner, "assume_role", function) is not function:
             raise RuntimeError(
-                f"{owner.__name__} has an assume_role of its own, which is not overwritten. "
+                f"{name} already exists; not overwriting it. "
                 "Call aws_assume_role_lib.assume_role(session, RoleArn) instead."
             )
     signature = inspect.signature(assume_role)
     session, *rest = signature.parameters.values()
     firsts: list[list[inspect.Parameter]] = [[], [session.replace(name="self")]]
-    for (owner, function), first in zip(additions, firsts, strict=True):
+    for (owner, function, _), first in zip(additions, firsts, strict=True):
         function.__signature__ = signature.replace(parameters=first + rest)
         owner.assume_role = function
 

@@ -1,4 +1,4 @@
-"""What is requested of STS for one role, and by whom: the one place that calls AssumeRole."""
+"""What to request from STS for a role, and on whose behalf. AssumeRole is called only here."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from ._mfa import MfaDevice
 from ._parameters import check_session_name
 from ._sts import SharedStsClient, shared_sts_client
 
-# After a failed early refresh, the next one is this many seconds later.
+# How many seconds after a failed early refresh the next one is made.
 RETRY_INTERVAL = 60
-# A thread waits for another one's attempt longer than STS can hold that up with the default timeouts, or as long as a
-# person may take to type a code; and then makes an attempt of its own.
+# How many seconds a thread waits for another thread's attempt before making its own: longer than an unresponsive STS
+# can take with the default timeouts, or than a person needs to type an MFA code.
 WAIT_LIMIT = 30
 CODE_WAIT_LIMIT = 600
-# A parent's refresh that takes this many seconds, and leaves its credentials due, had no answer.
+# If refreshing a parent takes longer than this many seconds and still leaves it due, its source did not respond.
 SLOW = 0.1
 
 
 class RoleFetcher(AssumeRoleCredentialFetcher):
-    """Fetches the keys of one role, as one parent assumes it.
+    """Fetches the keys of one role, assumed by one parent.
 
     Attributes:
         parent: The session that assumes the role.
         role_arn: The role.
-        mfa: The device whose codes the role requires, if any.
-        description: What is done by whom, for messages: nothing is looked up to say it.
+        mfa: The MFA device to send codes of, or None.
+        description: What this does, for messages. Worked out beforehand, so that no message can fail.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         self._request = dict(request)
         token_code = self._request.pop("TokenCode", None)
         self.mfa = MfaDevice(request["SerialNumber"], token_code) if "SerialNumber" in request else None
-        # Like a generated name, what a callable returns is not a part of the cache key.
+        # Popped because a name that changes, like a generated one, must not be part of the cache key.
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):
             self._session_name = self._request.pop("RoleSessionName")
@@ -70,15 +70,15 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             role_arn=self.role_arn,
         )
         if cache is not None:
-            # Who the parent is shows best now: the environment may belong to another one by the first use.
+            # Identify the parent now: by the first use, the environment may describe another identity.
             self.granted_for()
 
     @property
     def wait_limit(self) -> float:
-        """The seconds that this thread may wait for another one's attempt to fetch the keys of this role.
+        """How many seconds this thread may wait for another thread's attempt to fetch these keys.
 
-        0 if it is in an attempt itself, unless that is for a role that this role assumes: all waiting leads up the
-        chain, so it cannot form a circle.
+        0 inside an attempt, except for a role further down the same chain: waiting that only ever leads up a chain
+        cannot form a circle.
         """
         if not all(isinstance(fetcher, RoleFetcher) and self in fetcher._chain() for fetcher in inside()):
             return 0
@@ -87,21 +87,21 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
     @property
     def early_refresh_not_before(self) -> float:
-        """The Unix time from which on an early refresh may call STS: it was unreachable for this role or its parent."""
+        """The Unix time before which no early refresh calls STS, which was unreachable for this role or one above."""
         return max(fetcher._sts.early_refresh_not_before for fetcher in self._chain())
 
     def prepare(self) -> None:
         """Create the STS clients that a fetch is going to need.
 
-        Before the fetch, since a thread that waits for it may hold a lock of the program's around
-        ``Session.client()``. With a cache there may be no need for a client.
+        This happens before the fetch because a thread that waits for the fetch may hold the program's own lock around
+        ``Session.client()``. With a cache, no client may be needed.
         """
         for fetcher in [self, *(source.fetcher for source in self._sources_due())]:
             if fetcher._credential_cache is None:
                 fetcher._sts.get()
 
     def fetch_credentials(self) -> dict[str, Any]:
-        """Fetch the keys, in the form that botocore's credentials take."""
+        """Fetch the keys, in the form that botocore's credential classes accept."""
         keys = self.fetch_keys()
         return {**keys._asdict(), "expiry_time": keys.expires.isoformat()}
 
@@ -109,8 +109,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         """Fetch the keys from the cache, or else from STS.
 
         Args:
-            good_until: The Unix time until which the caller can do without. STS is not called before then if it was
-                unreachable a moment ago.
+            good_until: The Unix time until which the caller has valid keys. Until then, an STS that was unreachable a
+                moment ago is not called again.
         """
         granted_for = self.granted_for()
         if self._credential_cache is None:
@@ -129,11 +129,11 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
         entry = (cache if isinstance(cache, JSONFileCache) else id(cache), granted_for)
         keys = share(entry, fetch, by=self, wait_limit=self.wait_limit)
-        # Whose keys they are is not known where another thread's parent was given other credentials on the way.
+        # Another thread's parent may have been given other credentials meanwhile; then its keys are not ours.
         return keys if own or keys.granted_for == granted_for else fetch()
 
     def granted_for(self) -> str:
-        """Digest what is requested, where it goes, and who requests it; unique where that cannot be told."""
+        """Digest the request, its endpoint and the identity that makes it. Unknown identities get a unique digest."""
         try:
             request = dict(self._request)
             for name in ("PolicyArns", "Tags", "TransitiveTagKeys"):
@@ -186,7 +186,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             account_id[0] if account_id and account_id[0] else None,
             expires,
             lifetime,
-            # Who signed is not known where the parent was given other credentials on the way.
+            # If the parent's credentials changed during the call, we cannot tell who signed: never share the entry.
             granted_for if self.granted_for() == granted_for else uuid.uuid4().hex,
         )
 
@@ -197,8 +197,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             )
 
     def _refresh_parent(self) -> None:
-        """Have the parent's keys refreshed if they are due, once for all the roles that wait for that."""
-        # From the root down: one within the other, the refreshes of a long chain would exceed the recursion limit.
+        """Refresh the parent's keys if they are due, once for all the roles that need them."""
+        # From the root down: nested refreshes would exceed the recursion limit in a long chain.
         for credentials in reversed(self._sources_due()):
             credentials.get_frozen_credentials()
         source = parent_credentials(self.parent)
@@ -207,7 +207,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         was_unreachable, start = False, time.perf_counter()
         try:
             share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=self.wait_limit)
-            # While its credentials are valid, botocore keeps the failure of a refresh to itself.
+            # botocore does not report a failed refresh while the old credentials are still valid.
             is_still_due = isinstance(source, RefreshableCredentials) and source.refresh_needed()
             was_unreachable = is_still_due and time.perf_counter() - start > SLOW
         except Exception as error:
@@ -218,9 +218,9 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
                 self._sts.hold_early_refreshes(time.time() + RETRY_INTERVAL, of_all_endpoints=True)
 
     def _parent_fetcher(self) -> RoleFetcher | None:
-        """The fetcher of the parent's credentials, where the parent is a role of ours too."""
+        """The fetcher of the parent's credentials if the parent is itself an assumed-role session."""
         session = self.parent._session
-        # Only a child session has a root. To ask another one for its credentials may run code of the program's.
+        # Only our sessions have a root. get_credentials() of any other session may run code that is not ours.
         fetcher = getattr(session.get_credentials(), "fetcher", None) if hasattr(session, "root") else None
         return fetcher if isinstance(fetcher, RoleFetcher) else None
 
@@ -232,9 +232,9 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         return chain
 
     def _sources_due(self) -> list[Any]:
-        """The credentials of the roles above that this fetch refreshes, the parent's first.
+        """The credentials further up the chain that this fetch has to refresh first, the parent's at the front.
 
-        A role with a cache ends the list: an entry may save the refreshes above it.
+        The list ends at a role with a cache, whose entry may make the refreshes above it unnecessary.
         """
         due: list[Any] = []
         for fetcher, above in itertools.pairwise(self._chain()):
@@ -248,7 +248,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
 
 def load_credentials(session: boto3.session.Session) -> Any:
-    """Have a parent's credentials found, by one thread: two could find an object each."""
+    """Load a parent's credentials in one thread: botocore would make an object for each of two."""
     botocore_session = session._session
     credentials = share(
         botocore_session,
@@ -262,7 +262,7 @@ def load_credentials(session: boto3.session.Session) -> Any:
 
 
 def parent_credentials(parent: boto3.session.Session) -> Any:
-    # The botocore session's are what signs, whatever a subclass of boto3.Session makes of get_credentials().
+    # Requests are signed with the botocore session's credentials, even if a boto3.Session subclass returns others.
     credentials = parent._session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
@@ -271,7 +271,7 @@ def parent_credentials(parent: boto3.session.Session) -> Any:
 
 def _source(parent: boto3.session.Session) -> str:
     profile = parent._session.get_config_variable("profile")
-    # Credentials of another class may have no method.
+    # A custom credentials class may have no method.
     method = getattr(parent_credentials(parent), "method", "other")
     role_arn = getattr(parent, "role_arn", None)
     return role_arn or (f"profile {profile!r}" if profile else f"a session with {method} credentials")

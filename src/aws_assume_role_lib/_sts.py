@@ -1,4 +1,4 @@
-"""The one STS client of a parent: created on first need, kept with the parent, shared by the roles it assumes."""
+"""The one STS client of a parent: created when first needed, kept with the parent, shared by its roles."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ._flights import inside, share
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
-# An STS that accepts connections and never answers costs 3 x 4 seconds and the pauses between them, not botocore's
-# minutes.
+# With these, an STS that accepts connections but never responds costs 3 x 4 seconds plus the pauses between attempts.
+# With botocore's defaults it would cost minutes.
 CONNECT_TIMEOUT = 2
 READ_TIMEOUT = 4
 TOTAL_MAX_ATTEMPTS = 3
-# Threads that call STS at the same time beyond this number each cost a connection and a warning from urllib3.
+# More threads than this calling STS at once would each open a connection and make urllib3 log a warning.
 MAX_POOL_CONNECTIONS = 256
-# Clients that are kept for the next role with the same options, besides those that sessions in use refer to.
+# How many clients a parent keeps for the next role with the same options. Sessions in use keep theirs anyway.
 MAX_CLIENTS = 16
-# Creating a client takes milliseconds. A thread that waits longer may be in the way of the one that creates it.
+# Creating a client takes milliseconds. A thread that waits longer may be holding a lock that the creation needs.
 CREATION_WAIT_LIMIT = 5
 
 _OPTIONS: dict[str, tuple[type, ...]] = {
@@ -65,12 +65,12 @@ def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]
 def _is_url(text: str) -> bool:
     try:
         return bool(is_valid_endpoint_url(text))
-    except ValueError:  # brackets around something other than an IPv6 address, for one
+    except ValueError:  # such as brackets around something other than an IPv6 address
         return False
 
 
 class SharedStsClient:
-    """The STS client that a parent uses with one set of options, for all the roles it assumes."""
+    """The STS client that a parent uses, with one set of options, for all the roles it assumes."""
 
     def __init__(self, parent: boto3.session.Session, options: Mapping[str, Any], key: str) -> None:
         self._parent = parent
@@ -84,10 +84,10 @@ class SharedStsClient:
         return self._parent._session
 
     def get(self) -> STSClient:
-        """Return the client, creating it where there is none that fits.
+        """Return the client, creating it if necessary.
 
-        It is created anew in a forked child, and after the parent's region, default client config or credentials object
-        has changed.
+        A new one is necessary in a forked child, and after the parent's region, default client config or credentials
+        object has changed.
         """
         client = self._fitting_client()
         if client is not None:
@@ -109,9 +109,9 @@ class SharedStsClient:
         if client is None:
             depends_on = self._depends_on()
             config = _effective_config(self.session, self._options.get("config"))
-            # The parent's own client(), so that its subclass, its event handlers and whatever traces it take part.
+            # The parent's own client(), so that its subclass, its event handlers and any tracing take effect.
             client = self._parent.client("sts", **{**self._options, "config": config})
-            # A reader that sees the new client with the old dependencies creates one more, which is only slower.
+            # A thread that reads between the two assignments creates another client, which is harmless.
             self._client, self._created_with = client, depends_on
         return client
 
@@ -125,9 +125,9 @@ class SharedStsClient:
 
     @property
     def endpoint_settings(self) -> list[Any]:
-        """Every setting that may lead to an endpoint of the user's own: a part of the cache key.
+        """Every setting that can change the endpoint. Part of the cache key.
 
-        Only a client knows what follows from them, and creating one costs more than a cache saves.
+        Only a client knows the resulting URL, and creating a client costs more than a cache saves.
         """
         profile = self.session.get_scoped_config()
         services = self.session.full_config.get("services", {}).get(profile.get("services"), {})
@@ -136,12 +136,12 @@ class SharedStsClient:
 
     @property
     def early_refresh_not_before(self) -> float:
-        """The Unix time from which on early refreshes may call STS again; 0.0 unless it was unreachable."""
+        """The Unix time before which no early refresh calls STS; 0.0 unless it was unreachable."""
         outages = self._outages()
         return max(outages.get(None, 0.0), outages.get((self._key, self._parent.region_name), 0.0))
 
     def hold_early_refreshes(self, until: float, *, of_all_endpoints: bool = False) -> None:
-        """Keep all roles of the family from calling this endpoint early, or any: there was no answer a moment ago."""
+        """Stop the early refreshes of the whole family at this endpoint, or at all: STS has just been unreachable."""
         self._outages()[None if of_all_endpoints else (self._key, self._parent.region_name)] = until
 
     def _outages(self) -> dict[Any, float]:
@@ -151,26 +151,27 @@ class SharedStsClient:
 
 
 class _Clients(OrderedDict[str, SharedStsClient]):
-    """The clients of a parent, the most recently used last."""
+    """The clients of a parent, most recently used last."""
 
     def __deepcopy__(self, _: object) -> _Clients:
-        # A copy of the session creates clients of its own.
+        # A copied session creates its own clients.
         return _Clients()
 
 
 def shared_sts_client(parent: boto3.session.Session, options: Mapping[str, Any]) -> SharedStsClient:
     """Return the parent's :class:`SharedStsClient` for these options."""
-    # botocore internal: a Config has no public way to compare it. Covered by tests/test_internals.py.
+    # botocore internal: vars() of a Config, which has no public means of comparison. Covered by
+    # tests/test_internals.py.
     named = {name: vars(value) if isinstance(value, Config) else value for name, value in options.items()}
     key = repr(sorted(named.items()))
-    # The session's own dictionary lives exactly as long as the session. A client refers to its session, so a weak
-    # mapping from sessions to clients would keep both forever.
+    # Stored in the session's own dictionary, which lives exactly as long as the session. A client refers to its
+    # session, so a weak mapping from sessions to clients would keep both alive forever.
     clients = vars(parent._session).setdefault("_aws_assume_role_lib_sts_clients", _Clients())
     own = SharedStsClient(parent, options, key)
     shared: SharedStsClient = clients.setdefault(key, own)
-    if shared.session is not parent._session:  # a copied session has the dictionary too, and other credentials
+    if shared.session is not parent._session:  # copying a session copies this dictionary, but credentials differ
         return own
-    with contextlib.suppress(KeyError):  # another thread may have dropped it meanwhile
+    with contextlib.suppress(KeyError):  # another thread may have removed it meanwhile
         clients.move_to_end(key)
         if len(clients) > MAX_CLIENTS:
             clients.popitem(last=False)
@@ -183,8 +184,8 @@ def _effective_config(session: botocore.session.Session, config: Config | None) 
     )
     for users in (session.get_default_client_config(), config):
         if users is not None:
-            # A copy, since botocore writes to the retries of the config that a client is created with: the user's
-            # would change, and with it the key under which the client is shared.
+            # A copy, because botocore modifies the retries of the Config that a client is created with. That would
+            # change the user's object, and with it the key under which the client is shared.
             effective = effective.merge(copy.deepcopy(users))
     retries: Any = getattr(effective, "retries", None) or {}
     chosen = {"max_attempts", "total_max_attempts"} & retries.keys()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 import zlib
@@ -47,7 +49,13 @@ copybutton_exclude = ".linenos, .gp, .go"
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
+# Types of arguments that have no page of their own: the text says what they are.
+nitpick_ignore = [
+    ("py:class", "aws_assume_role_lib._cache.CredentialCache"),
+    ("py:class", "aws_assume_role_lib._parameters.AutomaticRoleSessionName"),
+]
 # Read the Docs sets it. Elsewhere the pages have no address, and a card without one is of no use.
 ogp_site_url = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 ogp_social_cards = {"enable": bool(ogp_site_url), "line_color": "#0969da"}
@@ -132,7 +140,55 @@ def _row(cells: tuple[str, ...]) -> nodes.row:
     return nodes.row("", *[nodes.entry("", nodes.paragraph(text=cell)) for cell in cells])
 
 
+# assume_role()'s parameters by purpose, instead of one list of twenty.
+PARAMETERS = {
+    "Most used": ("session", "RoleArn", "RoleSessionName", "ExternalId", "region_name"),
+    "Restricting the session": ("Policy", "PolicyArns", "DurationSeconds"),
+    "MFA": ("SerialNumber", "TokenCode"),
+    "Telling others who is behind it": ("Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts"),
+    "Caching and connecting": ("cache", "sts_client_kwargs"),
+    "Rarely needed": ("validate", "MinimumSessionTokenSize", "additional_kwargs"),
+}
+VERSIONS = {
+    "RoleSessionName": ("versionchanged", "A function is accepted."),
+    "TokenCode": ("versionchanged", "A function is accepted."),
+    "Tags": ("versionchanged", "A mapping is accepted."),
+    "ProvidedContexts": ("versionadded", ""),
+    "MinimumSessionTokenSize": ("versionadded", ""),
+    "sts_client_kwargs": ("versionadded", ""),
+}
+
+
+def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Replace the docstring's list of assume_role()'s parameters by groups, with an anchor and the type for each."""
+    if name != "aws_assume_role_lib.assume_role":
+        return
+    start, end = lines.index("Args:"), lines.index("Returns:")
+    described: dict[str, list[str]] = {}
+    for line in lines[start + 1 : end]:
+        if entry := re.match(r"    (\w+): (.*)", line):
+            text = described[entry[1]] = [entry[2]]
+        elif line.strip():
+            text.append(line.strip())
+    signature = inspect.signature(obj).parameters
+    assert [each for group in PARAMETERS.values() for each in group] == list(described)
+    assert set(described) == {each for each in signature if signature[each].kind is not inspect.Parameter.VAR_KEYWORD}
+    grouped = []
+    for title, names in PARAMETERS.items():
+        grouped += [f".. rubric:: {title}", ""]
+        for each in names:
+            grouped += [".. container:: parameter", f"   :name: assume-role-{each.replace('_', '-')}", ""]
+            grouped += [f"   **{each}**: ``{signature[each].annotation}``", ""]
+            grouped += [*(f"   {line}" for line in described[each]), ""]
+            if each in VERSIONS:
+                directive, note = VERSIONS[each]
+                grouped += [f"   .. {directive}:: 3.0", f"      {note}", ""]
+    lines[start:end] = grouped
+
+
 def setup(app: Sphinx) -> None:
+    # Before napoleon, which has the default priority of 500.
+    app.connect("autodoc-process-docstring", _group_parameters, priority=400)
     app.add_directive("benchmark", Benchmark)
     app.add_directive("soak", Soak)
     # After intersphinx, which has the default priority of 500.

@@ -215,7 +215,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 def anchors(page: Path) -> set[str]:
     text = page.read_text(encoding="utf-8")
     slugs = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
-    return {*(slug.replace(" ", "-") for slug in slugs), *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)}
+    named = [
+        f"aws_assume_role_lib.{name}" for name in re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", text, re.MULTILINE)
+    ]
+    if "aws_assume_role_lib.assume_role" in named:
+        # docs/conf.py gives each parameter an anchor.
+        parameters = inspect.signature(assume_role).parameters
+        named += [f"assume-role-{name.replace('_', '-').lower()}" for name in parameters]
+    return {*(slug.replace(" ", "-") for slug in slugs), *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE), *named}
 
 
 def test_figures_are_current(tmp_path: Path) -> None:

@@ -137,6 +137,52 @@ def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
             assert re.search(NOT_RUN, block.text, re.MULTILINE)
 
 
+def runs_the_package(block: Block) -> bool:
+    return block.language == "shell" and bool(re.search(r"aws_assume_role_lib|aws-assume-role-lib .*arn:", block.text))
+
+
+# The command line's own page is tested in test_cli.py and test_cli_run.py.
+COMMAND_LINES = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    if page.stem != "command-line"
+    for number, block in enumerate(filter(runs_the_package, blocks(page)))
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the blocks are for a Unix shell")
+@pytest.mark.parametrize("block", COMMAND_LINES)
+def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_path: Path) -> None:
+    """Each shell block that runs the package succeeds, and assumes the roles that it names."""
+    keys = "region = eu-central-1\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text("".join(f"[profile {name}]\n{keys}" for name in ("base", "hub")))
+    programs = {
+        "python": 'exec "$PYTHON" "$@"',
+        "aws-assume-role-lib": 'exec "$PYTHON" -m aws_assume_role_lib "$@"',
+        "terraform": """exec "$PYTHON" -c 'import boto3; boto3.client("sts").get_caller_identity()'""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o700)
+    finished = subprocess.run(
+        ["sh", "-euc", block.text],
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "AKIAROOT",
+            "AWS_SECRET_ACCESS_KEY": "root-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHON": sys.executable,
+            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert [request.params["RoleArn"] for request in sts.assumed] == re.findall(r"arn:[\w:/]+", block.text)
+
+
 @pytest.mark.parametrize(("name", "passed"), [("testing", 6), ("lambda", 1)])
 def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None:
     """The tests that a page teaches, with its fixtures, pass under pytest."""

@@ -58,7 +58,11 @@ nitpick_ignore = [
 ]
 # Read the Docs sets it. Elsewhere the pages have no address, and a card without one is of no use.
 ogp_site_url = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
-ogp_social_cards = {"enable": bool(ogp_site_url), "line_color": "#0969da"}
+ogp_social_cards = {
+    "enable": bool(ogp_site_url),
+    "image": "_static/logo.png",  # the logo as a bitmap, which cards need
+    "line_color": "#0b57b0",
+}
 ogp_description_length = 160
 
 # Where an inventory cannot be fetched, this empty one is the working alternative that Sphinx asks for.

@@ -28,7 +28,7 @@ from aws_assume_role_lib import assume_role
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "faults.md"
 
-FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second hop")
+FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second role")
 # Seconds into the hour of the credentials at hand; at the other moments there are none.
 AT_HAND = {EARLY: 46 * 60, LAST: 59 * 60 + 30}
 

@@ -93,21 +93,62 @@ def _without_link(app: Sphinx, env: Any, node: nodes.Element, text: nodes.Node) 
 
 
 class Benchmark(SphinxDirective):
-    """The figure and the tables of the last ``tox run -e bench``, as it left them."""
+    """A part of what the last ``tox run -e bench`` found: its conclusion, a chart, the machine, or our targets."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        source, figure = HERE / "benchmark.json", HERE / "benchmark.svg"
-        for path in (source, figure):
-            self.env.note_dependency(str(path))
+        source = HERE / "benchmark.json"
+        self.env.note_dependency(str(source))
         if not source.exists():
             return [nodes.paragraph(text="The benchmark has not been run yet: tox run -e bench.")]
-        result = json.loads(source.read_text(encoding="utf-8"))
-        found: list[nodes.Node] = [_table(("what", "measured", "target", "verdict", "figures"), result["rows"])]
-        if figure.exists():
-            found.append(nodes.image(uri=f"/{figure.name}", alt="Time and memory of each further role"))
-        facts = {"date": result["date"], **result["machine"], **result["versions"], **result["failures"]}
-        items = [nodes.list_item("", nodes.paragraph(text=f"{key}: {value}")) for key, value in facts.items()]
-        return [*found, nodes.bullet_list("", *items)]
+        part = {
+            "conclusion": lambda result: [nodes.paragraph(text=_conclusion(result))],
+            "bars": lambda result: [self._chart("benchmark.svg", _described(result))],
+            "growth": lambda result: [self._chart("benchmark-growth.svg", _growth(result))],
+            "machine": lambda result: [_facts({"date": result["date"], **result["machine"], **result["versions"]})],
+            "targets": lambda result: [_table(("what", "measured", "target", "verdict", "figures"), result["rows"])],
+        }[self.arguments[0]]
+        return list(part(json.loads(source.read_text(encoding="utf-8"))))
+
+    def _chart(self, name: str, description: str) -> nodes.image:
+        self.env.note_dependency(str(HERE / name))
+        return nodes.image(uri=f"/{name}", alt=description)
+
+
+def _conclusion(result: dict[str, Any]) -> str:
+    further = result["further_roles"]
+    ours, recipe = further["aws-assume-role-lib"], further["recipe by hand"]
+    memory = "not measured on this system"
+    if ours["bytes"] is not None:
+        memory = f"{ours['bytes'] / 1e6:.2g} MB, where the recipe takes {recipe['bytes'] / 1e6:.3g} MB"
+    return (
+        f"One more role takes {ours['cpu_ms']:.2g} ms of CPU time, where the recipe takes {recipe['cpu_ms']:.3g} ms: "
+        f"{recipe['cpu_ms'] / ours['cpu_ms']:.0f} times as much. Its memory is {memory}. "
+        f"It opens {ours['handshakes']:.2g} new TLS connections, and the recipe opens {recipe['handshakes']:.2g}."
+    )
+
+
+def _described(result: dict[str, Any]) -> str:
+    each = [
+        f"{name}: {cost['cpu_ms']:.3g} ms" + ("" if cost["bytes"] is None else f" and {cost['bytes'] / 1e6:.3g} MB")
+        for name, cost in result["further_roles"].items()
+    ]
+    return f"CPU time and memory of one more role. {'; '.join(each)}."
+
+
+def _growth(result: dict[str, Any]) -> str:
+    first, last = result["scan"][0], result["scan"][-1]
+    return (
+        f"A scan of up to {last['clients']:,} clients. CPU time of one more client: {first['seconds'] * 1e3:.3g} ms at "
+        f"first, {last['seconds'] * 1e3:.3g} ms at last. Open files and sockets at last: {last['files']}."
+    )
+
+
+def _facts(facts: dict[str, Any]) -> nodes.bullet_list:
+    return nodes.bullet_list(
+        "", *[nodes.list_item("", nodes.paragraph(text=f"{key}: {value}")) for key, value in facts.items()]
+    )
 
 
 class Soak(SphinxDirective):
@@ -125,8 +166,7 @@ class Soak(SphinxDirective):
         cells = [(what, f"{figure:,}") for what, figure in {**result["figures"], **errors}.items()]
         group += nodes.tbody("", *[_row(each) for each in cells])
         facts = {"date": result["date"], **result["machine"], **result["versions"]}
-        items = [nodes.list_item("", nodes.paragraph(text=f"{key}: {value}")) for key, value in facts.items()]
-        return [nodes.table("", group), nodes.bullet_list("", *items)]
+        return [nodes.table("", group), _facts(facts)]
 
 
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> nodes.table:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import re
 import signal
+import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import boto3
@@ -27,11 +31,15 @@ _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 _shared_cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
 Loader._cache = _shared_cache
 
-# What a shell has started in the background ignores SIGINT, and what nohup or cron has started SIGHUP; and so would all
-# that the tests start.
+# A shell starts background jobs with SIGINT ignored, and everything that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP"):  # Windows has none
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# aiobotocore pins botocore, and the SDKs in Rust and C++ are large: each has a tox environment of its own.
+collect_ignore = [
+    folder
+    for folder, package in {"aio": "aiobotocore", "sdks": "obstore"}.items()
+    if not importlib.util.find_spec(package)
+]
 
 # How long an example takes is the machine's business.
 settings.register_profile("tests", deadline=None, print_blob=True)
@@ -63,15 +71,39 @@ def later(work: Callable[[], T]) -> Future[T]:
     return future
 
 
+# Seconds. Threads that wait for each other go on after 30 of them, which no test may take for success.
+HANG = 25
+
+
 def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
     """What `work` returns for 0, 1, ..., each in a thread of its own, all let loose at the same moment."""
     start = threading.Barrier(number)
 
     def run(index: int) -> T:
-        start.wait(30)
+        start.wait(HANG)
         return work(index)
 
-    return [future.result(50) for future in [later(lambda index=index: run(index)) for index in range(number)]]
+    return [future.result(HANG) for future in [later(lambda index=index: run(index)) for index in range(number)]]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition is true, or fail."""
+    deadline, pause = time.monotonic() + HANG, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it never comes true"
+        pause.wait(0.001)
+
+
+def waiting_threads() -> int:
+    """The number of threads that wait, at this moment, for an attempt that another thread makes."""
+    return sum(map(_waits_for_another, sys._current_frames().values()))
+
+
+def _waits_for_another(frame: FrameType | None) -> bool:
+    caller, called = frame, ""
+    while caller and not caller.f_globals.get("__name__", "").startswith("aws_assume_role_lib."):
+        caller, called = caller.f_back, caller.f_code.co_name
+    return caller is not None and (caller.f_code.co_name, called) == ("_share", "wait")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -142,6 +174,14 @@ def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
 def parent() -> boto3.Session:
     """A session with long-term keys, in a region."""
     return boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+
+
+@pytest.fixture
+def clients_made(parent: boto3.Session) -> list[str]:
+    """The STS clients that the parent makes."""
+    made: list[str] = []
+    parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
+    return made
 
 
 @pytest.fixture(scope="session")

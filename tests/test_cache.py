@@ -448,3 +448,15 @@ def test_what_is_no_mapping_is_refused_at_the_call(cache: Any, method: str) -> N
     """A cache that cannot be one is a TypeError at once, which names the first method that it lacks."""
     with pytest.raises(TypeError, match=f"cache must be a mapping.* has no __{method}__"):
         assume_role(session(), HUB, cache=cache)
+
+
+def test_a_cache_that_raises_costs_no_chain_its_credentials(sts: StsStub, parent: boto3.Session) -> None:
+    """What assumes a role whose cache raises has credentials all the same, with one AssumeRole for each."""
+
+    class Raises(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            raise OSError
+
+    hub = assume_role(parent, HUB, cache=Raises())
+    assert sts.issued[key(hub.assume_role(SPOKE))].role_arn == SPOKE
+    assert len(sts.assumed) == 2

@@ -8,6 +8,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,12 @@ import boto3
 import botocore.session
 import pytest
 import time_machine
-from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import CredentialRetrievalError
 from conftest import HUB, SPOKE
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
-from aws_assume_role_lib import assume_role
+from aws_assume_role_lib import ExportedCredentials, _cli, assume_role
 
 COMMAND = [sys.executable, "-m", "aws_assume_role_lib"]
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
@@ -83,10 +84,9 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 # What is printed
 
 
-@pytest.mark.parametrize("arguments", [(HUB,), ("--env", HUB)])
-def test_prints_environment_variables(sts: StsStub, arguments: tuple[str, ...]) -> None:
-    """Four NAME=value lines are printed, by default and with --env, and nothing on stderr."""
-    finished = run(*arguments)
+def test_prints_environment_variables(sts: StsStub) -> None:
+    """Four NAME=value lines are printed by default, and nothing on stderr."""
+    finished = run(HUB)
     expires = datetime.fromtimestamp(sts.issued["ASIA0000000000000001"].expires, timezone.utc)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.splitlines() == [
@@ -97,36 +97,112 @@ def test_prints_environment_variables(sts: StsStub, arguments: tuple[str, ...]) 
     ]
 
 
-def test_a_shell_exports_what_is_printed(sts: StsStub) -> None:
-    """After `export $(...)` in bash, a boto3 session in that shell acts as the role."""
+WHO = shlex.join([sys.executable, "-c", "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"])
+# The safe forms of the docs, with {} for the command; and how each shell is started.
+SHELLS = {
+    "bash": (["bash", "-c"], 'creds=$({} --format env) && eval "$creds"', "$?"),
+    "zsh": (["zsh", "-c"], 'creds=$({} --format env) && eval "$creds"', "$?"),
+    "fish": (["fish", "-c"], "set creds ({} --format fish | string collect)\nand eval $creds", "$status"),
+    "pwsh": (
+        ["pwsh", "-NoProfile", "-Command"],
+        "$creds = {} --format powershell\nif ($LASTEXITCODE -eq 0) {{ $creds | Out-String | Invoke-Expression }}",
+        "$LASTEXITCODE",
+    ),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_becomes_the_role(sts: StsStub, shell: str) -> None:
+    """After the form that the docs show, a program in that shell acts as the role; if it fails, nothing is set."""
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    start, form, status = SHELLS[shell]
+    page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
+    name, hub = "aws-assume-role-lib", "arn:aws:iam::111111111111:role/Hub"
+    shown = re.sub(rf"{name} (--format \w+) {hub}", r"{} \1", page).replace("{ $creds", "{{ $creds")
+    assert form in shown.replace("Expression }", "Expression }}")
     command = shlex.join([*COMMAND, HUB, "--RoleSessionName", "shell"])
-    who = shlex.join([sys.executable, "-c", "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"])
-    finished = subprocess.run(
-        ["bash", "-c", f"export $({command}) && {who} && env"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=True,
-    )
-    lines = finished.stdout.splitlines()
-    assert lines[0] == "arn:aws:sts::111111111111:assumed-role/Hub/shell"
-    assert "AWS_SESSION_TOKEN=token-1" in lines
-    assert any(re.fullmatch(r"AWS_CREDENTIALS_EXPIRATION=20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", line) for line in lines)
-    assert not sts.violations
+    script = f"{form.format(command)}\necho {status}\n{WHO}\n"
+    finished = subprocess.run([*start, script], capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert finished.stdout.splitlines()[-1] == "arn:aws:sts::111111111111:assumed-role/Hub/shell"
+    assert finished.stderr == ""
+    sts.fault = Fault.error(403, "AccessDenied", "not you")
+    finished = subprocess.run([*start, script], capture_output=True, text=True, timeout=LIMIT, check=False)
+    code, arn = finished.stdout.splitlines()
+    assert (code != "0", arn) == (True, "arn:aws:iam::000000000000:user/root")
+    assert finished.stderr.count("\n") == 1
+
+
+KEYS = ExportedCredentials("ASIA1", "a/b+c=", "t/+=", datetime(2030, 1, 31, 12, 0, 0, 750, timezone.utc), "1" * 12)
+# As `aws configure export-credentials` prints them.
+FORMATS = {
+    "process": (
+        '{\n  "Version": 1,\n  "AccessKeyId": "ASIA1",\n  "SecretAccessKey": "a/b+c=",\n  "SessionToken": "t/+=",\n'
+        '  "Expiration": "2030-01-31T12:00:00+00:00",\n  "AccountId": "111111111111"\n}\n'
+    ),
+    "env": "export {}={}\n",
+    "env-no-export": "{}={}\n",
+    "powershell": '$Env:{}="{}"\n',
+    "windows-cmd": "set {}={}\n",
+    "fish": 'set -gx {} "{}"\n',
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_the_aws_clis(name: str) -> None:
+    """Each format is what `aws configure export-credentials` prints, and the account in addition."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": "ASIA1",
+        "AWS_SECRET_ACCESS_KEY": "a/b+c=",
+        "AWS_SESSION_TOKEN": "t/+=",
+        "AWS_CREDENTIAL_EXPIRATION": "2030-01-31T12:00:00+00:00",
+    }
+    expected = FORMATS[name]
+    if name != "process":
+        expected = "".join(expected.format(*variable) for variable in variables.items())
+    assert _cli._FORMATS[name](KEYS) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("env", """export AWS_SESSION_TOKEN='a"$`^&b '"'"'\\'"""),
+        ("powershell", '$Env:AWS_SESSION_TOKEN="a`"`$``^&b \'\\"'),
+        ("windows-cmd", "set AWS_SESSION_TOKEN=a^\"$`^^^&b '\\"),
+        ("fish", 'set -gx AWS_SESSION_TOKEN "a\\"\\$`^&b \'\\\\"'),
+    ],
+)
+def test_values_are_quoted_for_the_shell(name: str, line: str) -> None:
+    """What is special to the shell is quoted, should a token ever contain it."""
+    assert _cli._FORMATS[name](KEYS._replace(token="a\"$`^&b '\\")).splitlines()[2] == line
+
+
+def test_short_names_of_formats(sts: StsStub) -> None:
+    """--env is short for --format env-no-export, and prints nothing on stderr."""
+    finished = run("--env", HUB)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert re.search(r"^AWS_CREDENTIAL_EXPIRATION=20\S+\+00:00$", finished.stdout, re.MULTILINE)
+    assert finished.stdout.startswith("AWS_ACCESS_KEY_ID=ASIA0000000000000001\n")
+
+
+def test_the_version() -> None:
+    """--version prints the package's version, and the console script is the same program."""
+    finished = run("--version")
+    assert (finished.returncode, finished.stdout) == (0, f"aws-assume-role-lib {aws_assume_role_lib.__version__}\n")
+    [script] = [each for each in distribution("aws-assume-role-lib").entry_points if each.group == "console_scripts"]
+    assert (script.name, script.load()) == ("aws-assume-role-lib", _cli.main)
 
 
 def test_prints_json(sts: StsStub) -> None:
     """--json prints one JSON object with the members that credential_process knows, as strings."""
     output = credentials(run("--json", HUB))
-    # botocore knows the account of a role since 1.35.
-    account = {"AccountId": "111111111111"} if "account_id" in ReadOnlyCredentials._fields else {}
     assert output.pop("Expiration")
     assert output == {
         "Version": 1,
         "AccessKeyId": "ASIA0000000000000001",
         "SecretAccessKey": "secret-1",
         "SessionToken": "token-1",
-        **account,
+        "AccountId": "111111111111",
     }
 
 
@@ -134,7 +210,7 @@ def test_prints_json(sts: StsStub) -> None:
 def test_the_expiration_is_the_one_granted(sts: StsStub, sent: str) -> None:
     """The expiration is STS's own, in UTC and whole seconds, whatever its form and the time asked for."""
     sts.fault = Fault.expiration(sent)
-    assert credentials(run("--json", HUB, "--DurationSeconds", "900"))["Expiration"] == "2030-01-31T12:00:00Z"
+    assert credentials(run("--json", HUB, "--DurationSeconds", "900"))["Expiration"] == "2030-01-31T12:00:00+00:00"
 
 
 # What is asked of STS
@@ -309,7 +385,16 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
     [
         ((), "ROLE_ARN"),
         ((HUB, "--Bogus", "x"), "unknown option --Bogus"),
-        ((HUB, "--Duration", "900"), "unknown option --Duration"),
+        ((HUB, "--Duration", "900"), "unknown option --Duration; did you mean --DurationSeconds?"),
+        ((HUB, "--external-id", "abc"), "unknown option --external-id; did you mean --ExternalId?"),
+        ((HUB, "-p", "dev"), "unknown option -p; did you mean --profile?"),
+        (("--role-arn", HUB), "unknown option --role-arn: pass the ARN without an option"),
+        ((f"--role-arn={HUB}",), "unknown option --role-arn: pass the ARN without an option"),
+        ((HUB, "--Tags", "a=1", "b=2"), "b=... is not a role; if it is a tag, pass all tags as one argument"),
+        ((HUB, "--Policy", "foo.json"), "did you mean file://foo.json?"),
+        ((HUB, "--"), "COMMAND is missing"),
+        ((HUB, "--static"), "--static needs -- COMMAND"),
+        ((HUB, "--json", "--", "true"), "nothing is printed: leave out --format"),
         ((HUB, "--env", "--json"), "not allowed with"),
         ((HUB, "--ExternalId"), "--ExternalId: expected one argument"),
         ((HUB, "--Policy", "{"), "--Policy: this is not JSON"),
@@ -435,7 +520,9 @@ def test_one_advice_is_enough(sts: StsStub) -> None:
     sts.fault = Fault.html()
     assert run(HUB).stderr.endswith("Look for a proxy or an endpoint URL that leads elsewhere.\n")
     sts.fault = Fault.error(403, "AccessDenied")
-    assert run(HUB).stderr.endswith("and the way to STS.\n")
+    assert run(HUB).stderr.endswith("If a policy requires MFA, pass SerialNumber.\n")
+    sts.fault = Fault.error(400, "RegionDisabledException")
+    assert run(HUB).stderr.endswith("and network access to STS.\n")
 
 
 def test_sts_is_not_there(sts: StsStub) -> None:
@@ -599,19 +686,23 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
     """Each command and the profile that --help shows can be pasted."""
     text = run("--help").stdout.partition("examples:\n")[2]
     shell, profile = text.split("in ~/.aws/config, for everything that reads it:\n")
-    python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}\n'
+    command = f'aws-assume-role-lib() {{ {shlex.join(COMMAND)} "$@"; }}\n'
+    (tmp_path / "terraform").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "policy.json").write_text(json.dumps(POLICY))
     keys = "[profile dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = s\n"
     configure(
         keys
-        + textwrap.dedent(profile).replace("= python", f"= {sys.executable}").replace("(all of it on one line)", "")
+        + textwrap.dedent(profile)
+        .replace("= aws-assume-role-lib", f"= {shlex.join(COMMAND)}")
+        .replace("(all of it on one line)", "")
     )
     subprocess.run(
-        ["bash", "-ec", python + textwrap.dedent(shell)], cwd=tmp_path, timeout=LIMIT, check=True, capture_output=True
+        ["bash", "-ec", command + textwrap.dedent(shell)], cwd=tmp_path, timeout=LIMIT, check=True, capture_output=True
     )
-    assert [request.params["RoleArn"] for request in sts.requests] == [HUB, HUB, SPOKE]
+    assert [request.params["RoleArn"] for request in sts.requests] == [HUB, HUB, HUB, SPOKE]
     without_keys(monkeypatch)
-    assert boto3.Session(profile_name="spoke").get_credentials().access_key == "ASIA0000000000000004"
+    assert boto3.Session(profile_name="spoke").get_credentials().access_key == "ASIA0000000000000005"
 
 
 @pytest.mark.parametrize(("arguments", "unbuffered"), [((HUB,), ""), ((HUB,), "1"), (("--help",), "")])
@@ -657,7 +748,26 @@ def test_only_sts_is_asked(sts: StsStub) -> None:
 
 def test_the_package_does_not_load_the_command_line() -> None:
     """Importing the package imports neither argparse nor the module that does."""
-    script = "import aws_assume_role_lib, sys; print({'argparse', 'aws_assume_role_lib._cli'} & set(sys.modules))"
+    ours = "{'argparse', 'aws_assume_role_lib._cli', 'aws_assume_role_lib._run', 'difflib', 'http.server'}"
+    script = (
+        "import boto3, sys; before = set(sys.modules); import aws_assume_role_lib;"
+        f"print({ours} & (set(sys.modules) - before))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [("Hub",), (HUB, "Spoke"), (HUB, "--DurationSeconds", "1")])
+def test_mistakes_come_before_missing_credentials(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    """Without credentials too, what is wrong with the roles is reported first."""
+    without_keys(monkeypatch)
+    assert_failed(run(*arguments), 2, "Parameter validation failed")
+
+
+def test_no_advice_is_for_programmers(sts: StsStub) -> None:
+    """The command line never advises to pass a callable."""
+    for arguments in (("--TokenCode", "12"), ()):
+        finished = run(HUB, "--SerialNumber", DEVICE, *arguments, start_new_session=True)
+        assert "callable" not in finished.stderr
+        assert "six digits" in finished.stderr

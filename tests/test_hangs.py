@@ -12,7 +12,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError
-from conftest import HUB, SPOKE, at_once, key, later
+from conftest import HANG, HUB, SPOKE, at_once, key, later
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -109,12 +109,12 @@ def test_a_handler_of_one_family_and_a_callable_of_another(sts: StsStub, parent:
 
     def wait_for_the_role(**_: Any) -> None:
         others.append(later(lambda: key(role)))
-        assert asked.wait(30)
+        assert asked.wait(HANG)
         key(role)
 
     vault.events.register("creating-client-class.s3", wait_for_the_role)
-    later(lambda: vault.client("s3")).result(30)
-    assert others[0].result(30) == key(role)
+    later(lambda: vault.client("s3")).result(HANG)
+    assert others[0].result(HANG) == key(role)
     assert len(sts.assumed) == 2
 
 
@@ -124,7 +124,7 @@ def test_two_callables_that_use_each_others_sessions(sts: StsStub, parent: boto3
 
     def code_from(name: str) -> str:
         if not hasattr(met, "other"):
-            met.other = both.wait(30)
+            met.other = both.wait(HANG)
         with contextlib.suppress(CredentialRetrievalError):  # raised to the callable that runs in its own refresh
             key(sessions[name])
         return "123456"
@@ -222,16 +222,16 @@ def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(
     def need_the_lock(**_: Any) -> None:
         if not wanted.is_set():
             started.set()
-            assert wanted.wait(30)
+            assert wanted.wait(HANG)
         with held:
             pass
 
     parent.events.register("before-call.sts.AssumeRole", need_the_lock)
     child = assume_role(parent, HUB)
     first = later(lambda: key(child))
-    assert started.wait(30)
+    assert started.wait(HANG)
     with held:
         wanted.set()
         assert key(child).startswith("ASIA")
-    assert first.result(30).startswith("ASIA")
+    assert first.result(HANG).startswith("ASIA")
     assert sts.violations == []

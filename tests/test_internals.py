@@ -215,10 +215,9 @@ def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "path"),
+    ("function", "name"),
     [
-        (botocore.session.Session.create_client, "botocore.client.ClientCreator"),
-        (ClientCreator._load_service_model, "ServiceModel"),
+        (botocore.session.Session.create_client, "botocore"),
         (ClientCreator._get_client_args, "ClientArgsCreator"),
         (ClientArgsCreator.get_client_args, "EndpointCreator"),
         (ClientArgsCreator._build_endpoint_resolver, "EndpointRulesetResolver"),
@@ -226,9 +225,9 @@ def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
     ],
     ids=lambda value: getattr(value, "__qualname__", value),
 )
-def test_botocore_finds_its_classes_by_name(function: Any, path: str) -> None:
+def test_botocore_finds_its_classes_by_name(function: Any, name: str) -> None:
     """The way from Session.create_client() to a client's connections leads over these functions and names."""
-    assert _clients._substitute(function, path, None) is not function, f"{function.__qualname__} does not use {path}"
+    assert _clients._finding(function, **{name: None}) is not function, f"{function.__qualname__} does not use {name}"
 
 
 def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -> None:
@@ -280,8 +279,8 @@ def _without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _with_a_method_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = ClientCreator._load_service_model
-    monkeypatch.setattr(ClientCreator, "_load_service_model", lambda *args, **kwargs: load(*args, **kwargs))
+    get = ClientCreator._get_client_args
+    monkeypatch.setattr(ClientCreator, "_get_client_args", lambda *args, **kwargs: get(*args, **kwargs))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +305,8 @@ def test_clients_do_without_sharing(
         child = assume_role(parent, HUB)
         for _ in range(2):
             assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
-        assert child.client("s3").meta.service_model is not child.client("s3").meta.service_model
+        first, second = child.client("s3"), child.client("s3")
+        assert first._endpoint.http_session is not second._endpoint.http_session
     notes = [record for record in caplog.records if record.module == "_clients"]
     assert [record.levelname for record in notes] == ["DEBUG"]
 

@@ -53,6 +53,7 @@ def test_arguments_win_over_the_environment(in_lambda):
     """What is passed is used, and only the rest comes from the environment."""
     assert generate_lambda_session_name("other") == f"other.7.{INSTANCE}"
     assert generate_lambda_session_name(function_version="8") == f"report.8.{INSTANCE}"
+    assert generate_lambda_session_name(function_version=8) == f"report.8.{INSTANCE}"
     assert generate_lambda_session_name(identifier="xyz") == "report.7.xyz"
 
 
@@ -135,8 +136,8 @@ def test_no_name(outside_lambda, monkeypatch, missing):
 @pytest.mark.parametrize("argument", ["function_name", "function_version", "identifier"])
 def test_wrong_types(in_lambda, argument):
     """An argument that is not a str is a TypeError that names it and shows the value."""
-    with pytest.raises(TypeError, match=f"{argument} is 7: pass a str"):
-        generate_lambda_session_name(**{argument: 7})
+    with pytest.raises(TypeError, match=f"{argument} is 7.5: pass a str"):
+        generate_lambda_session_name(**{argument: 7.5})
 
 
 odd_text = st.one_of(st.text(max_size=80), st.text("aZ9.$-", max_size=80), st.just("$LATEST"), st.none())

@@ -7,7 +7,6 @@ import pty
 import select
 import subprocess
 import sys
-import threading
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
-from conftest import HUB, SPOKE, at_once, key, later
+from conftest import HUB, SPOKE, at_once, key, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -157,19 +156,11 @@ def test_a_callable_is_called_by_one_thread_at_a_time(sts: StsStub, parent: boto
 
     def code() -> str:
         asked.append(True)
-        # All of them have arrived before the code is there: those that wait do not call.
-        arrived.wait(30)
+        wait_until(lambda: waiting_threads() == 8)
         return "000000"
 
-    arrived = threading.Barrier(9)
     session = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code)
-
-    def use(index: int) -> str:
-        if index:
-            later(lambda: arrived.wait(30))
-        return key(session)
-
-    assert len(set(at_once(use, 9))) == 1
+    assert len(set(at_once(lambda _: key(session), 9))) == 1
     assert len(asked) == 1
     assert codes_sent(sts) == ["000000"]
 
@@ -268,7 +259,12 @@ def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
 # has put a new process there.
 BACKGROUND = {
     "newer": "os.fork() and os._exit(os.wait()[1] >> 8); os.setpgid(0, 0)",
-    "older": "pid = os.fork(); pid or signal.pause(); os.setpgid(pid, pid); os.tcsetpgrp(0, pid)",
+    "older": (
+        "pid = os.fork(); "
+        # It waits for the hangup at the end of its session. What nohup or cron has started ignores that.
+        "pid or (signal.signal(signal.SIGHUP, signal.SIG_DFL), signal.pause()); "
+        "os.setpgid(pid, pid); os.tcsetpgrp(0, pid)"
+    ),
 }
 
 

@@ -8,7 +8,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ import boto3
 import pytest
 import time_machine
 from botocore.config import Config
-from botocore.credentials import CredentialResolver, Credentials
+from botocore.credentials import CredentialResolver, Credentials, RefreshableCredentials
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     EndpointConnectionError,
     ReadTimeoutError,
 )
-from conftest import HUB, SPOKE, key
+from conftest import HUB, SPOKE, at_once, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -205,7 +206,7 @@ def test_the_error_names_the_hop(
     break_sts(sts, name, monkeypatch)
     with pytest.raises((ClientError, EndpointConnectionError, CredentialRetrievalError)) as caught:
         spoke.client("s3").list_buckets()
-    first, second = caught.value.__notes__
+    first, second = [note for note in caught.value.__notes__ if note.startswith("Raised")]
     assert HUB in first
     assert "from a session with explicit credentials" in first
     assert SPOKE not in first
@@ -235,7 +236,8 @@ def test_the_error_names_only_the_hop_that_failed(sts: StsStub, parent: boto3.Se
     sts.fault = Fault.error(403, "AccessDenied")
     with pytest.raises(ClientError) as caught:
         key(assume_role(hub, SPOKE))
-    [note] = caught.value.__notes__
+    *_, note = caught.value.__notes__
+    assert len(caught.value.__notes__) == 2
     assert f"{SPOKE} from {HUB}" in note
 
 
@@ -525,46 +527,131 @@ def test_the_warning_asks_the_parent_for_nothing(
     assert f"while assuming {HUB} from a session with explicit credentials: NoCredentialsError." in caplog.text
 
 
-def test_a_machine_that_slept_between_the_answer_and_its_use(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
-    """Keys that were good when they arrived, and have expired before they are used, are fetched once more."""
+class Cache(dict[str, Any]):
+    """A cache that calls something before it writes an entry."""
 
-    def sleep(**_: Any) -> None:
-        if len(sts.assumed) == 1:
-            clock.shift(2 * 3600)
-
-    cache = Sleepy(sleep)
-    assert key(assume_role(parent, HUB, cache=cache)) == "ASIA0000000000000002"
-    assert len(sts.assumed) == 2
-
-
-class Sleepy(dict[str, Any]):
-    """A cache whose first entry takes hours to write."""
-
-    def __init__(self, sleep: Any) -> None:
+    def __init__(self, before_writing: Callable[[], None]) -> None:
         super().__init__()
-        self.sleep = sleep
+        self.before_writing = before_writing
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.sleep()
+        self.before_writing()
         super().__setitem__(key, value)
 
 
+@pytest.mark.parametrize("when", ["the answer is on its way", "it is written to a cache"])
+@pytest.mark.parametrize("freezes", [1, 2])
+def test_a_freeze_between_the_answer_and_its_use(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, when: str, freezes: int
+) -> None:
+    """Keys that STS granted, and that expired while the machine was frozen, are fetched once more, and only once."""
+
+    def freeze(**_: Any) -> None:
+        if len(sts.assumed) <= freezes:
+            clock.shift(2 * 3600)
+
+    options: dict[str, Any] = {}
+    if when == "it is written to a cache":
+        options["cache"] = Cache(freeze)
+    else:
+        parent.events.register("after-call.sts.AssumeRole", freeze)
+    child = assume_role(parent, HUB, **options)
+    if freezes == 1:
+        assert key(child) == "ASIA0000000000000002"
+    else:
+        with pytest.raises(CredentialRetrievalError, match="expired when they arrived"):
+            key(child)
+    assert len(sts.assumed) == 2
+
+
+class BackingOff(RefreshableCredentials):
+    """Credentials that go on with expired keys while their own refresh pauses."""
+
+    def _refresh(self) -> None:
+        pass
+
+
+def expired_keys(*keys: str) -> Credentials:
+    return Credentials(*keys)
+
+
+def backing_off(*keys: str) -> Credentials:
+    return BackingOff(*keys, datetime.now(timezone.utc), dict, "sso")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+@pytest.mark.parametrize(
+    ("credentials", "named"), [(expired_keys, "a session with explicit"), (backing_off, "a session with sso")]
+)
 def test_a_parent_that_hands_out_expired_keys_is_named(
-    sts: StsStub, one_attempt: None, clock: time_machine.Traveller
+    sts: StsStub,
+    one_attempt: None,
+    clock: time_machine.Traveller,
+    credentials: Callable[..., Credentials],
+    named: str,
 ) -> None:
     """Where STS says that the keys which signed have expired, the error is its own, and a note names the parent."""
     root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
     expired = key(assume_role(root, HUB))
     clock.shift(2 * 3600)
-
-    parent = boto3.Session(expired, "secret-1", "token-1", region_name="us-east-1")
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = credentials(expired, "secret-1", "token-1")
     with pytest.raises(ClientError) as caught:
         key(assume_role(parent, SPOKE))
     assert caught.value.response["Error"]["Code"] == "ExpiredToken"
     first, second = caught.value.__notes__
     assert first.startswith("The parent's credentials have expired.")
-    assert "a session with explicit credentials" in first
+    assert f"{named} credentials" in first
     assert second.startswith(f"Raised while assuming {SPOKE}")
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_siblings_try_an_sts_that_hangs_once_a_minute(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """While STS hangs, one of the roles whose keys are still valid tries it each minute; the others do not wait."""
+    roles = [assume_role(parent, HUB, RoleSessionName=f"role-{number}") for number in range(8)]
+    before = [key(role) for role in roles]
+    clock.shift(46 * MINUTE)
+    sts.fault = Fault.hang()
+    assert key(roles[0]) == before[0]
+    for _ in range(3):
+        clock.shift(61)
+        asked = len(sts.assumed)
+        assert at_once(lambda index: key(roles[index]), 8) == before
+        assert len(sts.assumed) == asked + 1
+    sts.fault = None
+    clock.shift(61)
+    assert key(roles[0]) != before[0] or key(roles[1]) != before[1]
+
+
+def test_a_clock_that_was_ahead_during_an_outage(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """An outage that lies in the future, since the clock has been set right, does not keep a role from its refresh."""
+    first, second = (assume_role(parent, HUB, RoleSessionName=name) for name in ("first", "second"))
+    clock.shift(24 * 60 * MINUTE)
+    sts.fault = Fault.hang()
+    with pytest.raises(ReadTimeoutError):
+        key(first)
+    clock.shift(-24 * 60 * MINUTE)
+    sts.fault = None
+    before = key(second)
+    clock.shift(46 * MINUTE)
+    assert key(second) != before
+
+
+def test_a_healthy_parent_whose_keys_are_always_due(
+    sts: StsStub, clock: time_machine.Traveller, tmp_path: Path
+) -> None:
+    """A profile's role with keys for 900 seconds, which botocore always takes for due, does not look like an outage."""
+    (tmp_path / "config").write_text(
+        "[profile short]\nregion = us-east-1\nduration_seconds = 900\nrole_session_name = me\n"
+        f"role_arn = {HUB}\nsource_profile = keys\n"
+    )
+    (tmp_path / "credentials").write_text("[keys]\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n")
+    child = assume_role(boto3.Session(profile_name="short"), SPOKE)
+    before = key(child)
+    sts.fault = Fault.slow_first_byte(0.15)
+    clock.shift(46 * MINUTE)
+    assert key(child) != before

@@ -19,7 +19,7 @@ def without_ours(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_ours(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [without_ours(each) for each in value if each != "aws_assume_role_lib._session._sign_as_the_role"]
+        return [without_ours(each) for each in value if each != "aws_assume_role_lib._session.sign_as_the_role"]
     return value
 
 

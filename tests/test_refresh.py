@@ -8,7 +8,6 @@ import itertools
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 import weakref
@@ -22,7 +21,7 @@ import time_machine
 from boto3.s3.transfer import TransferConfig
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
-from conftest import HUB, SPOKE, key
+from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -162,6 +161,23 @@ def test_a_chain_of_three_hops_survives_a_day(
     assert sts.violations == []
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_chain_of_120_hops(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, cached: bool) -> None:
+    """A chain of 120 hops is assumed hop by hop, cold, early and after its expiry, with a cache, too."""
+    chain, cache = [parent], {} if cached else None
+    for number in range(120):
+        chain.append(assume_role(chain[-1], f"{HUB}-{number}", cache=cache))
+    for number, seconds in enumerate([0, 50 * 60, 2 * HOUR], start=1):
+        clock.shift(seconds)
+        # To find 120 entries takes long, so a chain with a cache is used by one thread.
+        keys = at_once(lambda _: key(chain[-1]), 1 if cached else 8)
+        assert keys[-1] == key(chain[-1])
+        assert len(sts.assumed) == 120 * number
+    signers = [request.access_key for request in sts.assumed[-120:]]
+    assert signers == ["AKIAROOT", *list(sts.issued)[-120:-1]]
+    assert sts.violations == []
+
+
 def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
     """A hop whose credentials end sooner is refreshed sooner, without a request for the hops that are still good."""
     hub = assume_role(parent, HUB, DurationSeconds=43200)
@@ -181,13 +197,12 @@ def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, 
     clock.shift(2 * HOUR)
     sts.requests.clear()
     sts.gate.clear()
-    threads = [threading.Thread(target=key, args=(child,)) for child in children]
-    for thread in threads:
-        thread.start()
-    assert sts.arrived.acquire(timeout=60)
+    waiting = [later(lambda child=child: key(child)) for child in children]
+    assert sts.arrived.acquire(timeout=HANG)
+    wait_until(lambda: waiting_threads() == 1)
     sts.gate.set()
-    for thread in threads:
-        thread.join(10)
+    for future in waiting:
+        future.result(HANG)
     roles = [request.params["RoleArn"] for request in sts.assumed]
     assert (roles[0], sorted(roles[1:])) == (HUB, [SPOKE, LEAF])
     assert sts.violations == []
@@ -330,12 +345,7 @@ def test_keyboard_interrupt_during_a_refresh(
     interrupts.append(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         key(child)
-    found: list[str] = []
-    thread = threading.Thread(target=lambda: found.append(key(child)), daemon=True)
-    thread.start()
-    thread.join(10)
-    assert found
-    assert found != [first]
+    assert later(lambda: key(child)).result(HANG) != first
 
 
 def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bool]:
@@ -440,6 +450,44 @@ def test_a_clock_that_is_behind_does_not_make_keys_last(
     assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires - 600
 
 
+MOTO = """
+import os, time
+import boto3
+from moto.server import ThreadedMotoServer
+from conftest import HUB, key
+from aws_assume_role_lib import assume_role
+
+server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+server.start()
+os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server._server.server_port}"
+child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB)
+keys = [key(child), key(child)]
+print(keys[0] == keys[1], round(child.get_credentials().expires_at - time.time(), -2))
+server.stop()
+"""
+ZONES = ["Asia/Tokyo", "America/New_York", "UTC"]
+
+
+def in_zone(zone: str, script: str) -> str:
+    """Run a script in a time zone, and return what it prints."""
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TZ": zone, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows takes no time zone from the environment")
+@pytest.mark.parametrize("zone", ZONES)
+def test_motos_keys_are_good_in_every_time_zone(zone: str) -> None:
+    """moto grants good keys, even before 5.1.9, which sends local time labelled GMT: `tox run -e lowest` has that."""
+    assert in_zone(zone, MOTO).split() == ["True", "3600.0"]
+
+
 SKEWED = """
 import os, sys, time
 import boto3
@@ -461,14 +509,7 @@ with StsStub() as sts:
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows takes no time zone from the environment")
-@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York", "UTC"])
+@pytest.mark.parametrize("zone", ZONES)
 def test_a_date_that_is_wrong_by_hours_is_ignored(zone: str) -> None:
     """A stand-in that sends local time as GMT grants good keys east and west of Greenwich."""
-    finished = subprocess.run(
-        [sys.executable, "-c", SKEWED],
-        env={**os.environ, "TZ": zone, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert finished.stdout.split() == ["1", "3600.0"], finished.stderr
+    assert in_zone(zone, SKEWED).split() == ["1", "3600.0"]

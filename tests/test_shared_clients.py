@@ -12,7 +12,6 @@ import socket
 import threading
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,7 +24,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.loaders import JSONFileLoader, Loader
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, at_once
 from sts_stub import Fault, StsStub
 from tls_stub import TlsStub
 
@@ -274,6 +273,29 @@ def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> Non
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.Session) -> None:
+    """While one thread of a forked child renews the connections, another one finds either the old or the new ones."""
+    client = assume_role(parent, HUB).client("s3")
+    call(client)
+    connections = connections_of(client)
+    state, seen = connections.__dict__, []
+
+    def use() -> str:
+        connect = URLLib3Session.__init__
+
+        def watched(self: Any, *args: Any, **kwargs: Any) -> None:
+            connect(self, *args, **kwargs)
+            seen.append(connections.__dict__ is state and "_manager" in state)
+
+        URLLib3Session.__init__ = watched  # type: ignore[method-assign]
+        call(client)
+        return f"{seen} {connections.__dict__ is state}"
+
+    assert forked(use) == "[True] False"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) -> None:
     """A forked child does not wait for a thread that only its parent process has."""
     child = assume_role(parent, HUB)
@@ -422,8 +444,7 @@ def test_transfers_on_threads(moto: str, parent: boto3.Session, tmp_path: pathli
         client.download_file(f"transfers-{number}", "key", str(file), Config=transfer)
         return file.read_bytes()
 
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(there_and_back, sent)) == list(sent.values())
+    assert at_once(there_and_back, 2) == list(sent.values())
 
 
 # Generated code
@@ -532,18 +553,37 @@ def test_the_first_session_of_a_family_is_freed(sts: StsStub, parent: boto3.Sess
 
 def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: boto3.Session) -> None:
     """What one client has learnt of a bucket's region is not used for another role's requests."""
-    redirectors = []
+    first, second = (assume_role(parent, role(number)).client("s3") for number in range(2))
+    wrong = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
+    call(first)
+    call(second)
+    sts.requests.clear()
+    sts.fault = Fault(instead=(400, wrong), everything=True, times=1)
+    for client in (first, first, second):
+        client.get_object(Bucket="bucket", Key="key")["Body"].read()
+    regions = [request.region for request in sts.requests if not request.action]
+    assert regions == ["us-east-1", "eu-west-1", "eu-west-1", "us-east-1"]
+
+
+@pytest.mark.parametrize("mode", ["standard", "adaptive"])
+def test_retry_quotas_and_rate_limits_are_each_clients_own(parent: boto3.Session, mode: str) -> None:
+    """One role's throttling does not slow down another: no object behind a retry handler has state in common."""
+    config = Config(retries={"mode": mode})
+    names = ("_retry_quota", "_rate_adjustor", "_rate_clocker", "_token_bucket")
+    states: list[list[Any]] = []
     for number in range(2):
-        client = assume_role(parent, role(number)).client("s3")
-        trie = client.meta.events._emitter._handlers
-        found = [
-            handler.__self__
-            for handler in trie.prefix_search("before-call.s3.HeadBucket")
-            if hasattr(handler, "__self__")
+        client = assume_role(parent, role(number), region_name="us-east-1").client("s3", config=config)
+        search = client.meta.events._emitter._handlers.prefix_search
+        owners = [
+            getattr(handler, "__self__", None)
+            for event in ("needs-retry", "before-send", "after-call")
+            for handler in search(f"{event}.s3.GetObject")
         ]
-        redirectors += [each for each in found if hasattr(each, "_cache")]
-    assert len(redirectors) == len(set(map(id, redirectors))) >= 2
-    assert len({id(each._cache) for each in redirectors}) == len(redirectors)
+        states.append(
+            [vars(owner)[name] for owner in owners for name in names if name in getattr(owner, "__dict__", ())]
+        )
+    assert len(states[0]) == len(states[1]) > 0
+    assert not set(map(id, states[0])) & set(map(id, states[1]))
 
 
 # Threads
@@ -562,14 +602,7 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
     root = boto3.Session("AKIAROOT", "root-secret")  # made now, when loaders have caches of their own
     sessions = [assume_role(root, role(number)) for number in range(8)]
-    start = threading.Barrier(8)
-
-    def make(session: Any) -> None:
-        start.wait(30)
-        session.client("sqs", region_name="us-east-1")
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(make, sessions))
+    at_once(lambda index: sessions[index].client("sqs", region_name="us-east-1"), 8)
     models = [path for path in loaded if "sqs" in path]
     assert len(models) == len(set(models)) > 0
 

@@ -13,7 +13,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
-from conftest import HUB, SPOKE, at_once, key, later
+from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import JSONFileCache, assume_role
@@ -46,15 +46,16 @@ def test_each_thread_has_an_error_of_its_own(sts: StsStub, one_attempt: None, pa
     spokes = [hub.assume_role(f"{SPOKE}-{number}") for number in range(8)]
     sts.gate.clear()
     waiting = [later(lambda spoke=spoke: outcome(spoke)) for spoke in spokes]
-    assert sts.arrived.acquire(timeout=30)
+    wait_until(lambda: waiting_threads() == 7)
     sts.fault = Fault.error(403, "AccessDenied")
     sts.gate.set()
     for number, future in enumerate(waiting):
-        error = future.result(30)
+        error = future.result(HANG)
         assert type(error) is ClientError
         assert error.response["Error"]["Code"] == "AccessDenied"
         roles = [note.removeprefix("Raised while assuming ").split()[0] for note in error.__notes__]
         assert roles == [HUB, f"{SPOKE}-{number}"]
+    assert len(sts.assumed) == 1
 
 
 def test_an_attempt_that_is_interrupted_is_taken_over(sts: StsStub, parent: boto3.Session) -> None:
@@ -64,18 +65,19 @@ def test_an_attempt_that_is_interrupted_is_taken_over(sts: StsStub, parent: boto
     def interrupt(**_: Any) -> None:
         if not begun.is_set():
             begun.set()
-            assert go_on.wait(30)
+            assert go_on.wait(HANG)
             raise KeyboardInterrupt
 
     parent.events.register("before-call.sts.AssumeRole", interrupt)
     child = assume_role(parent, HUB)
     first = later(lambda: key(child))
-    assert begun.wait(30)
+    assert begun.wait(HANG)
     others = [later(lambda: key(child)) for _ in range(4)]
+    wait_until(lambda: waiting_threads() == 4)
     go_on.set()
     with pytest.raises(KeyboardInterrupt):
-        first.result(30)
-    assert len({other.result(30) for other in others}) == 1
+        first.result(HANG)
+    assert len({other.result(HANG) for other in others}) == 1
     assert len(sts.assumed) == 1
 
 
@@ -86,11 +88,15 @@ def test_sessions_that_share_a_cold_cache_make_one_call(
     """64 threads that each make a session for the same role with one cache, or one folder, make one AssumeRole."""
     cache: Any = {} if kind == "dict" else JSONFileCache(tmp_path / "cache")
 
-    def use(_: int) -> str:
+    def use() -> str:
         own = JSONFileCache(tmp_path / "cache") if kind == "files" else cache
         return key(assume_role(parent, HUB, cache=own))
 
-    assert len(set(at_once(use))) == 1
+    sts.gate.clear()
+    threads = [later(use) for _ in range(64)]
+    wait_until(lambda: waiting_threads() == 63)
+    sts.gate.set()
+    assert len({thread.result(HANG) for thread in threads}) == 1
     assert len(sts.assumed) == 1
 
 
@@ -188,13 +194,14 @@ def test_an_error_that_cannot_be_copied_is_shared_as_it_is(sts: StsStub, parent:
 
     def refuse(**_: Any) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(HANG)
         raise Stubborn
 
     parent.events.register("before-call.sts.AssumeRole", refuse)
     child = assume_role(parent, HUB)
     threads = [later(lambda: outcome(child))]
-    assert begun.wait(30)
+    assert begun.wait(HANG)
     threads += [later(lambda: outcome(child)) for _ in range(3)]
+    wait_until(lambda: waiting_threads() == 3)
     go_on.set()
-    assert {type(thread.result(30)) for thread in threads} == {Stubborn}
+    assert {type(thread.result(HANG)) for thread in threads} == {Stubborn}

@@ -7,6 +7,7 @@ import inspect
 import typing
 
 import boto3
+import pytest
 from conftest import HUB, key
 from sts_stub import StsStub
 
@@ -35,8 +36,26 @@ def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:
         assert repr(copied) == repr(child)
         assert copied is not child
         assert copied.get_credentials() is child.get_credentials()
+        assert copied.assume_role_parent_session is parent
         assert copied.client("sts").get_caller_identity()["Account"] == "111111111111"
     botocore_session = copy.deepcopy(child._session)
     assert botocore_session.get_credentials() is child.get_credentials()
     assert botocore_session.create_client("sts", region_name="us-east-1").get_caller_identity()
     assert key(copied.assume_role(HUB)) == "ASIA0000000000000002"
+
+
+def test_a_misspelt_keyword_is_answered_with_the_right_one(parent: boto3.Session) -> None:
+    """An unknown keyword is a TypeError that names the one that was meant; its value is not repeated."""
+    for name, meant in (
+        ("role_session_name", "RoleSessionName"),
+        ("external_id", "ExternalId"),
+        ("region", "region_name"),
+    ):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'; did you mean '{meant}'") as caught:
+            assume_role(parent, HUB, **{name: "my-secret"})
+        assert "my-secret" not in str(caught.value)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'bogus'$"):
+        assume_role(parent, HUB).assume_role(HUB, **{"bogus": 1})
+    assert all(
+        each.kind != inspect.Parameter.VAR_KEYWORD for each in inspect.signature(assume_role).parameters.values()
+    )

@@ -13,7 +13,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import key, later
+from conftest import HANG, key, later
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -109,7 +109,7 @@ def test_no_mix_of_handlers_callables_and_locks_hangs(
             threading.Event().wait(0.02)  # a pace for the clock; nothing depends on it
         sts.fault = None
         for thread in threads:
-            thread.result(30)
+            thread.result(HANG)
     finally:
         logger.removeHandler(handler)
     assert len(found) > 100

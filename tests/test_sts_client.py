@@ -13,7 +13,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
-from conftest import HUB, SPOKE, key, later
+from conftest import HANG, HUB, SPOKE, key, later
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -276,9 +276,9 @@ def test_64_roles_at_once_fit_the_connection_pool(
     sts.gate.clear()
     waiting = [later(lambda role=role: key(role)) for role in roles]
     for _ in roles:
-        assert sts.arrived.acquire(timeout=30)
+        assert sts.arrived.acquire(timeout=HANG)
     sts.gate.set()
-    assert len({future.result(30) for future in waiting}) == 64
+    assert len({future.result(HANG) for future in waiting}) == 64
     assert [record.getMessage() for record in caplog.records if "pool" in record.getMessage()] == []
 
 

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,6 +24,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from botocore.parsers import ResponseParserError
+from conftest import at_once, later
 from sts_stub import Fault, StsStub
 
 SESSION: Any = boto3.Session(region_name="eu-west-1")  # one for all: its service models are read once
@@ -48,11 +48,6 @@ def client(
 
 def assume(stub: StsStub, *key: str, **config: Any) -> Any:
     return client(stub, *key, **config).assume_role(RoleArn=ROLE, RoleSessionName="me")
-
-
-def later(work: Any, *args: Any) -> Future[Any]:
-    """Start work in a thread of its own."""
-    return ThreadPoolExecutor(1).submit(work, *args)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -227,7 +222,7 @@ def test_hung_request_is_answered_once_the_fault_is_assigned(sts: StsStub) -> No
     with pytest.raises(ReadTimeoutError):
         assume(sts, read_timeout=0.2)
     sts.fault = Fault.hang(times=1)
-    waiting = later(assume, sts)
+    waiting = later(lambda: assume(sts))
     assert eventually(lambda: sts.fault is None)
     sts.fault = Fault.error(400, "MalformedPolicyDocument", times=1)
     with pytest.raises(ClientError):
@@ -238,7 +233,7 @@ def test_hung_request_is_answered_once_the_fault_is_assigned(sts: StsStub) -> No
 def test_gate_holds_assume_role_alone(sts: StsStub) -> None:
     """While the gate is closed an AssumeRole arrives and waits, and other requests pass."""
     sts.gate.clear()
-    waiting = later(assume, sts)
+    waiting = later(lambda: assume(sts))
     assert sts.arrived.acquire(timeout=60)
     client(sts).get_caller_identity()
     assert not waiting.done()
@@ -263,7 +258,7 @@ def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
                 "first byte": Fault.slow_first_byte(50),
                 "body": Fault.slow_body(50),
             }[held]
-        waiting = later(assume, sts)
+        waiting = later(lambda: assume(sts))
         assert sts.arrived.acquire(timeout=60)
         if held == "idle":
             waiting.result(10)
@@ -341,13 +336,10 @@ def test_forked_children_are_clients(sts: StsStub) -> None:
 
 def test_many_threads_get_a_key_each(sts: StsStub) -> None:
     """64 threads at once are all answered, each with a key of its own, over one connection each at most."""
-    shared, barrier = client(sts, max_pool_connections=64), threading.Barrier(64)
+    shared = client(sts, max_pool_connections=64)
 
-    def ask() -> str:
-        barrier.wait(20)
+    def ask(_: int) -> str:
         return str(shared.assume_role(RoleArn=ROLE, RoleSessionName="me")["Credentials"]["AccessKeyId"])
 
-    with ThreadPoolExecutor(64) as pool:
-        keys = {future.result(20) for future in [pool.submit(ask) for _ in range(64)]}
-    assert len(keys) == len(sts.assumed) == 64
+    assert len(set(at_once(ask))) == len(sts.assumed) == 64
     assert sts.connections <= 64

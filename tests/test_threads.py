@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import pytest
 import time_machine
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
 from botocore.exceptions import ClientError
-from conftest import HUB, SPOKE, at_once, key, later
+from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -84,16 +86,15 @@ def test_the_parents_credentials_are_loaded_once(sts: StsStub) -> None:
     class Provider(CredentialProvider):
         def load(self) -> Credentials:
             loads.append(True)
-            assert go_on.wait(30)
+            assert go_on.wait(HANG)
             return Credentials("AKIAROOT", "root-secret")
 
     parent = boto3.Session(region_name="us-east-1")
     parent._session.register_component("credential_provider", CredentialResolver([Provider()]))
     calls = [later(lambda: assume_role(parent, HUB)) for _ in range(8)]
-    while not loads:
-        pass  # until the first is there; the others wait for it, or come later
+    wait_until(lambda: waiting_threads() == 7)
     go_on.set()
-    sessions = [call.result(30) for call in calls]
+    sessions = [call.result(HANG) for call in calls]
     assert len(loads) == 1
     assert len({id(session.assume_role_parent_session.get_credentials()) for session in sessions}) == 1
 
@@ -148,7 +149,7 @@ def ask_while_another_refreshes(session: boto3.Session, refreshes: threading.Eve
         if not started.is_set():
             started.set()
             others.append(later(lambda: key(session)))
-            assert refreshes.wait(60)
+            assert refreshes.wait(HANG)
         return key(session)
 
     return ask, others
@@ -164,8 +165,8 @@ def test_a_handler_asks_for_credentials_that_another_thread_refreshes(
     session = child if depth == 1 else child.assume_role(SPOKE)
     ask, others = ask_while_another_refreshes(session, cache.asked)
     session.events.register("creating-client-class.s3", ask)
-    later(lambda: session.client("s3")).result(60)
-    assert others[0].result(60) == key(session)
+    later(lambda: session.client("s3")).result(HANG)
+    assert others[0].result(HANG) == key(session)
     assert len(sts.assumed) == depth
     assert sts.violations == []
 
@@ -176,8 +177,8 @@ def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts: StsStub, pare
     vault = assume_role(parent, SPOKE, SerialNumber=device, TokenCode=lambda: "111111", cache=cache)
     ask, others = ask_while_another_refreshes(vault, cache.asked)
     child = assume_role(parent, HUB, SerialNumber=device, TokenCode=lambda: ask() and "222222")
-    later(lambda: key(child)).result(60)
-    assert {others[0].result(60), key(vault), key(child)} <= set(sts.issued)
+    later(lambda: key(child)).result(HANG)
+    assert {others[0].result(HANG), key(vault), key(child)} <= set(sts.issued)
     # The callable does not wait for the other thread: that could wait for this one.
     assert [request.params["TokenCode"] for request in sts.assumed] == ["111111", "111111", "222222"]
 
@@ -200,7 +201,7 @@ def test_a_handler_uses_a_session_that_waits_for_the_refresh(
     before += [key(hub), key(spoke)]
     cache.asked.clear()
     clock.shift(59 * 60 + 20)
-    after = [later(lambda: key(hub)).result(60), others[0].result(60)]
+    after = [later(lambda: key(hub)).result(HANG), others[0].result(HANG)]
     assert found == [before[1]]
     assert not {*before} & {*after}
     assert sts.violations == []
@@ -219,8 +220,8 @@ def test_a_code_comes_from_a_client_of_the_family(sts: StsStub, parent: boto3.Se
     child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
     ask, others = ask_while_another_refreshes(child, asked)
     child.events.register("creating-client-class.s3", ask)
-    later(lambda: child.client("s3")).result(60)
-    assert others[0].result(60) == key(child)
+    later(lambda: child.client("s3")).result(HANG)
+    assert others[0].result(HANG) == key(child)
     assert len(sts.assumed) == 1
 
 
@@ -243,12 +244,12 @@ def test_others_go_on_during_an_early_refresh(
     clock.shift(seconds)
     sts.gate.clear()
     refresh = later(lambda: key(child))
-    assert sts.arrived.acquire(timeout=60)
-    assert sts.arrived.acquire(timeout=60)
+    assert sts.arrived.acquire(timeout=HANG)
+    assert sts.arrived.acquire(timeout=HANG)
     assert at_once(lambda _: key(child), 16) == [first] * 16
     assert not refresh.done()
     sts.gate.set()
-    assert refresh.result(60) == key(child) != first
+    assert refresh.result(HANG) == key(child) != first
     assert len(sts.assumed) == 2
 
 
@@ -262,11 +263,9 @@ def test_others_wait_in_the_last_minute(
     clock.shift(seconds)
     sts.gate.clear()
     waiting = [later(lambda: key(child)) for _ in range(8)]
-    assert sts.arrived.acquire(timeout=60)
-    assert sts.arrived.acquire(timeout=60)
-    assert not any(future.done() for future in waiting)
+    wait_until(lambda: waiting_threads() == 7)
     sts.gate.set()
-    [new] = {future.result(60) for future in waiting}
+    [new] = {future.result(HANG) for future in waiting}
     assert new != first
     assert len(sts.assumed) == 2
 
@@ -280,13 +279,18 @@ def test_a_failure_reaches_all_who_wait(
     clock.shift(2 * 3600)
     sts.fault = Fault.error(403, "AccessDenied")
 
-    def code(_: int) -> str:
+    def code() -> str:
         with pytest.raises(ClientError) as caught:
             key(child)
         error: str = caught.value.response["Error"]["Code"]
         return error
 
-    assert at_once(code, 16) == ["AccessDenied"] * 16
+    sts.gate.clear()
+    waiting = [later(code) for _ in range(16)]
+    wait_until(lambda: waiting_threads() == 15)
+    sts.gate.set()
+    assert [future.result(HANG) for future in waiting] == ["AccessDenied"] * 16
+    assert len(sts.assumed) == 2
     sts.fault = None
     assert key(child) == "ASIA0000000000000002"
 
@@ -311,12 +315,48 @@ def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None
     sts.gate.clear()
 
     def interrupt() -> None:
-        assert sts.arrived.acquire(timeout=60)
+        assert sts.arrived.acquire(timeout=HANG)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     interrupted = later(interrupt)
     with pytest.raises(KeyboardInterrupt):
         key(child)
-    interrupted.result(60)
+    interrupted.result(HANG)
     sts.gate.set()
-    assert later(lambda: key(child)).result(60).startswith("ASIA")
+    assert later(lambda: key(child)).result(HANG).startswith("ASIA")
+
+
+GREENLETS = f"""
+from gevent import monkey
+monkey.patch_all()
+import gevent
+import boto3
+from aws_assume_role_lib import assume_role
+
+root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+hub = assume_role(root, "{HUB}")
+spokes = [hub.assume_role(f"{SPOKE}-{{number}}") for number in range(4)]
+
+
+def use(number):
+    return spokes[number % 4].client("sts").get_caller_identity()["Arn"].split("/")[1]
+
+
+tasks = [gevent.spawn(use, number) for number in range(64)]
+gevent.joinall(tasks, raise_error=True)
+print(*sorted(task.value for task in tasks))
+"""
+
+
+def test_greenlets_share_as_threads_do(sts: StsStub) -> None:
+    """With gevent patched first, 64 greenlets that use a cold family make one AssumeRole for each session."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GREENLETS],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert finished.stdout.split() == [f"Spoke-{number}" for number in range(4) for _ in range(16)], finished.stderr
+    assert len(sts.assumed) == 5
+    assert sts.violations == []

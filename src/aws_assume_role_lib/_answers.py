@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,8 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as ConnectionFailure
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
+
+from ._keys import is_sendable
 
 # STS refuses a request that was signed with a clock that is further behind.
 MAX_CLOCK_SKEW = timedelta(minutes=15)
@@ -42,7 +45,7 @@ def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
     """Return the expiry and the lifetime of what a complete AssumeRole response grants, or raise BadAnswer."""
     granted = response.get("Credentials") or {}
     for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
-        if not isinstance(granted.get(name), str) or not granted[name]:
+        if not is_sendable(granted.get(name)):
             raise BadAnswer(f"no {name}")
     try:
         expires = granted["Expiration"]
@@ -88,23 +91,93 @@ def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:
     reason = str(error) if isinstance(error, BadAnswer) else type(error).__name__
     return CredentialRetrievalError(
         provider="assume-role",
-        error_msg=f"what answered for STS at {endpoint_url} is not an AssumeRole response ({reason}). "
-        "Look for a proxy or an endpoint URL that leads elsewhere.",
+        error_msg=f"what answered for STS at {without_password(endpoint_url)} is not an AssumeRole response "
+        f"({reason}). Look for a proxy or an endpoint URL that leads elsewhere.",
     )
 
 
-def code_of(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+def refusal_code(error: Exception) -> str:
+    """The code with which STS has refused to assume a role; empty for any other error."""
+    return _code(error) if isinstance(error, ClientError) and error.operation_name == "AssumeRole" else ""
+
+
+def _code(error: ClientError) -> str:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    # A stand-in's may be anything, such as several lines for our log.
+    return code if re.fullmatch(r"[A-Za-z0-9.]{1,64}", code) else ""
+
+
+def message_of(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Message", "")) if isinstance(error, ClientError) else ""
 
 
 def in_one_line(error: Exception) -> str:
     """Describe an error without what the request contained: STS quotes it in some messages, and others may, too."""
     if isinstance(error, ClientError):
-        return f"{error.operation_name} was answered with {code_of(error) or 'an error'}"
+        return f"{error.operation_name} was answered with {_code(error) or 'an error'}"
     ours = isinstance(error, CredentialRetrievalError) and error.kwargs.get("provider") == "assume-role"
     if ours or isinstance(error, _SAFE_TO_QUOTE):
-        return " ".join(str(error).split()).rstrip(".")
+        return without_password(" ".join(str(error).split()).rstrip("."))
     return type(error).__name__
+
+
+def without_password(text: str) -> str:
+    """Remove what may precede the host in a URL."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+# What a request may contain, and the permission that it takes besides sts:AssumeRole.
+_EXTRA_PERMISSIONS = {
+    "Tags": "sts:TagSession",
+    "SourceIdentity": "sts:SetSourceIdentity",
+    "ProvidedContexts": "sts:SetContext",
+}
+# How STS's messages name who was denied what, and by which kind of policy. Nothing else of them is repeated.
+_DENIED = re.compile(r"User: (?P<caller>arn:[\w+=,.@:/-]+) is not authorized to perform: (?P<action>sts:\w+)")
+_CAUSE = re.compile(
+    r"(?P<how>with an explicit deny in an?|because no) (?P<policy>(?:identity-based|resource-based|session|"
+    r"service control|resource control|VPC endpoint) policy|permissions boundary)"
+)
+_SIDES = {
+    "resource-based policy": "the role's trust policy",
+    "resource control policy": "of the role's organization",
+    "VPC endpoint policy": "of the way to STS",
+}
+
+
+def access_denied_note(message: str, request: Mapping[str, Any], source: str) -> str:
+    """Say who may not assume which role, and where to look.
+
+    Args:
+        message: STS's text.
+        request: The parameters of AssumeRole, of which only names are repeated, and the role.
+        source: Who asked, where STS does not say.
+    """
+    if "MultiFactorAuthentication" in message:
+        return (
+            "STS rejected the MFA code. Use the current code of the caller's own device, which SerialNumber names; "
+            "STS accepts each code only once."
+        )
+    denied, cause = _DENIED.search(message), _CAUSE.search(message)
+    caller, action = (denied["caller"], denied["action"]) if denied else (source, "sts:AssumeRole")
+    note = f"{caller} was denied {action} on {request['RoleArn']}."
+    if cause:
+        how = cause["how"].removeprefix("with ") if "deny" in cause["how"] else "no allow in any"
+        side = _SIDES.get(cause["policy"], "on the caller's side")
+        note += f" STS names the cause: {how} {cause['policy']} ({side})."
+    note += (
+        f" Look in two places: the caller's policies must allow {action} on this ARN, and the role's trust policy "
+        "must allow it to this principal."
+    )
+    extra = [permission for name, permission in _EXTRA_PERMISSIONS.items() if request.get(name)]
+    if extra:
+        note += f" This request also needs {' and '.join(extra)} in both."
+    note += (
+        " If the trust policy requires an external ID, it must be the one that was sent."
+        if "ExternalId" in request
+        else " If the trust policy requires an external ID, pass ExternalId."
+    )
+    return note if "SerialNumber" in request else f"{note} If a policy requires MFA, pass SerialNumber."
 
 
 def is_unreachable(error: Exception) -> bool:
@@ -113,5 +186,6 @@ def is_unreachable(error: Exception) -> bool:
 
 
 def add_note(error: Exception, note: str) -> None:
-    """Add a line to the traceback of an error. Exceptions have notes since Python 3.11."""
-    getattr(error, "add_note", str)(note)
+    """Add a line to the traceback of an error; Python shows it since 3.11, and our command line always does."""
+    # add_note() is as new; the attribute that it sets may be set by hand.
+    error.__dict__.setdefault("__notes__", []).append(note)

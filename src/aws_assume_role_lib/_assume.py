@@ -17,6 +17,7 @@ from ._parameters import AutomaticRoleSessionName, build_request, check_chaining
 from ._role import RoleFetcher, load_credentials
 from ._session import AssumedRoleSession, ChildSession, describe_method, session_class
 from ._sts import check_sts_client_kwargs
+from ._suggest import suggest_keywords
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         sts_client_kwargs: Mapping[str, object] | None
 
 
+@suggest_keywords
 def assume_role(
     session: boto3.session.Session,
     RoleArn: str,

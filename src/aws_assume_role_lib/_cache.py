@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -11,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ._flights import log
-from ._keys import Keys
+from ._keys import Keys, is_sendable
 
 
 class CredentialCache(Protocol):
@@ -44,6 +45,13 @@ def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
     return keys
 
 
+def has_keys(cache: CredentialCache, entry: str) -> bool:
+    """Whether an entry has keys that :func:`read_keys` would return. Nothing is logged."""
+    with contextlib.suppress(Exception):
+        return entry in cache and _parse(cache[entry], entry) is not None
+    return False
+
+
 def write_keys(cache: CredentialCache, keys: Keys) -> None:
     """Write keys to the entry named by what they were granted for."""
     credentials = {
@@ -72,10 +80,8 @@ def _parse(entry: Any, name: str) -> Keys | None:
             lifetime,
             name,
         )
-        texts = keys[:3]
         is_usable = (
-            all(texts)
-            and all(text.isascii() and text.isprintable() for text in [*texts, keys.account_id or ""])
+            all(map(is_sendable, [*keys[:3], keys.account_id or "-"]))
             and not isinstance(lifetime, bool)
             and 0 < lifetime < math.inf
             and expires.tzinfo is not None

@@ -8,35 +8,42 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import boto3
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
-    NoCredentialsError,
     NoRegionError,
     ParamValidationError,
 )
 from botocore.utils import validate_region_name
 
+from . import __version__
+from ._answers import refusal_code
 from ._assume import assume_role
-from ._credentials import AssumedRoleCredentials
+from ._keys import ExportedCredentials
 from ._mfa import has_terminal
 from ._parameters import unique
+from ._role import load_credentials
+from ._session import AssumedRoleSession
 from ._sts import shared_sts_client
+from ._suggest import nearest
+
+_Format = Callable[[ExportedCredentials], str]
 
 # Exit codes.
-OUTPUT, USAGE, SOURCE, ROLE, INTERRUPTED = 1, 2, 3, 4, 130
+OUTPUT, USAGE, SOURCE, ROLE, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 2, 3, 4, 126, 127, 130
 
 _HINTS = {
+    OUTPUT: "",
     USAGE: "See --help.",
     SOURCE: "Log in again, pass --profile or --region, or correct the AWS config file.",
-    ROLE: "Check the role's trust policy, that the caller may sts:AssumeRole it, and the way to STS.",
+    ROLE: "Check the role's trust policy, the caller's permission to assume it, and network access to STS.",
 }
 
 # What STS answers when the keys are at fault that signed the request, and not the role.
@@ -50,82 +57,141 @@ _BAD_KEYS = (
     "UnrecognizedClientException",
 )
 
-_VARIABLES = {
-    "AccessKeyId": "AWS_ACCESS_KEY_ID",
-    "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
-    "SessionToken": "AWS_SESSION_TOKEN",
-    "Expiration": "AWS_CREDENTIALS_EXPIRATION",
-}
-
 _EPILOG = """\
 exit codes: 0; 1 output not written; 2 wrong usage; 3 no or broken source
-credentials or profile; 4 the role could not be assumed.
+credentials or profile; 4 the role could not be assumed. After that, with a
+COMMAND, its own; 126 it cannot be executed; 127 it was not found.
 
 examples:
-  export $(python -m aws_assume_role_lib arn:aws:iam::111111111111:role/Hub)
+  aws-assume-role-lib arn:aws:iam::111111111111:role/Hub -- terraform apply
 
-  python -m aws_assume_role_lib --profile dev --json \\
+  creds=$(aws-assume-role-lib --format env arn:aws:iam::111111111111:role/Hub) \\
+    && eval "$creds"
+
+  aws-assume-role-lib --profile dev --format process \\
     arn:aws:iam::111111111111:role/Hub arn:aws:iam::222222222222:role/Spoke \\
     --DurationSeconds 900 --Tags team=red,stage=test --Policy file://policy.json
 
   in ~/.aws/config, for everything that reads it:
     [profile spoke]
-    credential_process = python -m aws_assume_role_lib --profile dev --json
+    credential_process = aws-assume-role-lib --profile dev --format process
       arn:aws:iam::222222222222:role/Spoke      (all of it on one line)
 """
 
 
 def main() -> None:
-    """Print a role's credentials, or else one line on stderr, and exit with a code that says what failed."""
+    """Print a role's credentials, or run a program as the role; or exit with one line on stderr and a code."""
     try:
-        options = _parse()
-        credentials = _assume(options)
-        _write(json.dumps({"Version": 1, **credentials}) + "\n" if options.json else _variables(credentials))
+        options = _parse(sys.argv[1:])
+        session = _assume(options)
+        if options.command:
+            _run(session, options.command, static=options.static)
+        _write(_FORMATS.get(options.format, _plain)(session.export_credentials()))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
-def _assume(options: argparse.Namespace) -> dict[str, str]:
+def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> NoReturn:
+    from ._run import prepare, run  # which imports a web server
+
+    with _or_exit(OUTPUT, f"{command[0]} could not be run: "):
+        environment, serve = prepare(session, static=static)
+    try:
+        code = run(command, environment, serve)
+    except OSError as error:
+        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        _exit(code, f"{command[0]} could not be run: {error.strerror}.")
+    sys.exit(code)
+
+
+def _assume(options: argparse.Namespace) -> AssumedRoleSession:
+    """Assume the roles in order, and return the session of the last."""
     with _or_exit(USAGE):
         if options.region is not None:
             validate_region_name(options.region)
     with _or_exit(SOURCE):
         source = boto3.Session(profile_name=options.profile, region_name=options.region)
-        source_credentials = source.get_credentials()
-        if source_credentials is None:
-            raise NoCredentialsError
     with _or_exit(USAGE):
-        sessions = [source]
-        for arn in options.ROLE_ARN[:-1]:
-            sessions.append(assume_role(sessions[-1], arn))
-        parameters = {name: getattr(options, name) for name in _OPTIONS}
-        sessions.append(assume_role(sessions[-1], options.ROLE_ARN[-1], **parameters))
+        # What is wrong with the roles is reported before a lack of credentials.
+        _chain(boto3.Session("-", "-", region_name="us-east-1", profile_name=options.profile), options)
+    with _or_exit(SOURCE):
+        load_credentials(source)
+    with _or_exit(USAGE):
+        sessions = _chain(source, options)
     # For the code of a profile's mfa_serial, botocore asks on stderr where there is no terminal, after a warning.
     aside = contextlib.nullcontext() if has_terminal() else contextlib.redirect_stderr(io.StringIO())
     with _or_exit(SOURCE), aside:
-        source_credentials.get_frozen_credentials()
+        load_credentials(source).get_frozen_credentials()
         # The client that the first hop will use, made here because what fails in making it are the settings.
         shared_sts_client(source, {}).get()
-    for hop, arn in enumerate(options.ROLE_ARN, 1):
-        with _or_exit(ROLE, f"{arn} could not be assumed: ", by_source=hop == 1):
-            credentials = cast(AssumedRoleCredentials, sessions[hop].get_credentials())
-            keys = credentials.get_frozen_credentials()
-    return {
+    for session in sessions:
+        with _or_exit(ROLE, f"{session.role_arn} could not be assumed: ", by_source=session is sessions[0]):
+            session.export_credentials()
+    return sessions[-1]
+
+
+def _chain(source: boto3.Session, options: argparse.Namespace) -> list[AssumedRoleSession]:
+    sessions: list[AssumedRoleSession] = []
+    for arn in options.ROLE_ARN:
+        is_last = len(sessions) == len(options.ROLE_ARN) - 1
+        parameters = {name: getattr(options, name) for name in _OPTIONS} if is_last else {}
+        sessions.append(assume_role(sessions[-1] if sessions else source, arn, **parameters))
+    return sessions
+
+
+def _lines(line: str, quote: Callable[[str], str]) -> _Format:
+    """Return a function that writes keys as one such line for each variable."""
+
+    def write(keys: ExportedCredentials) -> str:
+        values = {
+            "AWS_ACCESS_KEY_ID": keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+            "AWS_SESSION_TOKEN": keys.token,
+            "AWS_CREDENTIAL_EXPIRATION": keys.expiry.isoformat(timespec="seconds"),
+        }
+        return "".join(line.format(name, quote(value)) + "\n" for name, value in values.items())
+
+    return write
+
+
+def _process(keys: ExportedCredentials) -> str:
+    document = {
+        "Version": 1,
         "AccessKeyId": keys.access_key,
         "SecretAccessKey": keys.secret_key,
         "SessionToken": keys.token,
-        # Nothing public of botocore's has it; this attribute is our own class's.
-        "Expiration": f"{datetime.fromtimestamp(credentials.expires_at, timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
-        # botocore knows the account since 1.35.
-        **({"AccountId": account} if (account := getattr(keys, "account_id", None)) else {}),
+        "Expiration": keys.expiry.isoformat(timespec="seconds"),
     }
+    return json.dumps(document | ({"AccountId": keys.account_id} if keys.account_id else {}), indent=2) + "\n"
 
 
-def _variables(credentials: dict[str, str]) -> str:
-    return "".join(f"{variable}={credentials[name]}\n" for name, variable in _VARIABLES.items())
+def _plain(keys: ExportedCredentials) -> str:
+    # What was printed before there were formats, for scripts that read it.
+    return (
+        f"AWS_ACCESS_KEY_ID={keys.access_key}\nAWS_SECRET_ACCESS_KEY={keys.secret_key}\n"
+        f"AWS_SESSION_TOKEN={keys.token}\nAWS_CREDENTIALS_EXPIRATION={keys.expiry:%Y-%m-%dT%H:%M:%SZ}\n"
+    )
+
+
+def _escaping(characters: str, escape: str) -> Callable[[str], str]:
+    return lambda value: "".join(escape + each if each in characters else each for each in value)
+
+
+# Under the AWS CLI's names.
+_FORMATS: dict[str, _Format] = {
+    "process": _process,
+    "env": _lines("export {}={}", shlex.quote),
+    "env-no-export": _lines("{}={}", shlex.quote),
+    "powershell": _lines('$Env:{}="{}"', _escaping('`"$', "`")),
+    "windows-cmd": _lines("set {}={}", _escaping('^&|<>()"', "^")),
+    "fish": _lines('set -gx {} "{}"', _escaping('\\"$', "\\")),
+}
 
 
 def _write(text: str) -> None:
+    # A shell on Windows would take "\r" for a part of each value.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(newline="\n")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -149,13 +215,18 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
         if isinstance(error, ClientError):
             # STS quotes a value that it does not like, which may be a code or an external id.
             text = re.sub("Value '.*' at", "Value at", text)
-            if by_source and error.response.get("Error", {}).get("Code") in _BAD_KEYS:
+            if by_source and refusal_code(error) in _BAD_KEYS:
                 code = SOURCE
         if isinstance(error, NoRegionError):
             code = SOURCE
-        # The library's own errors of this class end with what to do.
-        says_what_to_do = code == ROLE and isinstance(error, CredentialRetrievalError)
-        _exit(code, f"{what}{text.rstrip('.: ')}. {'' if says_what_to_do else _HINTS[code]}")
+        hint = _HINTS[code]
+        if code == ROLE and refusal_code(error) == "AccessDenied":
+            hint = getattr(error, "__notes__", [hint])[0]
+        elif code == ROLE and isinstance(error, CredentialRetrievalError):
+            hint = ""  # the library's own errors of this class end with what to do
+        # Nobody passes a function on the command line.
+        text = re.sub(", or a callable that returns (one|them)", "", text)
+        _exit(code, f"{what}{text.rstrip('.: ')}. {hint}")
 
 
 def _exit(code: int, text: str) -> NoReturn:
@@ -167,35 +238,70 @@ def _exit(code: int, text: str) -> NoReturn:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _exit(USAGE, f"{message}. {_HINTS[USAGE]}")
+        _exit(USAGE, f"{message}{'' if message.endswith('?') else '.'} {_HINTS[USAGE]}")
 
     def print_help(self, file: Any = None) -> None:
         _write(self.format_help())
 
 
-def _parse() -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    command = None
+    if "--" in arguments:
+        end = arguments.index("--")
+        arguments, command = arguments[:end], arguments[end + 1 :]
+    is_module = Path(sys.argv[0]).name == "__main__.py"
     parser = _Parser(
-        prog="python -m aws_assume_role_lib",
-        description="Assume a role, or one after the other, and print the credentials of the last.",
+        prog="python -m aws_assume_role_lib" if is_module else "aws-assume-role-lib",
+        description="Assume a role, or a chain of roles. Print the last role's\n"
+        "credentials, or run a program with them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [--profile P] [--region R]\n         ROLE_ARN [ROLE_ARN ...] [options]",
+        usage="%(prog)s [--profile P] [--region R]\n         ROLE_ARN [ROLE_ARN ...] [options] [-- COMMAND [ARG ...]]",
         allow_abbrev=False,
     )
-    parser.add_argument("ROLE_ARN", nargs="+", help="the roles, in order; the options belong to the last")
-    parser.add_argument("--profile", metavar="P", help="the profile that assumes the first role")
-    parser.add_argument("--region", metavar="R", help="its region, where STS is asked")
+    parser.add_argument("--version", action="version", version=f"aws-assume-role-lib {__version__}")
+    parser.add_argument("ROLE_ARN", nargs="*", help="the roles, in order; the options belong to the last")
+    parser.add_argument("--profile", metavar="P", help="the profile whose credentials assume the first role")
+    parser.add_argument("--region", metavar="R", help="the region, whose STS is called")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--env", action="store_true", help="print lines for export $(...); the default")
-    output.add_argument("--json", action="store_true", help="print JSON for credential_process")
+    output.add_argument("--format", choices=list(_FORMATS), help="how to print the credentials")
+    output.add_argument("--json", dest="format", action="store_const", const="process", help="as --format process")
+    output.add_argument("--env", dest="format", action="store_const", const="env-no-export", help="... env-no-export")
+    output.add_argument("--static", action="store_true", help="give COMMAND keys that do not refresh")
     group = parser.add_argument_group("parameters of AssumeRole")
     for name, (kind, metavar, text) in _OPTIONS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, metavar=metavar, help=text)
-    options, unknown = parser.parse_known_intermixed_args()
+        group.add_argument(_flag(name), dest=name, type=kind, metavar=metavar, help=text)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        # By name alone: what follows may be the value of a misspelt --ExternalId.
-        parser.error(f"unknown option {unknown[0].partition('=')[0]}")
+        parser.error(_unknown(unknown[0]))
+    for argument in options.ROLE_ARN:
+        # By name alone, as the value may be private.
+        name, equals, _ = argument.partition("=")
+        if equals and not name.startswith("arn:"):
+            parser.error(f"{name}=... is not a role; if it is a tag, pass all tags as one argument: --Tags a=1,b=2")
+    if not options.ROLE_ARN:
+        parser.error("ROLE_ARN is missing")
+    if command == []:
+        parser.error("COMMAND is missing after --")
+    if options.static and not command:
+        parser.error("--static needs -- COMMAND")
+    if options.format and command:
+        parser.error("with a COMMAND, nothing is printed: leave out --format, --json and --env")
+    options.command = command
     return options
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _unknown(argument: str) -> str:
+    # By name alone: what follows may be the value of a misspelt --ExternalId.
+    option = argument.partition("=")[0]
+    if nearest(option, ["RoleArn"]):
+        return f"unknown option {option}: pass the ARN without an option"
+    meant = nearest(option, [*map(_flag, _OPTIONS), "--profile", "--region", "--format", "--version"])
+    return f"unknown option {option}" + (f"; did you mean {meant}?" if meant else "")
 
 
 def _json(text: str) -> Any:
@@ -227,6 +333,8 @@ def _policy(text: str) -> Any:
             text = Path(text.removeprefix("file://")).expanduser().read_text("utf-8-sig")
         except (OSError, RuntimeError, UnicodeError) as error:
             raise argparse.ArgumentTypeError(f"the file cannot be read: {error}") from None
+    elif text.endswith(".json") or os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"this is not JSON; did you mean file://{text}?")
     return _json(text)
 
 

@@ -64,7 +64,8 @@ class SharedClients:
             self._creator = (original, _sharing_creator(self))
         create: Any = botocore.session.Session.create_client
         if self._creator[1] is not None:
-            create = _substitute(create, "botocore.client.ClientCreator", self._creator[1])
+            client = SimpleNamespace(**{**vars(botocore.client), "ClientCreator": self._creator[1]})
+            create = _finding(create, botocore=SimpleNamespace(**{**vars(botocore), "client": client}))
         return create(session, *args, **kwargs)
 
     def connections(self, *args: Any, **settings: Any) -> Any:
@@ -126,15 +127,11 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
     """Connections that many clients use and none of them closes."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
+        self._arguments = (args, dict(settings))
+        self._process = os.getpid()
         if settings.get("max_pool_connections") == getattr(Config(), "max_pool_connections", None):
             settings["max_pool_connections"] = CONNECTIONS_PER_HOST
-        self._settings = (args, settings)
-        self._connect()
-
-    def _connect(self) -> None:
-        args, settings = self._settings
         super().__init__(*args, **settings)
-        self._process = os.getpid()
 
     # botocore internal: makes the arguments of urllib3's PoolManager and ProxyManager. If it is gone, connections to
     # ten hosts are kept.
@@ -143,10 +140,13 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
 
     def send(self, request: Any) -> Any:
         if self._process != os.getpid():
+            args, settings = self._arguments
+            renewed: Any = type(self)(*args, **settings)
             # The process that forked still uses its connections. They are kept here, not closed: to close them,
             # urllib3 takes locks that another thread may have held during the fork.
-            self._inherited = dict(vars(self))
-            self._connect()
+            renewed.inherited = self.__dict__
+            # One assignment, because another thread may be sending already.
+            self.__dict__ = renewed.__dict__
         return super().send(request)
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ def _sharing_creator(shared: SharedClients) -> Any:
     """Return botocore's ClientCreator, but for clients of shared parts; None if botocore is not as expected.
 
     botocore has no setting for this, and to patch its classes would change every other client in the process. So these
-    subclasses run botocore's own methods, in which one class that botocore finds by its name is substituted by another.
+    subclasses run botocore's own methods, but let them find a subclass under the name of the class that they make.
     A method that botocore renames is no longer overridden, and one that it writes differently is no longer changed.
     """
     try:
@@ -203,53 +203,47 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
         def create_endpoint(self, *args: Any, **kwargs: Any) -> Any:
             return super().create_endpoint(*args, http_session_cls=shared.connections, **kwargs)
 
-    def resolver(*args: Any, **kwargs: Any) -> Any:
-        def provider(*args: Any, **kwargs: Any) -> Any:
-            # A copy, because botocore remembers the endpoints that a provider has found.
-            return copy.copy(shared.once(name, regions.EndpointProvider, *args, **kwargs))
+    class SharingResolver(regions.EndpointRulesetResolver):  # type: ignore[misc]  # the stubs have little of it
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            def provider(*args: Any, **kwargs: Any) -> Any:
+                # A copy, because botocore remembers the endpoints that a provider has found.
+                return copy.copy(shared.once(name, regions.EndpointProvider, *args, **kwargs))
 
-        name = _name("rules", kwargs.get("service_model"))
-        new = object.__new__(regions.EndpointRulesetResolver)
-        _substitute(type(new).__init__, "EndpointProvider", provider)(new, *args, **kwargs)
-        return new
+            name = _name("rules", kwargs.get("service_model"))
+            _finding(super().__init__, EndpointProvider=provider)(*args, **kwargs)
 
     class SharingArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]  # the stubs have little of it
         def get_client_args(self, *args: Any, **kwargs: Any) -> Any:
-            get = _substitute(super().get_client_args, "EndpointCreator", SharingEndpointCreator)
-            return get(*args, **kwargs)
+            return _finding(super().get_client_args, EndpointCreator=SharingEndpointCreator)(*args, **kwargs)
 
         def _build_endpoint_resolver(self, *args: Any, **kwargs: Any) -> Any:
-            build = _substitute(super()._build_endpoint_resolver, "EndpointRulesetResolver", resolver)
+            build = _finding(super()._build_endpoint_resolver, EndpointRulesetResolver=SharingResolver)
             return build(*args, **kwargs)
 
     class SharingCreator(client.ClientCreator):  # type: ignore[misc]  # the stubs have little of it
         def _load_service_model(self, *args: Any, **kwargs: Any) -> Any:
-            def model(*args: Any, **kwargs: Any) -> Any:
-                # Cheap: it generates things when they are asked for.
-                new = client.ServiceModel(*args, **kwargs)
-                return shared.once(_name("model", new), lambda *_, **__: new, *args, **kwargs)
-
-            load = _substitute(super()._load_service_model, "ServiceModel", model)
             with shared.one_at_a_time(("model", args)):
-                return load(*args, **kwargs)
+                model = super()._load_service_model(*args, **kwargs)
+            # botocore internal: the JSON that a model is made from. If it is gone, each client has its own model. A
+            # model is cheap to make: it generates things when they are asked for.
+            return shared.once(_name("model", model), lambda _: model, getattr(model, "_service_description", model))
 
         def _load_service_endpoints_ruleset(self, *args: Any, **kwargs: Any) -> Any:
             with shared.one_at_a_time(("ruleset", args)):
                 return super()._load_service_endpoints_ruleset(*args, **kwargs)
 
-        def _create_methods(self, *args: Any, **kwargs: Any) -> Any:
+        def _create_methods(self, service_model: Any) -> Any:
             # The docstrings of methods keep the emitter, which must not be the first client's, with its handlers.
             creator = copy.copy(self)
             creator._event_emitter = SharedAliaser(builtin_handlers() or HierarchicalEmitter())
-            name = _name("methods", *args)
+            name = _name("methods", service_model)
             with shared.one_at_a_time(name):
-                methods = shared.once(name, super(SharingCreator, creator)._create_methods, *args, **kwargs)
+                methods = shared.once(name, super(SharingCreator, creator)._create_methods, service_model)
             # A copy, because handlers of creating-client-class change it.
             return dict(methods)
 
         def _get_client_args(self, *args: Any, **kwargs: Any) -> Any:
-            get = _substitute(super()._get_client_args, "ClientArgsCreator", SharingArgsCreator)
-            return get(*args, **kwargs)
+            return _finding(super()._get_client_args, ClientArgsCreator=SharingArgsCreator)(*args, **kwargs)
 
     return SharingCreator
 
@@ -258,36 +252,29 @@ def _name(kind: str, service_model: Any) -> object:
     return kind, service_model.service_name, service_model.metadata.get("apiVersion")
 
 
-def _substitute(function: Any, path: str, substitute: Any) -> Any:
-    """Return a copy of one of botocore's functions that finds something else under a global name, or below one.
+def _finding(function: Any, **substitutes: Any) -> Any:
+    """Return a copy of one of botocore's functions that finds these objects under its global names.
 
     A function that does not look as expected is returned as it is.
     """
     if isinstance(function, MethodType):
-        return MethodType(_substitute(function.__func__, path, substitute), function.__self__)
+        return MethodType(_finding(function.__func__, **substitutes), function.__self__)
     if not isinstance(function, FunctionType) or not function.__globals__["__name__"].startswith("botocore."):
         _note(f"{function!r} is not botocore's; it is used as it is.")
         return function
-    namespace, closure = function.__globals__, function.__closure__
-    inner = getattr(function, "__wrapped__", None)
-    if inner is not None:
-        changed = _substitute(inner, path, substitute)
-        closure = tuple(CellType(changed) if cell.cell_contents is inner else cell for cell in closure or ())
-    elif set(path.split(".")) <= set(function.__code__.co_names):
-        namespace = vars(_with(SimpleNamespace(**namespace), path.split("."), substitute))
+    found, closure = function.__globals__, function.__closure__
+    decorated = getattr(function, "__wrapped__", None)
+    if decorated is not None:
+        changed = _finding(decorated, **substitutes)
+        closure = tuple(CellType(changed) if cell.cell_contents is decorated else cell for cell in closure or ())
+    elif substitutes.keys() <= set(function.__code__.co_names):
+        found = {**found, **substitutes}
     else:
-        _note(f"{function.__qualname__}() does not use {path} any more; it is used as it is.")
+        _note(f"{function.__qualname__}() does not use {', '.join(substitutes)} any more; it is used as it is.")
         return function
-    changed = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, closure)
+    changed = FunctionType(function.__code__, found, function.__name__, function.__defaults__, closure)
     changed.__kwdefaults__ = function.__kwdefaults__
     return changed
-
-
-def _with(module: Any, path: list[str], substitute: Any) -> SimpleNamespace:
-    """Return a stand-in for a module that has a substitute below it, and else the same."""
-    name, *rest = path
-    value = _with(getattr(module, name), rest, substitute) if rest else substitute
-    return SimpleNamespace(**{**vars(module), name: value})
 
 
 def _note(message: str) -> None:

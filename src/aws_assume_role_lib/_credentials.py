@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from datetime import datetime, timezone
+from typing import Any
 
 from botocore.credentials import DeferredRefreshableCredentials, ReadOnlyCredentials
 from botocore.exceptions import CredentialRetrievalError
@@ -13,7 +14,8 @@ from botocore.exceptions import CredentialRetrievalError
 from ._answers import add_note, in_one_line
 from ._flights import inside, is_under_way, log, share
 from ._keys import Keys
-from ._role import RETRY_INTERVAL, RoleFetcher
+from ._role import RoleFetcher
+from ._sts import RETRY_INTERVAL
 
 # In the last seconds before the expiry, threads wait for the refresh that another thread is making.
 BLOCKING_WINDOW = 60
@@ -24,31 +26,32 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     Attributes:
         fetcher: What fetches the keys.
+        keys: The keys in use, expired or not; None before the first use.
         refresh_at: The Unix time at which the next refresh is due; 0.0 before the first use.
     """
 
     def __init__(self, fetcher: RoleFetcher) -> None:
         super().__init__(refresh_using=fetcher.fetch_credentials, method="assume-role")
         self.fetcher = fetcher
-        self.refresh_at = 0.0
-        self._keys: Keys | None = None
+        self.refresh_at: float = 0.0
+        self.keys: Keys | None = None
 
     @property
     def expires_at(self) -> float:
         """The Unix time at which the keys expire; 0.0 before the first use."""
-        return self._keys.expires_at if self._keys else 0.0
+        return self.keys.expires_at if self.keys else 0.0
 
     def get_keys(self) -> Keys:
         """Refresh the keys if that is due, and return them with their expiry."""
         self._refresh()
-        assert self._keys
-        return self._keys
+        assert self.keys
+        return self.keys
 
     @property
     def granted_for(self) -> str:
         """What the current keys were granted for, or without valid keys, what the next ones will be granted for."""
         # The parent may have been given other credentials since the current keys were fetched.
-        keys = self._keys
+        keys = self.keys
         return keys.granted_for if keys and time.time() < keys.expires_at else self.fetcher.granted_for()
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:
@@ -70,11 +73,11 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 "running inside their own refresh; use another session there.",
             )
         wait_limit = self.fetcher.wait_limit
-        if is_under_way(self.fetcher) and now < self.expires_at - (BLOCKING_WINDOW if wait_limit else 0):
+        if is_under_way(self) and now < self.expires_at - (BLOCKING_WINDOW if wait_limit else 0):
             return
         with contextlib.suppress(Exception):  # the refresh meets the same failure, and handles it
             self.fetcher.prepare()
-        share(self.fetcher, self._renew, by=self.fetcher, wait_limit=wait_limit)
+        share(self, self._renew, by=self.fetcher, wait_limit=wait_limit, more_time=self.fetcher.more_time_for_source)
 
     def _renew(self) -> None:
         if time.time() < self.refresh_at:  # another thread's refresh has just ended
@@ -90,9 +93,10 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             self._publish(keys)
 
     def _fetch_unexpired(self) -> Keys:
+        started = time.time()
         keys = self.fetcher.fetch_keys(self.expires_at)
-        if keys.lifetime > 0 and time.time() >= keys.expires_at:
-            # Valid on arrival, but the machine has slept since, or its clock was changed.
+        if started < keys.expires_at <= time.time():
+            # They expired on the way: the machine was frozen, or its clock was changed.
             keys = self.fetcher.fetch_keys(self.expires_at)
         if time.time() >= keys.expires_at:
             raise CredentialRetrievalError(
@@ -117,17 +121,23 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def _publish(self, keys: Keys) -> None:
         # A refresh would need a new code, so static ones are never refreshed early.
         has_static_code = self.fetcher.mfa is not None and self.fetcher.mfa.has_static_code
-        # account_id is a field since botocore 1.35.
-        frozen = ReadOnlyCredentials(*(getattr(keys, name) for name in ReadOnlyCredentials._fields))
-        # botocore internals: botocore's accessors and other libraries read these. One update(), because two threads may
-        # publish at the same time and a mixture of their keys is useless. Covered by tests/test_internals.py.
+        # One update(), because two threads may publish at the same time and a mixture of their keys is useless.
         vars(self).update(
-            _access_key=keys.access_key,
-            _secret_key=keys.secret_key,
-            _token=keys.token,
-            _account_id=keys.account_id,
-            _frozen_credentials=frozen,
-            _expiry_time=keys.expires,
-            _keys=keys,
+            botocore_attributes(keys),
+            keys=keys,
             refresh_at=keys.expires_at if has_static_code else keys.refresh_at,
         )
+
+
+def botocore_attributes(keys: Keys) -> dict[str, Any]:
+    """Return the attributes in which botocore's credentials keep these keys."""
+    # botocore internals: botocore's accessors and other libraries read these. Covered by tests/test_internals.py.
+    return {
+        "_access_key": keys.access_key,
+        "_secret_key": keys.secret_key,
+        "_token": keys.token,
+        "_account_id": keys.account_id,
+        # account_id is a field since botocore 1.35.
+        "_frozen_credentials": ReadOnlyCredentials(*(getattr(keys, name) for name in ReadOnlyCredentials._fields)),
+        "_expiry_time": keys.expires,
+    }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 logger = logging.getLogger("aws_assume_role_lib")
 
@@ -38,7 +39,14 @@ _flights: dict[Hashable, _Flight] = {}
 _this_thread = _ThreadState()
 
 
-def share(key: Hashable, attempt: Callable[[], T], *, by: object, wait_limit: float) -> T:
+def share(
+    key: Hashable,
+    attempt: Callable[[], T],
+    *,
+    by: object,
+    wait_limit: float,
+    more_time: Callable[[], float] = float,
+) -> T:
     """Return the outcome of ``attempt``, or of the same attempt if another thread is already making it.
 
     Args:
@@ -46,19 +54,45 @@ def share(key: Hashable, attempt: Callable[[], T], *, by: object, wait_limit: fl
         attempt: Makes the attempt. Its exception, too, reaches every thread that shares it.
         by: What :func:`inside` shows while this thread makes the attempt.
         wait_limit: How many seconds to wait for another thread before making the attempt here as well, or 0.
+        more_time: Called when they have passed. Returns how many more seconds to wait; by default, none.
     """
-    while True:
-        own = _Flight()
-        flight = _flights.setdefault(key, own)  # atomic: a lock could be held by another thread at a fork
-        if flight is own:
-            return _lead(key, own, attempt, by)
-        if not flight.landed.wait(wait_limit):
-            return _make(attempt, by)
-        if flight.error is not None:
-            raise _copy_of(flight.error)
-        if not flight.interrupted:
-            result: T = flight.result
-            return result
+    attempts = inside()
+    depth = len(attempts)
+    try:
+        return _share(key, attempt, by, wait_limit, more_time)
+    finally:
+        # Without a call, so that a signal handler that raises cannot leave an entry behind.
+        del attempts[depth:]
+        # Not before: a handler of these records may wait for a thread that waits for this attempt.
+        _emit_records()
+
+
+def _share(key: Hashable, attempt: Callable[[], T], by: object, wait_limit: float, more_time: Callable[[], float]) -> T:
+    flights, own = _flights, _Flight()
+    try:
+        # setdefault() is atomic. A lock here could be held by another thread during a fork.
+        while (flight := flights.setdefault(key, own)) is not own:
+            if not (flight.landed.wait(wait_limit) or flight.landed.wait(more_time())):
+                # This thread has waited long enough. With None here it does not wait for anything else, either.
+                inside().extend((None, by))
+                return attempt()
+            if flight.error is not None:
+                raise copy_of(flight.error)
+            if not flight.interrupted:
+                result: T = flight.result
+                return result
+        inside().append(by)
+        own.result = result = attempt()
+        own.interrupted = False
+        return result
+    except Exception as error:
+        own.error = copy_of(error)
+        raise
+    finally:
+        # A handler may have forked, and the child continues here with flights of its own.
+        if flights is _flights and flights.get(key) is own:
+            del flights[key]
+            own.landed.set()
 
 
 def is_under_way(key: Hashable) -> bool:
@@ -77,50 +111,22 @@ def log(level: int, message: str, *args: object) -> None:
     _emit_records()
 
 
-def _lead(key: Hashable, flight: _Flight, attempt: Callable[[], T], by: object) -> T:
-    flights = _flights
-    try:
-        flight.result = _make(attempt, by, flush=False)
-        flight.interrupted = False
-    except Exception as error:
-        flight.error = _copy_of(error)
-        raise
-    finally:
-        # A handler may have forked, and the child continues here with flights of its own.
-        if flights is _flights:
-            del flights[key]
-            flight.landed.set()
-        _emit_records()
-    result: T = flight.result
-    return result
-
-
-def _make(attempt: Callable[[], T], by: object, flush: bool = True) -> T:
-    attempts = _this_thread.inside
-    attempts.append(by)
-    try:
-        return attempt()
-    finally:
-        attempts.pop()
-        if flush:
-            _emit_records()
-
-
 def _emit_records() -> None:
     records = _this_thread.records
     while records and not _this_thread.inside:
         logger.log(*records.pop(0))
 
 
-def _copy_of(error: Exception) -> Exception:
-    """An exception collects notes and tracebacks, so each thread needs its own."""
+def copy_of(error: E) -> E:
+    """An exception collects notes and tracebacks, so each thread or task needs its own."""
     try:
         copied = type(error).__new__(type(error), *error.args)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})
     except Exception:  # a class that cannot be copied this way: better shared than lost
         return error
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
-    return copied.with_traceback(error.__traceback__)
+    # Without the traceback, whose frames would keep the attempt alive until the next garbage collection.
+    return copied
 
 
 def _forget() -> None:

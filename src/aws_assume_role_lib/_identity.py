@@ -12,6 +12,8 @@ from typing import Any
 import botocore.session
 from botocore.credentials import CachedCredentialFetcher, Credentials, RefreshableCredentials
 
+from ._cache import digest
+
 # By botocore's name of a provider: the profile settings, or else the environment variables, that it must have used and
 # that determine whose credentials it provides.
 _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -32,7 +34,7 @@ _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def identity_of(session: botocore.session.Session, credentials: Any, profile: Any = None) -> Any:
     """Return what distinguishes one parent from another in a cache key. Contains no secret and fetches nothing.
 
-    Static credentials are identified by their access key, and our own by what they were granted for. Those of
+    Static credentials are identified by a digest, and our own by what they were granted for. Those of
     botocore's refreshing providers are identified by what the provider requests, because their keys change while the
     identity does not. All others are identified only as one object in this process.
     """
@@ -40,7 +42,8 @@ def identity_of(session: botocore.session.Session, credentials: Any, profile: An
     if granted_for:
         return ["role", granted_for]
     if type(credentials) is Credentials:
-        return ["key", credentials.access_key]
+        # Not the access key ID alone: it is no secret, and whoever knows it could use the entries.
+        return ["key", credentials.access_key, digest([credentials.secret_key, credentials.token])]
     return [_lasting_identity(session, credentials, profile), _static_access_key(credentials)]
 
 

@@ -13,6 +13,11 @@ def refresh_window(lifetime: float) -> float:
     return min(MAX_REFRESH_WINDOW, lifetime / 4)
 
 
+def is_sendable(value: object) -> bool:
+    """Whether a value can be part of a request's headers. The error for one that cannot would repeat it."""
+    return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
+
+
 class ExportedCredentials(NamedTuple):
     """A role's credentials at one moment, for code that cannot take a session.
 
@@ -71,6 +76,7 @@ class Keys(NamedTuple):
         return self.expires_at - refresh_window(self.lifetime)
 
     def export(self) -> ExportedCredentials:
+        """Return them for code outside of this package."""
         return ExportedCredentials(self.access_key, self.secret_key, self.token, self.expires, self.account_id)
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ _TIMESTAMP_MIN_LENGTH = 14
 
 
 def generate_lambda_session_name(
-    function_name: str | None = None, function_version: str | None = None, identifier: str | None = None
+    function_name: str | None = None, function_version: str | int | None = None, identifier: str | None = None
 ) -> str:
     """Name the running instance of a Lambda function, for ``RoleSessionName`` or ``SourceIdentity``.
 
@@ -37,7 +37,7 @@ def generate_lambda_session_name(
 
     Args:
         function_name: The function's name. Default: ``AWS_LAMBDA_FUNCTION_NAME``.
-        function_version: The function's version; an empty string leaves it out. Default:
+        function_version: The function's version, a string or an int; an empty string leaves it out. Default:
             ``AWS_LAMBDA_FUNCTION_VERSION``, or no version if that is not set.
         identifier: Distinguishes this instance from others; an empty string selects rule 5. Default: from
             ``AWS_LAMBDA_LOG_STREAM_NAME``, by rule 4.
@@ -46,7 +46,7 @@ def generate_lambda_session_name(
         A valid ``RoleSessionName`` and ``SourceIdentity``: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
 
     Raises:
-        TypeError: An argument is neither a str nor None.
+        TypeError: An argument is neither a str nor None, and not an int as the version.
         ValueError: The function name is empty, or neither passed nor set in the environment.
 
     Example:
@@ -60,6 +60,8 @@ def generate_lambda_session_name(
     name = _given_or_variable("function_name", function_name, "AWS_LAMBDA_FUNCTION_NAME")
     if not name:
         raise ValueError("There is no function name: set AWS_LAMBDA_FUNCTION_NAME or pass function_name")
+    if isinstance(function_version, int) and not isinstance(function_version, bool):
+        function_version = str(function_version)
     version = _given_or_variable("function_version", function_version, "AWS_LAMBDA_FUNCTION_VERSION")
     instance = _given_or_variable("identifier", identifier, "AWS_LAMBDA_LOG_STREAM_NAME")
     if identifier is None:
@@ -74,7 +76,7 @@ def generate_lambda_session_name(
     return _allowed(prefix + (instance or _time_or_random(free))[:free])
 
 
-def _given_or_variable(argument: str, given: str | None, variable: str) -> str:
+def _given_or_variable(argument: str, given: object, variable: str) -> str:
     if given is None:
         return os.environ.get(variable, "")
     if not isinstance(given, str):

@@ -23,7 +23,7 @@ class MfaDevice:
     def __init__(self, serial_number: str, token_code: str | Callable[[], str] | None) -> None:
         self._serial_number = serial_number
         self._token_code = token_code
-        self.has_static_code = not (token_code is None or callable(token_code))
+        self.has_static_code: bool = not (token_code is None or callable(token_code))
         self._code_is_used = False
 
     def code(self) -> str:
@@ -35,12 +35,12 @@ class MfaDevice:
             ParamValidationError: The callable returned something other than six digits.
         """
         if callable(self._token_code):
-            return check_token_code(self._token_code())
+            return text_of(check_token_code(self._token_code()))
         if self._token_code is None:
             return self._prompt()
         if self._code_is_used:
             raise RefreshWithMFAUnsupportedError
-        return str(self._token_code)
+        return text_of(self._token_code)
 
     def mark_code_used(self) -> None:
         """Remember that STS has accepted the code: it accepts no code twice."""
@@ -55,6 +55,11 @@ class MfaDevice:
                     "Pass TokenCode: six digits, or a callable that returns them.",
                 )
             return getpass.getpass(f"Enter MFA code for {self._serial_number}: ")
+
+
+def text_of(code: object) -> str:
+    # str() of an enum member would be its name.
+    return str.__str__(code) if isinstance(code, str) else str(code)
 
 
 def has_terminal() -> bool:

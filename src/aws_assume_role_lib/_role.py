@@ -14,23 +14,33 @@ import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
-from ._answers import BadAnswer, add_note, check_answer, code_of, is_from_parser, is_unreachable, not_sts
-from ._cache import CredentialCache, digest, read_keys, write_keys
+from ._answers import (
+    BadAnswer,
+    access_denied_note,
+    add_note,
+    check_answer,
+    is_from_parser,
+    is_unreachable,
+    message_of,
+    not_sts,
+    refusal_code,
+)
+from ._cache import CredentialCache, digest, has_keys, read_keys, write_keys
 from ._file_cache import JSONFileCache
-from ._flights import inside, log, share
+from ._flights import inside, is_under_way, log, share
 from ._identity import identity_of
 from ._keys import Keys
 from ._mfa import MfaDevice
 from ._parameters import check_session_name
 from ._sts import SharedStsClient, shared_sts_client
 
-# How many seconds after a failed early refresh the next one is made.
-RETRY_INTERVAL = 60
 # How many seconds a thread waits for another thread's attempt before making its own: longer than an unresponsive STS
 # can take with the default timeouts, or than a person needs to type an MFA code.
 WAIT_LIMIT = 30
 CODE_WAIT_LIMIT = 600
-# If refreshing a parent takes longer than this many seconds and still leaves it due, its source did not respond.
+# How many seconds it waits for a source of credentials whose timeouts are botocore's own.
+SOURCE_WAIT_LIMIT = 600
+# A refresh that another thread is making, which botocore does not wait for, takes less than this many seconds.
 SLOW = 0.1
 
 
@@ -53,10 +63,11 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     ) -> None:
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
-        self.description = f"assuming {self.role_arn} from {_source(parent)}"
+        self.description: str = f"assuming {self.role_arn} from {_source(parent)}"
         self._request = dict(request)
-        token_code = self._request.pop("TokenCode", None)
-        self.mfa = MfaDevice(request["SerialNumber"], token_code) if "SerialNumber" in request else None
+        self.mfa: MfaDevice | None = None
+        if "SerialNumber" in request:
+            self.mfa = MfaDevice(request["SerialNumber"], self._request.pop("TokenCode", None))
         # Popped because a name that changes, like a generated one, must not be part of the cache key.
         self._session_name: Callable[[], str] | None = None
         if callable(request.get("RoleSessionName")):
@@ -85,19 +96,19 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         needs_codes = any(fetcher.mfa and not fetcher.mfa.has_static_code for fetcher in self._chain())
         return CODE_WAIT_LIMIT if needs_codes else WAIT_LIMIT
 
-    @property
-    def early_refresh_not_before(self) -> float:
-        """The Unix time before which no early refresh calls STS, which was unreachable for this role or one above."""
-        return max(fetcher._sts.early_refresh_not_before for fetcher in self._chain())
+    def more_time_for_source(self) -> float:
+        """How many more seconds to wait for another thread's attempt: those that the root's credentials may take."""
+        root = self._chain()[-1].parent._session.get_credentials()
+        return SOURCE_WAIT_LIMIT if self.wait_limit and is_under_way(("source", id(root))) else 0
 
     def prepare(self) -> None:
         """Create the STS clients that a fetch is going to need.
 
         This happens before the fetch because a thread that waits for the fetch may hold the program's own lock around
-        ``Session.client()``. With a cache, no client may be needed.
+        ``Session.client()``. A role whose keys are in its cache needs no client.
         """
         for fetcher in [self, *(source.fetcher for source in self._sources_due())]:
-            if fetcher._credential_cache is None:
+            if not fetcher._is_cached():
                 fetcher._sts.get()
 
     def fetch_credentials(self) -> dict[str, Any]:
@@ -128,9 +139,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             return keys
 
         entry = (cache if isinstance(cache, JSONFileCache) else id(cache), granted_for)
-        keys = share(entry, fetch, by=self, wait_limit=self.wait_limit)
+        keys = share(entry, fetch, by=self, wait_limit=self.wait_limit, more_time=self.more_time_for_source)
         # Another thread's parent may have been given other credentials meanwhile; then its keys are not ours.
         return keys if own or keys.granted_for == granted_for else fetch()
+
+    def _is_cached(self) -> bool:
+        return self._credential_cache is not None and has_keys(self._credential_cache, self.granted_for())
 
     def granted_for(self) -> str:
         """Digest the request, its endpoint and the identity that makes it. Unknown identities get a unique digest."""
@@ -147,9 +161,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             return uuid.uuid4().hex
 
     def _assume_role(self, granted_for: str, good_until: float) -> Keys:
-        self._check_reachable(good_until)
+        is_early = time.time() < good_until
+        if is_early and self._is_unreachable():
+            raise _skipped()
         self._refresh_parent()
-        self._check_reachable(good_until)
+        if is_early and (self._is_unreachable() or not self._sts.allows_early_attempt()):
+            raise _skipped()
         request = {"RoleSessionName": self._generated_name, **self._request}
         if self._session_name:
             request["RoleSessionName"] = check_session_name(self._session_name())
@@ -161,13 +178,19 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             expires, lifetime = check_answer(response)
         except Exception as error:
             if is_unreachable(error):
-                self._sts.hold_early_refreshes(time.time() + RETRY_INTERVAL)
+                self._sts.mark_unreachable()
             if isinstance(error, BadAnswer) or is_from_parser(error):
                 raise not_sts(client.meta.endpoint_url, error) from None
-            if code_of(error) == "ExpiredToken":
+            code = refusal_code(error)
+            if code:
+                self._sts.mark_reachable()
+            if code == "AccessDenied":
+                add_note(error, access_denied_note(message_of(error), request, _source(self.parent)))
+            if code == "ExpiredToken":
                 parent = _source(self.parent)
                 add_note(error, f"The parent's credentials have expired. Renew them at their source: {parent}.")
             raise
+        self._sts.mark_reachable()
         if self.mfa:
             self.mfa.mark_code_used()
         log(
@@ -178,7 +201,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             expires.isoformat(timespec="seconds"),
         )
         granted = response["Credentials"]
-        account_id = str(response.get("AssumedRoleUser", {}).get("Arn", "")).split(":")[4:5]
+        account_id = str((response.get("AssumedRoleUser") or {}).get("Arn", "")).split(":")[4:5]
         return Keys(
             granted["AccessKeyId"],
             granted["SecretAccessKey"],
@@ -190,11 +213,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             granted_for if self.granted_for() == granted_for else uuid.uuid4().hex,
         )
 
-    def _check_reachable(self, good_until: float) -> None:
-        if time.time() < min(good_until, self.early_refresh_not_before):
-            raise CredentialRetrievalError(
-                provider="assume-role", error_msg="skipped: STS did not respond a moment ago"
-            )
+    def _is_unreachable(self) -> bool:
+        return any(fetcher._sts.is_unreachable for fetcher in self._chain())
 
     def _refresh_parent(self) -> None:
         """Refresh the parent's keys if they are due, once for all the roles that need them."""
@@ -204,18 +224,23 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         source = parent_credentials(self.parent)
         if self._parent_fetcher() or type(source) is Credentials:
             return
-        was_unreachable, start = False, time.perf_counter()
+        # botocore internal: a new object after each refresh. If the attribute is gone, only an error shows that the
+        # source did not respond. Covered by tests/test_internals.py.
+        before, start = getattr(source, "_frozen_credentials", None), time.perf_counter()
+        is_due = isinstance(source, RefreshableCredentials) and source.refresh_needed()
+        was_unreachable = False
+        wait_limit = SOURCE_WAIT_LIMIT if self.wait_limit else 0
         try:
-            share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=self.wait_limit)
+            share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=wait_limit)
             # botocore does not report a failed refresh while the old credentials are still valid.
-            is_still_due = isinstance(source, RefreshableCredentials) and source.refresh_needed()
-            was_unreachable = is_still_due and time.perf_counter() - start > SLOW
+            is_unchanged = before is not None and source._frozen_credentials is before
+            was_unreachable = is_due and is_unchanged and time.perf_counter() - start > SLOW
         except Exception as error:
             was_unreachable = is_unreachable(error)
             raise
         finally:
             if was_unreachable:
-                self._sts.hold_early_refreshes(time.time() + RETRY_INTERVAL, of_all_endpoints=True)
+                self._sts.mark_unreachable(all_endpoints=True)
 
     def _parent_fetcher(self) -> RoleFetcher | None:
         """The fetcher of the parent's credentials if the parent is itself an assumed-role session."""
@@ -234,7 +259,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _sources_due(self) -> list[Any]:
         """The credentials further up the chain that this fetch has to refresh first, the parent's at the front.
 
-        The list ends at a role with a cache, whose entry may make the refreshes above it unnecessary.
+        The list ends at a role whose keys are in its cache: it needs nothing from the roles above it.
         """
         due: list[Any] = []
         for fetcher, above in itertools.pairwise(self._chain()):
@@ -242,9 +267,13 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             if not source.refresh_needed():
                 break
             due.append(source)
-            if above._credential_cache is not None:
+            if above._is_cached():
                 break
         return due
+
+
+def _skipped() -> CredentialRetrievalError:
+    return CredentialRetrievalError(provider="assume-role", error_msg="skipped: STS did not respond a moment ago")
 
 
 def load_credentials(session: boto3.session.Session) -> Any:

@@ -16,6 +16,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
 from ._clients import SharedAliaser, builtin_handlers, shared_clients
+from ._keys import ExportedCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from ._assume import AssumeRoleParameters
     from ._credentials import AssumedRoleCredentials
-    from ._keys import ExportedCredentials
 
 
 class AssumedRoleSession(boto3.session.Session):
@@ -153,36 +153,18 @@ def session_class() -> type[AssumedRoleSession]:
 _classes: dict[type, type[AssumedRoleSession]] = {}
 
 
-class ChildSession(botocore.session.Session):
-    """A botocore session that is its parent with other credentials."""
+class InheritingSession(botocore.session.Session):
+    """A botocore session whose settings are those of another one, each time they are looked up."""
 
-    def __init__(
-        self,
-        parent: botocore.session.Session,
-        credentials: AssumedRoleCredentials,
-        region_name: str | bool | None,
-    ) -> None:
+    def __init__(self, parent: botocore.session.Session, region_name: str | bool | None, **options: Any) -> None:
         self._parent = parent
-        self.role_credentials = credentials
-        self.root: botocore.session.Session = getattr(parent, "root", parent)
-        self._clients = shared_clients(self.root)
-        self._loaded: set[object] = set()
         region = {} if region_name is None else {"region": _region_provider(self, parent, region_name)}
         self._inherited_config = _InheritedConfig(self, parent, region)
-        handlers = builtin_handlers()
-        emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
-        super().__init__(event_hooks=emitter, include_builtin_handlers=handlers is None)
-        # botocore internal: _events is what register() and emit() use. Covered by tests/test_internals.py.
-        self._events = SharedAliaser(emitter)
-        self.register_component("event_emitter", self._events)
+        super().__init__(**options)
         for name in _USER_AGENT:
             delattr(self, name)
-        self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
         self.register_component("token_provider", _NoTokens())
-        self.lazy_register_component("data_loader", lambda: parent.get_component("data_loader"))
-        self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
         self.register_component("config_store", self._inherited_config)
-        self._events.register_first("choose-signer", _sign_as_the_role)
 
     def _register_config_store(self) -> None:
         # botocore internal: it makes a provider for each of fifty config variables, a fifth of a child's cost, none
@@ -194,7 +176,7 @@ class ChildSession(botocore.session.Session):
             return getattr(self._parent, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __deepcopy__(self, _: object) -> ChildSession:
+    def __deepcopy__(self, _: object) -> Any:
         # As of the boto3 session: its credentials must not refresh twice.
         return copy.copy(self)
 
@@ -203,10 +185,37 @@ class ChildSession(botocore.session.Session):
         return self._parent.full_config
 
     def get_default_client_config(self) -> Any:
+        """Return the child's own default client config, or else the parent's."""
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own
 
+
+class ChildSession(InheritingSession):
+    """A botocore session that is its parent with other credentials."""
+
+    def __init__(
+        self,
+        parent: botocore.session.Session,
+        credentials: AssumedRoleCredentials,
+        region_name: str | bool | None,
+    ) -> None:
+        self.role_credentials = credentials
+        self.root: botocore.session.Session = getattr(parent, "root", parent)
+        self._clients = shared_clients(self.root)
+        self._loaded: set[object] = set()
+        handlers = builtin_handlers()
+        emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
+        super().__init__(parent, region_name, event_hooks=emitter, include_builtin_handlers=handlers is None)
+        # botocore internal: _events is what register() and emit() use. Covered by tests/test_internals.py.
+        self._events = SharedAliaser(emitter)
+        self.register_component("event_emitter", self._events)
+        self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
+        self.lazy_register_component("data_loader", lambda: parent.get_component("data_loader"))
+        self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
+        self._events.register_first("choose-signer", sign_as_the_role)
+
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
+        """Create a client as botocore does, from any thread, and of the parts that its family shares."""
         with self._clients.one_at_a_time("components", self._loaded):
             self._load_components()
         return self._clients.create_client(self, *args, **kwargs)
@@ -240,7 +249,7 @@ class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
         return self
 
 
-def _region_provider(child: ChildSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
+def _region_provider(child: InheritingSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
     fixed = parent.get_config_variable("region") if region_name is True else region_name
 
     def region() -> Any:
@@ -260,7 +269,7 @@ class _InheritedConfig:
     It has the methods of botocore's ``ConfigValueStore``.
     """
 
-    def __init__(self, child: ChildSession, parent: botocore.session.Session, own: dict[str, Any]) -> None:
+    def __init__(self, child: InheritingSession, parent: botocore.session.Session, own: dict[str, Any]) -> None:
         self._child = child
         self._parent = parent
         self._own = dict(own)
@@ -309,7 +318,7 @@ class _NoTokens:
         return None
 
 
-def _sign_as_the_role(signing_name: str, signature_version: Any, context: dict[str, Any], **_: Any) -> Any:
+def sign_as_the_role(signing_name: str, signature_version: Any, context: dict[str, Any], **_: Any) -> Any:
     # botocore chooses the bearer scheme, where a service has it, if AWS_BEARER_TOKEN_<SERVICE> is set, whatever the
     # session's credentials; an answer here comes before its own.
     variable = f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}"

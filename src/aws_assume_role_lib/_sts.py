@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,15 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import CredentialRetrievalError
-from botocore.utils import is_valid_endpoint_url
+from botocore.utils import is_valid_endpoint_url, validate_region_name
 
 from ._flights import inside, share
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
+# How many seconds after a failed early refresh the next one is made.
+RETRY_INTERVAL = 60
 # With these, an STS that accepts connections but never responds costs 3 x 4 seconds plus the pauses between attempts.
 # With botocore's defaults it would cost minutes.
 CONNECT_TIMEOUT = 2
@@ -57,16 +60,23 @@ def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]
             raise TypeError(f"sts_client_kwargs[{name!r}] must be {expected}, not {type(value).__name__}.")
         checked[name] = value
     endpoint_url = checked.get("endpoint_url")
-    if endpoint_url is not None and not _is_url(endpoint_url):
-        raise ValueError(f"sts_client_kwargs['endpoint_url'] is not a URL with scheme and host: {endpoint_url!r}.")
+    if endpoint_url is not None:
+        _check_url(endpoint_url)
+    if "region_name" in checked:
+        validate_region_name(checked["region_name"])
     return checked
 
 
-def _is_url(text: str) -> bool:
+def _check_url(url: str) -> None:
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        # Not quoted, because it may contain a password.
+        raise ValueError("sts_client_kwargs['endpoint_url'] contains a user name. Pass a URL without one.")
     try:
-        return bool(is_valid_endpoint_url(text))
+        is_valid = url.startswith(("http://", "https://")) and is_valid_endpoint_url(url)
     except ValueError:  # such as brackets around something other than an IPv6 address
-        return False
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"sts_client_kwargs['endpoint_url'] is not an HTTP(S) URL with a host: {url!r}.")
 
 
 class SharedStsClient:
@@ -134,20 +144,60 @@ class SharedStsClient:
         configured = [os.environ.get("AWS_ENDPOINT_URL_STS"), services.get("sts"), os.environ.get("AWS_ENDPOINT_URL")]
         return [self._options.get("endpoint_url") or [*configured, profile.get("endpoint_url")]]
 
+    def allows_early_attempt(self) -> bool:
+        """Whether an early refresh may call STS now. If it was unreachable, one of the family may, once a minute."""
+        return all(outage.allows_attempt() for outage in self._outages())
+
     @property
-    def early_refresh_not_before(self) -> float:
-        """The Unix time before which no early refresh calls STS; 0.0 unless it was unreachable."""
-        outages = self._outages()
-        return max(outages.get(None, 0.0), outages.get((self._key, self._parent.region_name), 0.0))
+    def is_unreachable(self) -> bool:
+        """Whether STS did not respond less than a minute ago."""
+        return any(outage.is_recent for outage in self._outages())
 
-    def hold_early_refreshes(self, until: float, *, of_all_endpoints: bool = False) -> None:
-        """Stop the early refreshes of the whole family at this endpoint, or at all: STS has just been unreachable."""
-        self._outages()[None if of_all_endpoints else (self._key, self._parent.region_name)] = until
+    def mark_unreachable(self, *, all_endpoints: bool = False) -> None:
+        """Remember for the whole family that this endpoint did not respond, or that none can be called."""
+        outages = self._outages_of_family()
+        outages[None if all_endpoints else self._endpoint()] = Outage()
+        for oldest in list(outages)[:-MAX_CLIENTS]:
+            outages.pop(oldest, None)
 
-    def _outages(self) -> dict[Any, float]:
+    def mark_reachable(self) -> None:
+        """Remember for the whole family that this endpoint has responded."""
+        for endpoint in (None, self._endpoint()):
+            self._outages_of_family().pop(endpoint, None)
+
+    def _outages(self) -> list[Outage]:
+        outages = self._outages_of_family()
+        return [outages[endpoint] for endpoint in (None, self._endpoint()) if endpoint in outages]
+
+    def _endpoint(self) -> tuple[str, str | None]:
+        return self._key, self._parent.region_name
+
+    def _outages_of_family(self) -> dict[object, Outage]:
         root = getattr(self.session, "root", self.session)
-        outages: dict[Any, float] = vars(root).setdefault("_aws_assume_role_lib_outages", {})
+        outages: dict[object, Outage] = vars(root).setdefault("_aws_assume_role_lib_outages", {})
         return outages
+
+
+class Outage:
+    """The last time that STS did not respond, after which one thread a minute may try it early."""
+
+    def __init__(self) -> None:
+        self._start = time.time()
+        self._attempts: dict[float, object] = {}
+
+    @property
+    def is_recent(self) -> bool:
+        return self._minute() == 0
+
+    def allows_attempt(self) -> bool:
+        """Whether the calling thread is the first to try in this minute, which is not the first one."""
+        minute, own = self._minute(), object()
+        # Atomic, without a lock that another thread could hold during a fork.
+        return minute != 0 and self._attempts.setdefault(minute, own) is own
+
+    def _minute(self) -> float:
+        # Negative if the clock was ahead and has been set right.
+        return (time.time() - self._start) // RETRY_INTERVAL
 
 
 class _Clients(OrderedDict[str, SharedStsClient]):

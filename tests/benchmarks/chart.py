@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
-WIDTH, MARGIN = 480, 20
+WIDTH, MARGIN = 420, 20
 STYLE = """
   text { font: 16px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #2b2a27 }
-  .title { font-weight: 600 } .small { font-size: 13px; fill: #5c574d }
+  .title { font-weight: 600 } .small { font-size: 14px; fill: #5c574d }
   .paper { fill: #faf6ec; stroke: #d8cfbb } .bar { fill: #a89f8d } .ours { fill: #0b6e4f }
   .grid { stroke: #d8cfbb } .line { fill: none; stroke: #0b6e4f; stroke-width: 3; stroke-linejoin: round }
 """
@@ -90,7 +90,7 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
 
 def _paper(title: str, height: float, parts: list[str]) -> str:
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" viewBox="0 0 {WIDTH} {height:g}" role="img">',
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8"/>',

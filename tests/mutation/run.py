@@ -49,7 +49,7 @@ NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", 
 TESTS = {
     "_answers": "outages logging secrets refresh faults internals",
     "_arns": "arns",
-    "_assume": "parameters session sts_client internals third_party",
+    "_assume": "bad_arguments refused_calls conversions session sts_client internals third_party signature",
     "_cache": "cache identity refresh logging",
     "_cli": "cli",
     "_clients": "shared_clients plain_clients internals inheritance session threads",
@@ -60,11 +60,11 @@ TESTS = {
     "_keys": "refresh secrets cache",
     "_lambda": "lambda",
     "_mfa": "mfa forks",
-    "_parameters": "parameters properties mfa",
+    "_parameters": "limits conversions chaining_limits refused_calls without_validation properties mfa",
     "_patch": "patch",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
-    "_session": "session inheritance internals third_party threads",
-    "_sts": "sts_client cache outages inheritance forks threads parameters",
+    "_session": "session signature inheritance internals third_party threads",
+    "_sts": "sts_client sts_client_kwargs cache outages inheritance forks threads",
 }
 
 

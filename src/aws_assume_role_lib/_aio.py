@@ -1,0 +1,119 @@
+"""The aiobotocore session behind :func:`aws_assume_role_lib.aio.get_session`; importing this needs aiobotocore."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from aiobotocore.credentials import AioCredentialResolver, AioDeferredRefreshableCredentials
+from aiobotocore.session import AioSession
+from botocore.credentials import CredentialProvider
+from botocore.loaders import Loader
+
+from ._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
+from ._flights import copy_of, inside
+from ._keys import Keys
+from ._session import ChildSession, InheritingSession, sign_as_the_role
+
+
+class AioChildSession(InheritingSession, AioSession):
+    """A child session for asyncio: the same settings and credentials, with aiobotocore's clients."""
+
+    def __init__(self, child: ChildSession) -> None:
+        super().__init__(child, None)
+        credentials = _AioCredentials(child.role_credentials)
+        self.register_component("credential_provider", AioCredentialResolver([_RoleProvider(credentials)]))
+        self.lazy_register_component("data_loader", lambda: _Loader(child.get_component("data_loader")))
+        self.get_component("event_emitter").register_first("choose-signer", sign_as_the_role)
+
+
+class _RoleProvider(CredentialProvider):
+    METHOD = "assume-role"
+
+    def __init__(self, credentials: _AioCredentials) -> None:
+        super().__init__()
+        self._credentials = credentials
+
+    async def load(self) -> _AioCredentials:
+        return self._credentials
+
+
+class _Loader:
+    """The loader of the child, whose search paths do not grow: aioboto3 appends boto3's folder for each session."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    @property
+    def search_paths(self) -> list[str]:
+        return list(self._loader.search_paths)
+
+
+class _AioCredentials(AioDeferredRefreshableCredentials):
+    """The keys of a role's credentials, for clients of aiobotocore."""
+
+    def __init__(self, credentials: AssumedRoleCredentials) -> None:
+        super().__init__(refresh_using=None, method=credentials.method)
+        self._role_credentials = credentials
+
+    async def _refresh(self) -> None:
+        # aiobotocore internal: each accessor awaits this before it reads the attributes. aiobotocore's own has windows
+        # of 15 and 10 minutes, and a lock that belongs to one event loop. Covered by tests/aio/test_aio_session.py.
+        vars(self).update(botocore_attributes(await _get_keys(self._role_credentials)))
+
+
+async def _get_keys(credentials: AssumedRoleCredentials) -> Keys:
+    """Return the keys with their expiry, refreshed if that is due: by one thread, for all tasks of all event loops."""
+    # The process, because a forked child has the dictionary but not the threads.
+    key = os.getpid(), credentials
+    usable_until = credentials.expires_at - BLOCKING_WINDOW if key in _refreshes else credentials.refresh_at
+    if time.time() < usable_until and credentials.keys:
+        return credentials.keys
+    if inside():
+        # A handler or callable of a refresh runs this event loop, and another thread would wait for its end.
+        return credentials.get_keys()
+    own: Future[Keys | BaseException] = Future()
+    # A future that is running cannot be cancelled, so a cancelled task leaves it to the other tasks.
+    own.set_running_or_notify_cancel()
+    refresh = _refreshes.setdefault(key, own)
+    if refresh is own:
+        _start(key, own)
+    outcome = await asyncio.wrap_future(refresh)
+    if isinstance(outcome, BaseException):
+        raise copy_of(outcome)
+    return outcome
+
+
+_Key = tuple[int, AssumedRoleCredentials]
+_refreshes: dict[_Key, Future[Keys | BaseException]] = {}
+
+
+def _start(key: _Key, refresh: Future[Keys | BaseException]) -> None:
+    # Not a thread of the event loop's executor: the program may have filled that with threads that wait for a task,
+    # and asyncio.run() waits for its threads in the end.
+    run = contextvars.copy_context().run
+    try:
+        threading.Thread(target=run, args=(_refresh, key, refresh), daemon=True).start()
+    except RuntimeError as error:  # the system has no more threads, or the interpreter is about to exit
+        _end(key, refresh, error)
+
+
+def _refresh(key: _Key, refresh: Future[Keys | BaseException]) -> None:
+    try:
+        outcome: Keys | BaseException = key[1].get_keys()
+    except BaseException as error:
+        outcome = error
+    _end(key, refresh, outcome)
+
+
+def _end(key: _Key, refresh: Future[Keys | BaseException], outcome: Keys | BaseException) -> None:
+    del _refreshes[key]
+    refresh.set_result(outcome)

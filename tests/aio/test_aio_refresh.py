@@ -1,0 +1,496 @@
+"""Tasks and threads share a role's credentials: one call to STS, in a thread, which no task can cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import select
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+import boto3
+import pytest
+import time_machine
+from aiobotocore.session import AioSession
+from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError, RefreshWithMFAUnsupportedError
+from conftest import HUB, SPOKE, at_once, key, later
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import AssumedRoleSession, _aio, assume_role
+from aws_assume_role_lib.aio import get_session
+
+MFA = "arn:aws:iam::123456789012:mfa/alice"
+FIRST, SECOND = "ASIA0000000000000001", "ASIA0000000000000002"
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine in a new event loop, of asyncio or uvloop."""
+    if request.param == "asyncio":
+        return asyncio.run
+    return pytest.importorskip("uvloop", reason="no wheel of uvloop fits this machine").run  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def hub(parent: boto3.Session) -> AssumedRoleSession:
+    return assume_role(parent, HUB)
+
+
+@pytest.fixture
+def expired(sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller) -> AssumedRoleSession:
+    """A session whose first keys have expired."""
+    assert key(hub) == FIRST
+    clock.shift(3600)
+    return hub
+
+
+async def key_of(session: AioSession) -> str:
+    access_key: str = (await (await session.get_credentials()).get_frozen_credentials()).access_key
+    return access_key
+
+
+async def arrival(sts: StsStub) -> None:
+    """Wait for the next AssumeRole, with the event loop running."""
+    assert await asyncio.to_thread(sts.arrived.acquire, timeout=30)
+
+
+async def some_time() -> None:
+    """Give every task that can go on the time to do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+# One call
+
+
+def test_a_client_signs_with_the_keys_of_the_session(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """A client of aiobotocore is the role, and the session in code without asyncio has the same keys."""
+
+    async def work() -> Any:
+        async with get_session(hub).create_client("sts") as client:
+            return await client.get_caller_identity()
+
+    assert run(work())["Account"] == "111111111111"
+    assert sts.requests[-1].access_key == key(hub) == FIRST
+    assert len(sts.assumed) == 1
+
+
+def test_fresh_keys_need_no_thread(
+    sts: StsStub, hub: AssumedRoleSession, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the keys are fresh, whoever fetched them, a task reads them without a thread."""
+    key(hub)
+    monkeypatch.setattr(threading.Thread, "start", None)
+    assert run(key_of(get_session(hub))) == FIRST
+
+
+def test_a_hundred_tasks_make_one_call(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """A hundred tasks, of two sessions, share one call to STS and one thread."""
+    sts.gate.clear()
+    before = threading.active_count()
+
+    async def work() -> tuple[set[str], int]:
+        sessions = get_session(hub), get_session(hub)
+        tasks = [asyncio.create_task(key_of(sessions[number % 2])) for number in range(100)]
+        await some_time()
+        threads = threading.active_count() - before
+        sts.gate.set()
+        return set(await asyncio.gather(*tasks)), threads
+
+    keys, threads = run(work())
+    assert keys == {FIRST}
+    assert len(sts.assumed) == 1
+    assert threads <= 2  # and the connection of the stub
+
+
+def test_tasks_and_threads_make_one_call(sts: StsStub, hub: AssumedRoleSession) -> None:
+    """Threads, and tasks in the event loops of other threads, share one call to STS."""
+
+    async def work() -> set[str]:
+        return set(await asyncio.gather(*[key_of(session) for _ in range(10)]))
+
+    session = get_session(hub)
+    answers = at_once(lambda number: asyncio.run(work()) if number % 2 else {key(hub)}, 16)
+    assert answers == [{FIRST}] * 16
+    assert len(sts.assumed) == 1
+
+
+def test_the_event_loop_goes_on(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """While STS does not answer, the event loop serves other tasks, clients of other credentials among them."""
+    sts.gate.clear()
+
+    async def work() -> str:
+        async with AioSession().create_client(
+            "sts", "us-east-1", aws_access_key_id="AKIAOTHER", aws_secret_access_key="other"
+        ) as other:
+            task = asyncio.create_task(key_of(get_session(hub)))
+            await arrival(sts)
+            for _ in range(3):
+                await other.get_caller_identity()
+            assert not task.done()
+            sts.gate.set()
+            return await task
+
+    assert run(work()) == FIRST
+
+
+def test_a_chain(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """The end of a chain assumes each role once, for tasks of both roles."""
+    spoke = hub.assume_role(SPOKE)
+
+    async def work() -> list[str]:
+        return await asyncio.gather(*[key_of(get_session(session)) for session in (spoke, hub, spoke)])
+
+    spokes, hubs, again = run(work())
+    assert spokes == again != hubs == key(hub)
+    assert [sts.issued[spokes].role_arn, sts.issued[spokes].by] == [SPOKE, hubs]
+    assert len(sts.assumed) == 2
+
+
+# Refreshes
+
+
+def test_expired_keys_are_refreshed_once(sts: StsStub, expired: AssumedRoleSession, run: Run) -> None:
+    """Tasks that need a refresh make one call, and a client that was made before signs with the new keys."""
+
+    async def work() -> None:
+        async with get_session(expired).create_client("sts") as client:
+            await asyncio.gather(*[client.get_caller_identity() for _ in range(10)])
+
+    run(work())
+    assert {request.access_key for request in sts.requests if request.action == "GetCallerIdentity"} == {SECOND}
+    assert len(sts.assumed) == 2
+    assert sts.violations == []
+
+
+def test_an_early_refresh_holds_up_one_task(
+    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
+) -> None:
+    """While one task waits for an early refresh, the others go on with the keys that are still good."""
+    key(hub)
+    sts.arrived.acquire()
+    clock.shift(46 * 60)
+    sts.gate.clear()
+
+    async def work() -> list[str]:
+        session = get_session(hub)
+        first = asyncio.create_task(key_of(session))
+        await arrival(sts)
+        others = await asyncio.gather(*[key_of(session) for _ in range(10)])
+        sts.gate.set()
+        return [await first, *others]
+
+    assert run(work()) == [SECOND, *[FIRST] * 10]
+
+
+def test_the_last_minute_holds_up_every_task(
+    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
+) -> None:
+    """A minute before the keys expire, all tasks wait for the refresh."""
+    key(hub)
+    sts.arrived.acquire()
+    clock.shift(3600 - 60)
+    sts.gate.clear()
+
+    async def work() -> list[str]:
+        session = get_session(hub)
+        tasks = [asyncio.create_task(key_of(session)) for _ in range(3)]
+        await arrival(sts)
+        tasks.append(asyncio.create_task(key_of(session)))
+        await some_time()
+        sts.gate.set()
+        return await asyncio.gather(*tasks)
+
+    assert run(work()) == [SECOND] * 4
+
+
+def test_an_outage_costs_nothing_while_the_keys_are_good(
+    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run, one_attempt: None
+) -> None:
+    """While STS is unreachable, tasks use the keys until they expire, and STS is tried once a minute."""
+    key(hub)
+    clock.shift(46 * 60)
+    sts.fault = Fault.reset()
+
+    async def work() -> list[str]:
+        return await asyncio.gather(*[key_of(get_session(hub)) for _ in range(10)])
+
+    for _ in range(3):
+        assert set(run(work())) == {FIRST}
+    assert len(sts.assumed) == 2
+    sts.fault = None
+    clock.shift(60)
+    assert FIRST in run(work())
+    assert run(work()) == [key(hub)] * 10 != [FIRST] * 10
+
+
+def test_every_task_is_told_of_an_outage(
+    sts: StsStub, expired: AssumedRoleSession, run: Run, one_attempt: None
+) -> None:
+    """Where no keys are left, each task gets botocore's error in an object of its own; the next use recovers."""
+    sts.down()
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*[key_of(get_session(expired)) for _ in range(5)], return_exceptions=True)
+
+    errors = run(work())
+    assert {type(error) for error in errors} == {EndpointConnectionError}
+    assert len({id(error) for error in errors}) == 5
+    notes = {tuple(getattr(error, "__notes__", ())) for error in errors}
+    assert len(notes) == 1
+    assert len(notes.pop()) <= 1
+    sts.up()
+    assert run(work()) == [SECOND] * 5
+
+
+def test_a_code_that_has_been_used(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, run: Run
+) -> None:
+    """With a static TokenCode the keys last until they expire; then each task gets the error that says so."""
+    session = get_session(assume_role(parent, HUB, SerialNumber=MFA, TokenCode="123456"))
+    assert run(key_of(session)) == FIRST
+    clock.shift(3599)
+    assert run(key_of(session)) == FIRST
+    clock.shift(1)
+    with pytest.raises(RefreshWithMFAUnsupportedError):
+        run(key_of(session))
+
+
+# Cancelled tasks and closed loops
+
+
+def test_a_cancelled_task_leaves_the_call_to_the_others(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """A task that is cancelled while it waits ends at once; the call goes on for the others, and is made once."""
+    sts.gate.clear()
+
+    async def work() -> str:
+        session = get_session(hub)
+        first, second = (asyncio.create_task(key_of(session)) for _ in range(2))
+        await arrival(sts)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert not second.done()
+        sts.gate.set()
+        return await second
+
+    assert run(work()) == FIRST
+    assert len(sts.assumed) == 1
+
+
+def test_a_storm_of_cancellations(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """Tasks that all give up, again and again, leave one call running, whose keys serve the next task."""
+    sts.gate.clear()
+
+    async def work() -> str:
+        session = get_session(hub)
+        for _ in range(5):
+            tasks = [asyncio.create_task(key_of(session)) for _ in range(100)]
+            await some_time()
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {type(result) for result in results} == {asyncio.CancelledError}
+        await arrival(sts)
+        sts.gate.set()
+        return await key_of(session)
+
+    assert run(work()) == FIRST
+    assert len(sts.assumed) == 1
+
+
+def test_a_loop_that_ends_during_a_refresh(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
+    """An event loop ends without waiting for the call under way, and the next one gets the keys of that call."""
+    session = get_session(hub)
+    sts.gate.clear()
+
+    async def give_up() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(key_of(session), 0.01)
+
+    async def open_the_gate() -> str:
+        task = asyncio.create_task(key_of(session))
+        await arrival(sts)
+        sts.gate.set()
+        return await task
+
+    run(give_up())
+    assert run(open_the_gate()) == FIRST
+    assert len(sts.assumed) == 1
+
+
+def test_a_loop_that_is_closed_on_waiting_tasks(sts: StsStub, hub: AssumedRoleSession) -> None:
+    """Tasks of other event loops get the keys even if a loop was closed while a task of its own waited for them."""
+    session = get_session(hub)
+    sts.gate.clear()
+    closed = asyncio.new_event_loop()
+    task = closed.create_task(key_of(session))
+    closed.run_until_complete(arrival(sts))
+    closed.close()
+    other = later(lambda: asyncio.run(key_of(session)))
+    sts.gate.set()
+    assert other.result(30) == FIRST
+    assert not task.done()
+
+
+def test_one_event_loop_after_another(
+    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
+) -> None:
+    """asyncio.run() may be called again and again with one session, with refreshes in between."""
+    session = get_session(hub)
+    keys = []
+    for _ in range(3):
+        keys += [run(key_of(session)), run(key_of(session))]
+        clock.shift(3600)
+    assert keys == sorted([*sts.issued] * 2)
+
+
+# Code of the program's that runs inside a refresh
+
+
+def test_a_code_from_a_slow_callable(sts: StsStub, parent: boto3.Session, run: Run) -> None:
+    """A TokenCode callable runs outside the event loop's thread, so it may wait for the loop to bring the code."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    threads: list[threading.Thread] = []
+
+    async def typed() -> str:
+        await some_time()
+        return "123456"
+
+    def ask() -> str:
+        threads.append(threading.current_thread())
+        return asyncio.run_coroutine_threadsafe(typed(), loops[0]).result(30)
+
+    session = get_session(assume_role(parent, HUB, SerialNumber=MFA, TokenCode=ask))
+
+    async def work() -> list[str]:
+        loops.append(asyncio.get_running_loop())
+        return await asyncio.gather(*[key_of(session) for _ in range(10)])
+
+    assert run(work()) == [FIRST] * 10
+    assert threading.current_thread() not in threads
+    assert len(threads) == 1
+
+
+def test_a_callable_sees_the_context_of_the_task(sts: StsStub, parent: boto3.Session) -> None:
+    """What runs inside a refresh sees the context variables of the task that started it, as tracing needs."""
+    request = contextvars.ContextVar("request", default="none")
+
+    async def work() -> str:
+        request.set("42")
+        return await key_of(get_session(assume_role(parent, HUB, RoleSessionName=lambda: f"request-{request.get()}")))
+
+    assert sts.issued[asyncio.run(work())].session_name == "request-42"
+
+
+def test_a_callable_that_uses_its_own_role(sts: StsStub, parent: boto3.Session) -> None:
+    """A callable that uses asyncio to act as the role whose code it returns is refused at once, as without asyncio."""
+
+    def ask() -> str:
+        return asyncio.run(key_of(session))
+
+    session = get_session(assume_role(parent, HUB, SerialNumber=MFA, TokenCode=ask))
+    with pytest.raises(CredentialRetrievalError, match="running inside their own refresh"):
+        asyncio.run(key_of(session))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyError("code"), ValueError("no code")], ids=repr)
+def test_what_a_callable_raises(sts: StsStub, parent: boto3.Session, error: BaseException) -> None:
+    """Whatever a callable raises reaches the tasks that wait, and none hangs."""
+
+    def ask() -> str:
+        raise error
+
+    session = get_session(assume_role(parent, HUB, SerialNumber=MFA, TokenCode=ask))
+
+    async def work() -> None:
+        for _ in range(2):
+            tasks = [asyncio.ensure_future(caught(key_of(session))) for _ in range(3)]
+            assert [type(raised) for raised in await asyncio.gather(*tasks)] == [type(error)] * 3
+
+    async def caught(using: Awaitable[str]) -> BaseException:
+        with pytest.raises(type(error)) as raised:
+            await using
+        return raised.value
+
+    asyncio.run(work())
+
+
+def test_no_thread_can_be_started(sts: StsStub, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no thread left, the request fails, and the next one starts anew."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = get_session(hub)
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            asyncio.run(key_of(session))
+    assert asyncio.run(key_of(session)) == FIRST
+
+
+# Forks
+
+
+@pytest.fixture
+def forked() -> Callable[[Callable[[], str]], str]:
+    """Runs work in a forked child and returns its answer, or that it hangs."""
+
+    def fork(work: Callable[[], str]) -> str:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(30)  # nothing that a test does can leave a child behind
+                answer = work()
+            except BaseException as error:
+                answer = repr(error)
+            os.write(writer, answer.encode())
+            os._exit(0)
+        ready, _, _ = select.select([reader], [], [], 15)
+        answer = os.read(reader, 4096).decode() if ready else "it hangs"
+        os.close(reader)
+        os.close(writer)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return answer
+
+    return fork
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_during_a_refresh(
+    sts: StsStub, hub: AssumedRoleSession, forked: Callable[[Callable[[], str]], str]
+) -> None:
+    """A child that is forked while a thread of its parent calls STS calls STS itself."""
+    session = get_session(hub)
+    sts.gate.clear()
+    waiting: Future[str] = later(lambda: asyncio.run(key_of(session)))
+    assert sts.arrived.acquire(timeout=30)
+    later(lambda: sts.arrived.acquire(timeout=30) and sts.gate.set())
+    in_child = forked(lambda: asyncio.run(key_of(session)))
+    assert {in_child, waiting.result(30)} == {FIRST, SECOND}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_after_use(sts: StsStub, hub: AssumedRoleSession, forked: Callable[[Callable[[], str]], str]) -> None:
+    """A forked child goes on with the keys that were there."""
+    session = get_session(hub)
+    asyncio.run(key_of(session))
+    assert forked(lambda: asyncio.run(key_of(session))) == FIRST
+    assert len(sts.assumed) == 1
+
+
+def test_nothing_is_left_behind(sts: StsStub, hub: AssumedRoleSession) -> None:
+    """A refresh that has ended keeps neither the session nor its keys alive."""
+    asyncio.run(key_of(get_session(hub)))
+    assert _aio._refreshes == {}

@@ -1,0 +1,75 @@
+"""The note on an AccessDenied says who was denied what, and where to look."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from conftest import HUB, key
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import assume_role
+
+ALICE = "arn:aws:iam::123456789012:user/alice"
+DENIED = f"User: {ALICE} is not authorized to perform: sts:AssumeRole on resource: {HUB}"
+
+
+def note_of(sts: StsStub, parent: boto3.Session, message: str, **parameters: object) -> str:
+    sts.fault = Fault.error(403, "AccessDenied", message)
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(parent, HUB, **parameters))  # type: ignore[arg-type]
+    assert caught.value.response["Error"]["Message"] == message
+    note: str = caught.value.__notes__[0]
+    return note
+
+
+@pytest.mark.parametrize(
+    ("rest", "cause"),
+    [
+        (" because no identity-based policy allows the sts:AssumeRole action", "no allow in any identity-based policy"),
+        (" with an explicit deny in a resource-based policy", "deny in a resource-based policy (the role's trust"),
+        (" because no session policy allows the sts:AssumeRole action", "session policy (on the caller's side)"),
+        (" with an explicit deny in a service control policy", "service control policy (on the caller's side)"),
+        (" with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/x", "deny in a identity-based"),
+        (" with an explicit deny in a resource control policy", "(of the role's organization)"),
+        ("", ""),
+    ],
+)
+def test_the_side_that_denied(sts: StsStub, parent: boto3.Session, rest: str, cause: str) -> None:
+    """The note says which side denied if STS does, and nothing of that otherwise."""
+    note = note_of(sts, parent, DENIED + rest)
+    assert note.startswith(f"{ALICE} was denied sts:AssumeRole on {HUB}.")
+    assert cause.replace("a identity", "an identity") in note
+    assert ("STS names the cause" in note) == bool(cause)
+    assert "the caller's policies must allow sts:AssumeRole on this ARN" in note
+
+
+def test_the_permissions_that_parameters_need(sts: StsStub, parent: boto3.Session) -> None:
+    """Tags, source identity and contexts need permissions of their own; no value that was sent is repeated."""
+    context = {"ProviderArn": "arn:aws:iam::aws:contextProvider/x", "ContextAssertion": "my-secret"}
+    sent = {"Tags": {"a": "my-secret"}, "SourceIdentity": "my-secret", "ProvidedContexts": [context]}
+    denied = DENIED.replace("sts:AssumeRole", "sts:TagSession")
+    note = note_of(sts, parent, denied, **sent, ExternalId="my-secret")
+    assert "was denied sts:TagSession" in note
+    assert "sts:TagSession and sts:SetSourceIdentity and sts:SetContext" in note
+    assert "it must be the one that was sent" in note
+    assert "my-secret" not in note
+    assert "sts:TagSession" not in note_of(sts, parent, DENIED)
+
+
+def test_mfa(sts: StsStub, parent: boto3.Session) -> None:
+    """A rejected code is not mistaken for a missing permission; without a device, MFA is one more thing to check."""
+    assert "pass SerialNumber" in note_of(sts, parent, DENIED)
+    device = {"SerialNumber": "arn:aws:iam::111111111111:mfa/me", "TokenCode": "123456"}
+    assert "pass SerialNumber" not in note_of(sts, parent, DENIED, **device)
+    rejected = "MultiFactorAuthentication failed with invalid MFA one time pass code."
+    note = note_of(sts, parent, rejected, **device)
+    assert note.startswith("STS rejected the MFA code.")
+    assert "trust policy" not in note
+
+
+def test_a_message_that_names_nobody(sts: StsStub, parent: boto3.Session) -> None:
+    """Where the message does not say who asked, the note names the source."""
+    assert note_of(sts, parent, "no").startswith(
+        f"a session with explicit credentials was denied sts:AssumeRole on {HUB}"
+    )

@@ -1,0 +1,508 @@
+"""The command line runs a program as a role, for as long as it takes, and is not noticed by it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import CredentialRetrievalError
+from conftest import HUB, SPOKE
+from sts_stub import Fault, StsStub
+
+from aws_assume_role_lib import _run, assume_role
+from aws_assume_role_lib._mfa import MfaDevice
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="on Windows the program is a child process")
+
+HOSTILE = "aws_access_key_id = AKIAHOSTILE\naws_secret_access_key = s\n"
+PRINT_ARN = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+
+
+@pytest.fixture(autouse=True)
+def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source profile, and a [default] profile whose keys would win over an endpoint's."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "credentials").write_text(f"[default]\n{HOSTILE}")
+    (tmp_path / "config").write_text(
+        f"[default]\nregion = ap-south-1\n{HOSTILE}"
+        "[profile dev]\nregion = eu-west-1\nretry_mode = standard\nservices = local\n"
+        "user_agent_appid = one\n  two\ns3 =\n"
+        "  addressing_style = path\n"
+        "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
+        "[services local]\ndynamodb =\n  endpoint_url = http://127.0.0.1:9\n"
+    )
+
+
+def start(*command: str, options: tuple[str, ...] = (), **popen: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", *options, "--", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,
+    )
+
+
+def finish(*command: str, options: tuple[str, ...] = (), **popen: Any) -> tuple[int, str, str]:
+    with start(*command, options=options, **popen) as process:
+        output, errors = process.communicate(timeout=50)
+    return process.returncode, output, errors
+
+
+def assert_gone(port: int, folder: Path) -> None:
+    """Nothing listens at the port soon, and no folder of settings is left."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) and not list(folder.glob("aws-assume-role-lib-*")):
+                return
+    pytest.fail("the endpoint or its folder is still there")
+
+
+@pytest.mark.parametrize("options", [(), ("--static",)])
+def test_the_program_is_the_role(sts: StsStub, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
+    """Whatever credentials the environment and the files have, the program acts as the role."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+        monkeypatch.setenv(name, "hostile")
+    monkeypatch.setenv("AWS_PROFILE", "default")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "hostile")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/hostile")
+    code, output, errors = finish(sys.executable, "-c", PRINT_ARN, options=options)
+    assert (code, errors) == (0, "")
+    assert ":assumed-role/Hub/" in output
+
+
+def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable that is documented as removed is removed, and all others but the documented ones stay."""
+    page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
+    removed = page.partition("### Removed\n")[2].partition("\n#")[0]
+    was_set = page.partition("### Set\n")[2].partition("\n#")[0]
+    assert [f"`{name}`" for name in _run.REMOVED if f"`{name}`" not in removed] == []
+    for name in _run.REMOVED:
+        monkeypatch.setenv(name, "hostile")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "hostile")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/bundle")
+    before = dict(os.environ)
+    code, output, errors = finish(sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))")
+    assert (code, errors) == (0, "")
+    after = json.loads(output)
+    assert "hostile" not in after.values()
+    assert after["AWS_CA_BUNDLE"] == "/bundle"
+    changed = {name for name in after if after[name] != before.get(name) and name.startswith(("AWS_", "BOTO"))}
+    assert {name for name in changed if f"`{name}`" not in was_set} == set()
+    assert len(changed) == 9
+
+
+def test_settings_of_the_source_profile_come_along(sts: StsStub) -> None:
+    """Region, retries, services and nested settings of the source profile are the program's; its keys are not."""
+    program = (
+        "import boto3; s = boto3.Session(); print(s.region_name, s._session.get_scoped_config(),"
+        "s.client('dynamodb', endpoint_url=None)._client_config.retries, s._session.full_config['services'])"
+    )
+    code, output, errors = finish(sys.executable, "-c", program)
+    assert (code, errors) == (0, "")
+    assert output.startswith("eu-west-1 ")
+    assert "'mode': 'standard'" in output
+    assert "'addressing_style': 'path'" in output
+    assert "{'local': {'dynamodb': {'endpoint_url': 'http://127.0.0.1:9'}}}" in output
+    assert "'user_agent_appid': 'one\\ntwo'" in output
+    assert "AKIA" not in output
+
+
+def test_the_programs_folder_is_its_users_alone(sts: StsStub) -> None:
+    """Other users cannot open the folder with the settings, which holds no key."""
+    program = "import os; p = os.environ['AWS_CONFIG_FILE']; print(oct(os.stat(os.path.dirname(p)).st_mode)); "
+    program += "print([open(os.path.join(os.path.dirname(p), n)).read() for n in os.listdir(os.path.dirname(p))])"
+    code, output, errors = finish(sys.executable, "-c", program)
+    assert (code, errors) == (0, "")
+    assert output.startswith("0o40700\n")
+    assert "AKIA" not in output
+    assert "secret" not in output
+
+
+def test_keys_of_boto_2_do_not_win(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys of a .boto file, where botocore looks before it asks an endpoint, are not used."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".boto").write_text(f"[Credentials]\n{HOSTILE}")
+    assert ":assumed-role/Hub/" in finish(sys.executable, "-c", PRINT_ARN)[1]
+
+
+def test_credentials_refresh_while_the_program_runs(sts: StsStub) -> None:
+    """A program that outlives its first keys goes on with new ones, without an error."""
+    sts.lifetime = 3
+    program = (
+        "import boto3\nkeys = set()\nclient = boto3.client('sts')\n"
+        "while len(keys) < 3: keys.add(client.get_caller_identity()['UserId'])\nprint(len(keys))"
+    )
+    assert finish(sys.executable, "-c", program) == (0, "3\n", "")
+    assert sts.violations == []
+
+
+def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
+    """What the program reads, writes and returns is its own."""
+    with start("sh", "-c", "cat; echo error >&2; exit 7", stdin=subprocess.PIPE) as process:
+        assert process.communicate("input", timeout=50) == ("input", "error\n")
+    assert process.returncode == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, number: signal.Signals) -> None:
+    """A signal that is sent to the command is the program's, which may handle it, or die of it."""
+    program = (
+        f"import signal, sys; signal.signal({int(number)}, lambda *_: sys.exit(5));"
+        "print('on', flush=True); signal.pause()"
+    )
+    with start(sys.executable, "-c", program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(number)
+        assert process.wait(50) == 5
+    with start(sys.executable, "-c", program.replace("lambda *_: sys.exit(5)", "signal.SIG_DFL")) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        process.send_signal(number)
+        assert process.wait(50) == -number
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason"),
+    [("/no/such/program", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],
+)
+def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, reason: str) -> None:
+    """A program that is not there, or is none, is one line and the exit code that shells use."""
+    assert finish(command) == (code, "", f"aws_assume_role_lib: {command} could not be run: {reason}.\n")
+
+
+@pytest.mark.parametrize("options", [(), ("--static",)])
+def test_a_role_that_cannot_be_assumed_starts_nothing(sts: StsStub, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """If a role is refused, the program is not started."""
+    sts.fault = Fault.error(403, "AccessDenied", "no")
+    code, output, errors = finish("touch", str(tmp_path / "started"), options=options)
+    assert (code, output) == (4, "")
+    assert errors.startswith(f"aws_assume_role_lib: {HUB} could not be assumed: ")
+    assert not (tmp_path / "started").exists()
+
+
+def test_nothing_is_left_behind(sts: StsStub, tmp_path: Path) -> None:
+    """The endpoint and the folder of settings end with the program, and no argument list has the token."""
+    program = (
+        "import os, subprocess; print(os.environ['AWS_CONTAINER_CREDENTIALS_FULL_URI'].split('/')[2]);"
+        "print(os.environ['AWS_CONTAINER_AUTHORIZATION_TOKEN'] in subprocess.check_output(['ps', 'axww']).decode())"
+    )
+    code, output, errors = finish(sys.executable, "-c", program)
+    assert (code, errors) == (0, "")
+    host, shown = output.split()
+    assert shown == "False"
+    assert_gone(int(host.split(":")[1]), tmp_path)
+
+
+def test_a_program_that_is_killed(sts: StsStub, tmp_path: Path) -> None:
+    """After kill -9 too, the endpoint is gone and the folder removed."""
+    program = "import os, time; print(os.environ['AWS_CONTAINER_CREDENTIALS_FULL_URI'], flush=True); time.sleep(60)"
+    with start(sys.executable, "-c", program) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().split("/")[2].split(":")[1])
+        process.kill()
+        assert process.wait(50) == -signal.SIGKILL
+    assert_gone(port, tmp_path)
+
+
+def test_a_pipe_ends_with_the_program(sts: StsStub) -> None:
+    """A pipe or lock that the program inherits is not held open by the process that serves it."""
+    read_end, write_end = os.pipe()
+    program = f"import os; os.close({write_end}); input()"
+    with start(sys.executable, "-c", program, stdin=subprocess.PIPE, pass_fds=[write_end]) as process:
+        os.close(write_end)
+        assert os.read(read_end, 1) == b""  # while the program runs
+        process.communicate("\n", timeout=50)
+    os.close(read_end)
+    assert process.returncode == 0
+
+
+def test_a_pipeline_ends_with_the_program(sts: StsStub) -> None:
+    """In a pipeline, the reader sees the end when the program ends, and a reader that leaves is SIGPIPE's business."""
+    run = shlex.join([sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--"])
+    script = f"{run} echo one | cat; {run} yes | head -n 1; echo ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=50)
+    assert (finished.stdout, finished.stderr) == ("one\ny\n141\n", "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str) -> None:
+    """A standard stream that is closed is closed for the program too, which is served all the same."""
+    arn = tmp_path / "arn"
+    program = f"import boto3; open({str(arn)!r}, 'w').write(boto3.client('sts').get_caller_identity()['Arn'])"
+    run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", sys.executable, "-c", program]
+    assert subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *run], timeout=50).returncode == 0
+    assert ":assumed-role/Hub/" in arn.read_text()
+
+
+USE_UNTIL_IT_FAILS = """
+import boto3, botocore.exceptions
+try:
+    client = boto3.client("sts")
+    print("on", flush=True)
+    input()
+    while True:
+        try:
+            client.get_caller_identity()
+        except botocore.exceptions.ClientError:
+            pass  # the keys expired on the way
+except botocore.exceptions.BotoCoreError as error:
+    print(error)
+"""
+
+
+def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
+    """While STS refuses, the SDK has the endpoint's error, and stderr one line, however often the SDK tries."""
+    sts.lifetime = 5
+    with start(sys.executable, "-c", USE_UNTIL_IT_FAILS, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        sts.fault = Fault.error(403, "AccessDenied", "secret-1")
+        output, errors = process.communicate("\n", timeout=50)
+    failure = f"{HUB} could not be refreshed: AssumeRole was answered with AccessDenied."
+    assert failure in output
+    assert errors == f"aws_assume_role_lib: {failure}\n"
+    assert len(sts.assumed) > 2
+
+
+MFA = "that takes a new MFA code, which cannot be entered while the program runs. "
+
+
+def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_path: Path) -> None:
+    """Where a refresh takes an MFA code, of the role or of the source profile, the line on stderr says so."""
+    sts.lifetime = 2
+    device = "arn:aws:iam::111111111111:mfa/me"
+    failure = f"aws_assume_role_lib: {HUB} could not be refreshed: {MFA}Start it again, or pass a longer "
+    options = ("--SerialNumber", device, "--TokenCode", "123456")
+    with start(sys.executable, "-c", USE_UNTIL_IT_FAILS, options=options, stdin=subprocess.PIPE) as process:
+        output, errors = process.communicate("\n", timeout=50)
+    assert MFA in output
+    assert errors.startswith(failure)
+    assert errors.count("\n") == 1
+
+
+@pytest.fixture
+def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[_run.Endpoint]:
+    endpoint = _run.Endpoint(assume_role(parent, HUB))
+    thread = threading.Thread(target=endpoint.serve_forever, args=(0.02,))
+    thread.start()
+    yield endpoint
+    endpoint.shutdown()
+    thread.join()
+    endpoint.server_close()
+
+
+def ask(endpoint: _run.Endpoint, method: str = "GET", path: str = "/credentials", **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(endpoint.host, timeout=20)
+    connection.request(method, path, headers={"Authorization": endpoint.token, **headers})
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
+
+
+def test_the_endpoint_hands_out_the_role(sts: StsStub, endpoint: _run.Endpoint) -> None:
+    """With the token, GET of the one path returns the role's keys and their expiry."""
+    status, body = ask(endpoint)
+    keys = endpoint.session.export_credentials()
+    assert status == 200
+    assert json.loads(body) == {
+        "AccessKeyId": keys.access_key,
+        "SecretAccessKey": keys.secret_key,
+        "Token": keys.token,
+        "Expiration": f"{keys.expiry:%Y-%m-%dT%H:%M:%SZ}",
+        "RoleArn": HUB,
+        "AccountId": "111111111111",
+    }
+    assert endpoint.server_address[0] == "127.0.0.1"
+
+
+REFUSED: dict[str, tuple[dict[str, str], int]] = {
+    "no token": ({"Authorization": ""}, 403),
+    "wrong token": ({"Authorization": "wrong"}, 403),
+    "a token that is not ASCII": ({"Authorization": "f\xfcr"}, 403),
+    "another host": ({"Host": "example.com"}, 404),
+    "another path": ({"path": "/"}, 404),
+    "a query": ({"path": "/credentials?x"}, 404),
+    "POST": ({"method": "POST"}, 501),
+    "HEAD": ({"method": "HEAD"}, 501),
+    "a long path": ({"path": "/" + "x" * 70_000}, 414),
+    "a long header": ({"X": "x" * 70_000}, 431),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: _run.Endpoint, name: str) -> None:
+    """Without the token, from another site, or for anything else, there are no keys."""
+    request, expected = REFUSED[name]
+    status, body = ask(endpoint, **request)
+    assert status == expected
+    assert b"ASIA" not in body
+    assert sts.assumed == []
+
+
+def say(endpoint: _run.Endpoint, text: str) -> bytes:
+    """Send this, and return all that comes back."""
+    with socket.create_connection(("127.0.0.1", endpoint.server_address[1]), timeout=20) as connection:
+        connection.sendall(text.encode())
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := connection.recv(65536):
+                answer += more
+    return answer
+
+
+def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
+    """A second, missing or folded Host, an absolute URL and HTTP 0.9 lead to no keys; a body is not a request."""
+    head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
+    host = f"Host: {endpoint.host}\r\n"
+    for text in (
+        f"{head}\r\n",
+        f"{head}{host}Host: example.com\r\n\r\n",
+        f"{head}Host: example.com\r\n{host}\r\n",
+        f"{head}Host:\r\n {endpoint.host}x\r\n\r\n",
+        f"{head}{host}".replace("/credentials", f"http://{endpoint.host}/credentials") + "\r\n",
+        "GET /credentials\r\n\r\n",
+        f"{head}{host}" + "X: y\r\n" * 99 + "\r\n",
+        f"{head}{host}X: {'x' * _run.MAX_HEAD}\r\n\r\n",
+    ):
+        assert b"ASIA" not in say(endpoint, text), text[:300]
+    assert sts.assumed == []
+    body = f"{head}{host}\r\n"
+    answer = say(endpoint, f"{head}{host}Content-Length: {len(body)}\r\n\r\n{body}")
+    assert answer.count(b"AccessKeyId") == 1
+
+
+def test_the_endpoint_survives_rude_clients(
+    sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections say nothing, or one letter now and then, the program is served at once."""
+    address = ("127.0.0.1", endpoint.server_address[1])
+    rude = []
+    for number in range(3 * _run.MAX_WAITING):
+        rude.append(socket.create_connection(address, timeout=20))
+        if number % 2:
+            rude[-1].sendall(b"GET /cred")
+        if number % 10 == 0:
+            assert ask(endpoint)[0] == 200
+    assert len(endpoint._waiting) <= _run.MAX_WAITING
+    for connection in rude[: _run.MAX_WAITING]:
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    for connection in rude:
+        connection.close()
+
+
+def test_a_silent_connection_is_closed(sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that says nothing is closed after a while."""
+    monkeypatch.setattr(_run._Handler, "timeout", 0.2)
+    assert say(endpoint, "") == b""
+    assert endpoint._waiting == []
+
+
+def test_an_endpoint_whose_stderr_is_closed(
+    sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed refresh is answered with an error, also where nobody reads stderr."""
+    monkeypatch.setattr(sys, "stderr", None)
+    sts.fault = Fault.error(403, "AccessDenied")
+    status, body = ask(endpoint)
+    assert status == 424
+    answer = json.loads(body)
+    assert answer["code"] == answer["Code"] == "RefreshFailed"
+    assert answer["message"] == answer["Message"]
+
+
+def test_a_client_that_leaves_is_not_reported(endpoint: _run.Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
+    """What goes wrong with a connection is nobody's business: stderr belongs to the program."""
+    try:
+        raise BrokenPipeError
+    except BrokenPipeError:
+        endpoint.handle_error(None, None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_prompt_of_botocores_has_no_reader() -> None:
+    """botocore's own prompt for a code ends at once where nobody can type, and is described as that."""
+    assert _run._reason(EOFError()).startswith(MFA)
+    with pytest.raises(CredentialRetrievalError) as caught:
+        MfaDevice("arn:aws:iam::111111111111:mfa/me", None).code()
+    assert _run._reason(caught.value).startswith(MFA)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_where_no_process_can_become_another(
+    sts: StsStub,
+    parent: boto3.Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    static: bool,
+) -> None:
+    """On Windows the program is a child process, with the same credentials, and its exit code is returned."""
+    monkeypatch.delattr(os, "fork")
+    session = assume_role(parent, SPOKE)
+    environment, serve = _run.prepare(session, static=static)
+    assert _run.run([sys.executable, "-c", PRINT_ARN + "; exit(3)"], environment, serve) == 3
+    assert ":assumed-role/Spoke/" in capfd.readouterr().out
+    with pytest.raises(FileNotFoundError):
+        _run.run(["/no/such/program"], environment, serve)
+    assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
+
+
+def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder for temporary files the program is not started: exit code 1, and one line."""
+    limit = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true"]
+    finished = subprocess.run([sys.executable, "-c", limit, *run], capture_output=True, text=True, timeout=50)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr.startswith("aws_assume_role_lib: true could not be run: ")
+    assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pidfd: bool) -> None:
+    """Waiting for a process ends when it has ended, with and without pidfd_open()."""
+    if not has_pidfd:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        wait = _run._waiting_for(process.pid)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        waiting.join(20)
+        assert not waiting.is_alive()
+
+
+def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that has become another user's, as with sudo, may not be signalled, and still runs."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    answers: list[type[OSError]] = [PermissionError, ProcessLookupError]
+
+    def kill(*_: int) -> None:
+        raise answers.pop(0)
+
+    monkeypatch.setattr(os, "kill", kill)
+    _run._waiting_for(1)()
+    assert answers == []

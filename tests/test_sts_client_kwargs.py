@@ -1,0 +1,117 @@
+"""sts_client_kwargs: what is refused at the call, and what each option does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    HTTPClientError,
+)
+from conftest import HUB
+from parameters import params_sent
+from sts_stub import StsStub
+
+from aws_assume_role_lib import assume_role
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("service_name", "sts", TypeError),
+        ("aws_access_key_id", "AKIA", TypeError),
+        ("aws_secret_access_key", "7531", TypeError),
+        ("aws_session_token", "7531", TypeError),
+        ("aws_account_id", "111111111111", TypeError),
+        ("endpoint", "http://localhost", TypeError),
+        ("endpoint_url", 1, TypeError),
+        ("endpoint_url", "localhost", ValueError),
+        ("region_name", True, TypeError),
+        ("config", {"retries": 1}, TypeError),
+        ("verify", 1, TypeError),
+        ("use_ssl", "yes", TypeError),
+        ("api_version", 2011, TypeError),
+    ],
+)
+def test_sts_client_kwargs_are_checked_at_the_call(parent, clients_made, name, value, error):
+    """What a client of STS cannot be given is refused at the call, by name, and no client is made."""
+    with pytest.raises(error, match=name) as caught:
+        assume_role(parent, HUB, sts_client_kwargs={name: value}, validate=False)
+    assert "7531" not in str(caught.value)
+    assert clients_made == []
+
+
+@pytest.mark.parametrize("options", ["endpoint_url", [("use_ssl", True)], 1, True])
+def test_sts_client_kwargs_is_a_mapping(parent, options):
+    """Anything but a mapping as sts_client_kwargs is a TypeError that names it."""
+    with pytest.raises(TypeError, match="sts_client_kwargs"):
+        assume_role(parent, HUB, sts_client_kwargs=options)
+
+
+def test_an_endpoint_url_in_brackets_is_no_url(parent):
+    """A URL that Python cannot even take apart is a ValueError that names it."""
+    with pytest.raises(ValueError, match=r"endpoint_url.*http://\[x"):
+        assume_role(parent, HUB, sts_client_kwargs={"endpoint_url": "http://[x"})
+
+
+def test_sts_client_kwargs_endpoint_and_region(sts, parent):
+    """endpoint_url sends the AssumeRole request elsewhere, and region_name signs it for another region."""
+    with StsStub() as other:
+        child = assume_role(
+            parent, HUB, sts_client_kwargs={"use_ssl": None, "endpoint_url": other.url, "region_name": "eu-west-1"}
+        )
+        child.client("sts").get_caller_identity()
+        assert [request.region for request in other.assumed] == ["eu-west-1"]
+    assert sts.assumed == []
+    assert [(request.action, request.region) for request in sts.requests] == [("GetCallerIdentity", "us-east-1")]
+
+
+def test_sts_client_kwargs_config(sts, parent):
+    """A config is that of the client that calls AssumeRole, and of no other."""
+    child = assume_role(parent, HUB, sts_client_kwargs={"config": Config(user_agent_extra="hop/1")})
+    child.client("sts").get_caller_identity()
+    assert ["hop/1" in request.user_agent for request in sts.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "scheme"), [({}, "https"), ({"use_ssl": False}, "http"), ({"use_ssl": True}, "https")]
+)
+def test_sts_client_kwargs_use_ssl(parent, options, scheme):
+    """use_ssl=False asks STS in the clear."""
+    urls: list[str] = []
+
+    class Seen(Exception):
+        pass
+
+    def see(request: Any, **_: Any) -> None:
+        urls.append(request.url)
+        raise Seen
+
+    parent.events.register("before-send.sts.AssumeRole", see)
+    with pytest.raises(Seen):
+        assume_role(parent, HUB, sts_client_kwargs=options).get_credentials().get_frozen_credentials()
+    assert urls[0].startswith(f"{scheme}://sts.")
+
+
+def test_sts_client_kwargs_verify(sts, parent, tmp_path):
+    """verify is the CA bundle for the client that calls AssumeRole."""
+    bundle = str(tmp_path / "no-such-bundle.pem")
+    child = assume_role(
+        parent,
+        HUB,
+        sts_client_kwargs={"verify": bundle, "endpoint_url": sts.url.replace("http:", "https:")},
+    )
+    with pytest.raises((HTTPClientError, OSError), match=r"no-such-bundle|No such file"):
+        child.get_credentials().get_frozen_credentials()
+    assert sts.requests == []
+
+
+def test_sts_client_kwargs_api_version(sts, parent):
+    """api_version chooses the version of STS's API: the one there is works, another is unknown."""
+    params_sent(parent, sts, sts_client_kwargs={"api_version": "2011-06-15"})
+    assert len(sts.assumed) == 1
+    child = assume_role(parent, HUB, sts_client_kwargs={"api_version": "2000-01-01"})
+    with pytest.raises(BotoCoreError, match="sts"):
+        child.get_credentials().get_frozen_credentials()

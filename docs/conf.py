@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import importlib.metadata
+import inspect
 import json
+import os
+import re
 import sys
 import tempfile
 import zlib
@@ -24,7 +27,15 @@ author = "The aws-assume-role-lib authors"
 project_copyright = author
 version = release = aws_assume_role_lib.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxext.opengraph",
+]
 exclude_patterns = ["examples"]
 html_theme = "furo"
 html_title = f"{project} {release}"
@@ -34,11 +45,30 @@ repository = dict(line.split(", ") for line in importlib.metadata.metadata(proje
 html_theme_options = {"footer_icons": [{"name": "Source", "url": repository, "html": "Source", "class": ""}]}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_show_sphinx = False
+pygments_style = "tango"
+pygments_dark_style = "github-dark"
+copybutton_exclude = ".linenos, .gp, .go"
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
-# The docstrings say in words what an argument may be; the whole types would bury the names.
-autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+# Types of arguments that have no page of their own: the text says what they are.
+nitpick_ignore = [
+    ("py:class", "aws_assume_role_lib._cache.CredentialCache"),
+    ("py:class", "aws_assume_role_lib._parameters.AutomaticRoleSessionName"),
+]
+# Read the Docs sets it. Elsewhere the pages have no address, and a card without one is of no use.
+ogp_site_url = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+ogp_social_cards = {
+    "enable": bool(ogp_site_url),
+    "image": "_static/logo.png",  # the logo as a bitmap, which cards need
+    "line_color": "#0b57b0",
+}
+ogp_description_length = 160
 
 # Where an inventory cannot be fetched, this empty one is the working alternative that Sphinx asks for.
 _empty = Path(tempfile.mkdtemp()) / "objects.inv"
@@ -159,7 +189,55 @@ def _row(cells: tuple[str, ...]) -> nodes.row:
     return nodes.row("", *[nodes.entry("", nodes.paragraph(text=cell)) for cell in cells])
 
 
+# assume_role()'s parameters by purpose, instead of one list of twenty.
+PARAMETERS = {
+    "Most used": ("session", "RoleArn", "RoleSessionName", "ExternalId", "region_name"),
+    "Restricting the session": ("Policy", "PolicyArns", "DurationSeconds"),
+    "MFA": ("SerialNumber", "TokenCode"),
+    "Telling others who is behind it": ("Tags", "TransitiveTagKeys", "SourceIdentity", "ProvidedContexts"),
+    "Caching and connecting": ("cache", "sts_client_kwargs"),
+    "Rarely needed": ("validate", "MinimumSessionTokenSize", "additional_kwargs"),
+}
+VERSIONS = {
+    "RoleSessionName": ("versionchanged", "A function is accepted."),
+    "TokenCode": ("versionchanged", "A function is accepted."),
+    "Tags": ("versionchanged", "A mapping is accepted."),
+    "ProvidedContexts": ("versionadded", ""),
+    "MinimumSessionTokenSize": ("versionadded", ""),
+    "sts_client_kwargs": ("versionadded", ""),
+}
+
+
+def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Replace the docstring's list of assume_role()'s parameters by groups, with an anchor and the type for each."""
+    if name != "aws_assume_role_lib.assume_role":
+        return
+    start, end = lines.index("Args:"), lines.index("Returns:")
+    described: dict[str, list[str]] = {}
+    for line in lines[start + 1 : end]:
+        if entry := re.match(r"    (\w+): (.*)", line):
+            text = described[entry[1]] = [entry[2]]
+        elif line.strip():
+            text.append(line.strip())
+    signature = inspect.signature(obj).parameters
+    assert [each for group in PARAMETERS.values() for each in group] == list(described)
+    assert set(described) == {each for each in signature if signature[each].kind is not inspect.Parameter.VAR_KEYWORD}
+    grouped = []
+    for title, names in PARAMETERS.items():
+        grouped += [f".. rubric:: {title}", ""]
+        for each in names:
+            grouped += [".. container:: parameter", f"   :name: assume-role-{each.replace('_', '-')}", ""]
+            grouped += [f"   **{each}**: ``{signature[each].annotation}``", ""]
+            grouped += [*(f"   {line}" for line in described[each]), ""]
+            if each in VERSIONS:
+                directive, note = VERSIONS[each]
+                grouped += [f"   .. {directive}:: 3.0", f"      {note}", ""]
+    lines[start:end] = grouped
+
+
 def setup(app: Sphinx) -> None:
+    # Before napoleon, which has the default priority of 500.
+    app.connect("autodoc-process-docstring", _group_parameters, priority=400)
     app.add_directive("benchmark", Benchmark)
     app.add_directive("soak", Soak)
     # After intersphinx, which has the default priority of 500.

@@ -1,6 +1,8 @@
 """Draw the figures of the documentation: ``python docs/figures.py [folder]``, into docs/figures by default.
 
-What they show to scale is computed from the package's own constants, so that a figure cannot outlive a change.
+What they show to scale is computed from the package's own constants, so that a figure cannot outlive a change. They
+are narrow, so that their text can be read on a phone, and on paper of their own, in fixed colours, so that they read
+the same on a light and a dark page.
 """
 
 from __future__ import annotations
@@ -11,26 +13,18 @@ from xml.sax.saxutils import escape
 
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW
 from aws_assume_role_lib._keys import refresh_window
-from aws_assume_role_lib._role import RETRY_INTERVAL
+from aws_assume_role_lib._sts import RETRY_INTERVAL
 
-WIDTH = 760
-LEFT, RIGHT = 182, 736
+WIDTH = 420
+LEFT, RIGHT = 20, 400
 
-# Every figure has a background of its own, so that it can be read on any page, and follows the reader's choice of
-# light or dark where the viewer passes it on.
 STYLE = """
-  .paper { fill: #ffffff; stroke: #c9ced6 } .ink { fill: #1c2128 } .faint { fill: #57606a }
-  .line { stroke: #57606a; fill: none } .good { fill: #2da44e } .early { fill: #d4a72c } .late { fill: #8a5a00 }
-  .away { fill: #8250df; fill-opacity: .25 } .box { fill: #eef4fb; stroke: #0969da } .mark { fill: #0969da }
-  .failed { stroke: #cf222e; stroke-width: 2 }
-  @media (prefers-color-scheme: dark) {
-    .paper { fill: #161b22; stroke: #3d444d } .ink { fill: #f0f3f6 } .faint { fill: #b1bac4 }
-    .line { stroke: #b1bac4 } .good { fill: #3fb950 } .early { fill: #e3b341 } .late { fill: #a8700f }
-    .away { fill: #a371f7; fill-opacity: .4 } .box { fill: #12263f; stroke: #58a6ff } .mark { fill: #58a6ff }
-    .failed { stroke: #f85149 }
-  }
+  .paper { fill: #faf6ec; stroke: #d8cfbb } .ink { fill: #2b2a27 } .faint { fill: #5c574d }
+  .line { stroke: #5c574d; fill: none } .good { fill: #0b6e4f } .early { fill: #e0a526 } .late { fill: #a3361f }
+  .unreachable { fill: #7a4fbf; fill-opacity: .22 } .box { fill: #fffdf7; stroke: #8b8371 } .mark { fill: #1b4fa0 }
+  .failed { stroke: #a3361f; stroke-width: 2 }
   text { font: 16px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
-  .small { font-size: 14px } .strong { font-weight: 600 }
+  .small { font-size: 14.5px } .strong { font-weight: 600 }
 """
 
 
@@ -53,19 +47,15 @@ class Figure:
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "line") -> None:
         self.parts.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
 
-    def arrow(self, x1: float, x2: float, y: float) -> None:
-        self.line(x1, y, x2 - 8, y)
-        self.parts.append(f'<path class="faint" d="M{x2:.1f} {y:.1f} l-10 -5 v10 z"/>')
+    def arrow(self, x: float, y1: float, y2: float) -> None:
+        self.line(x, y1, x, y2 - 8)
+        self.parts.append(f'<path class="faint" d="M{x:.1f} {y2:.1f} l-5 -10 h10 z"/>')
 
     def dot(self, x: float, y: float) -> None:
         self.parts.append(f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
 
-    def cross(self, x: float, y: float) -> None:
-        self.line(x - 2, y - 4, x + 2, y + 4, "failed")
-        self.line(x - 2, y + 4, x + 2, y - 4, "failed")
-
     def lifetime(self, x: float, y: float, seconds: float, scale: float) -> None:
-        """The life of one set of credentials: good, in the refresh window, in its last seconds."""
+        """The life of one set of credentials: valid, in the refresh window, in its last seconds."""
         due = seconds - refresh_window(seconds)
         last = seconds - BLOCKING_WINDOW
         self.rect("good", x, y, due * scale, 26)
@@ -77,15 +67,14 @@ class Figure:
         for minute in range(0, last_minute + 1, step):
             x = LEFT + minute * 60 * scale
             self.line(x, y, x, y + 5)
-            self.text(x, y + 20, f"{minute}", "faint small", "middle")
-        self.text(LEFT - 12, y + 20, "minutes", "faint small", "end")
+            text, anchor = (f"{minute} min", "start") if minute == 0 else (f"{minute}", "middle")
+            self.text(x - 4 if minute == 0 else x, y + 22, text, "faint small", anchor)
 
-    def legend(self, y: float, *entries: tuple[str, str]) -> None:
-        x = 20.0
-        for kind, text in entries:
-            self.rect(kind, x, y - 11, 13, 13, radius=2)
-            self.text(x + 19, y, text, "ink small")
-            x += 40 + 7.1 * len(text)
+    def legend(self, y: float) -> None:
+        for kind, text in LIFE:
+            self.rect(kind, LEFT, y - 12, 14, 14, radius=2)
+            self.text(LEFT + 22, y, text, "ink small")
+            y += 23
 
     def svg(self) -> str:
         body = "\n".join(self.parts)
@@ -95,101 +84,96 @@ class Figure:
 
 
 LIFE = (
-    ("good", "used as they are"),
-    ("early", "one caller refreshes, the rest go on"),
-    ("late", "all wait for one call"),
+    ("good", "in use, STS is not called"),
+    ("early", "one caller refreshes, the others go on"),
+    ("late", "everyone waits for one call"),
 )
 
 
 def refresh() -> Figure:
     """The refresh window, to scale."""
-    figure = Figure("When credentials are refreshed, to scale", 190)
+    figure = Figure("When credentials are refreshed, to scale", 258)
     scale = (RIGHT - LEFT) / 3600
-    for y, name, seconds in ((24, "granted 1 hour", 3600), (70, "granted 15 minutes", 900)):
-        figure.text(LEFT - 12, y + 18, name, anchor="end")
+    for y, name, seconds in ((36, "granted for 1 hour", 3600), (100, "granted for 15 minutes", 900)):
+        figure.text(LEFT, y - 8, name)
         figure.lifetime(LEFT, y, seconds, scale)
-    figure.axis(110, 60, 15, scale)
-    figure.legend(170, *LIFE)
+    figure.axis(142, 60, 15, scale)
+    figure.legend(196)
     return figure
 
 
 def outage() -> Figure:
     """An outage of STS from minute 41 to minute 58 of an hour."""
-    away, back = 41, 58
-    figure = Figure(f"STS is away from minute {away} to minute {back}: no request fails", 250)
-    scale = (RIGHT - LEFT) / (80 * 60)
+    down, back = 41, 58
+    figure = Figure(f"STS is unreachable from minute {down} to minute {back}: no request fails", 340)
+    scale = (RIGHT - LEFT) / (75 * 60)
 
     def at(minute: float) -> float:
         return LEFT + minute * 60 * scale
 
-    figure.rect("away", at(away), 20, (back - away) * 60 * scale, 150)
-    figure.text(at((away + back) / 2), 38, "STS away", anchor="middle")
-    figure.text(LEFT - 12, 73, "attempts", anchor="end")
+    figure.rect("unreachable", at(down), 16, (back - down) * 60 * scale, 208)
+    figure.text(at(down) - 8, 34, "STS is unreachable", "ink small", "end")
+    figure.text(LEFT, 70, "attempts")
     attempt = (3600 - refresh_window(3600)) / 60
     while attempt < back:
-        figure.cross(at(attempt), 68)
+        # Strokes, since crosses a minute apart would run into each other.
+        figure.line(at(attempt), 56, at(attempt), 74, "failed")
         attempt += RETRY_INTERVAL / 60
-    figure.dot(at(attempt), 68)
-    figure.text(at(attempt) + 12, 73, "the first to succeed", "ink small")
-    figure.text(LEFT - 12, 108, "credentials", anchor="end")
-    figure.lifetime(LEFT, 90, 3600, scale)
-    figure.text(LEFT - 12, 148, "new ones", anchor="end")
-    figure.rect("good", at(attempt), 130, RIGHT - at(attempt), 26)
-    figure.axis(178, 80, 10, scale)
-    figure.legend(234, *LIFE)
+    figure.dot(at(attempt), 65)
+    figure.text(at(attempt) + 9, 70, "success", "ink small")
+    figure.text(LEFT, 106, "credentials")
+    figure.lifetime(LEFT, 114, 3600, scale)
+    figure.text(LEFT, 166, "new credentials")
+    figure.rect("good", at(attempt), 174, RIGHT - at(attempt), 26)
+    figure.axis(224, 75, 15, scale)
+    figure.legend(278)
     return figure
 
 
 def lambda_instance() -> Figure:
     """The life of one Lambda instance."""
-    figure = Figure("The life of one Lambda instance: one call to STS in an hour, none at init", 245)
-    scale = (RIGHT - LEFT) / (70 * 60)
+    figure = Figure("The life of one Lambda instance: one call to STS in an hour, none at init", 372)
+    scale = (RIGHT - LEFT) / (75 * 60)
 
     def at(minute: float) -> float:
         return LEFT + minute * 60 * scale
 
-    calls = (1, 4, 5, 11, 18, 19, 27, 36, 42, 49, 55, 56, 63, 68)
+    calls = (4, 7, 8, 14, 21, 22, 30, 39, 45, 52, 58, 59, 66, 71)
     due = (3600 - refresh_window(3600)) / 60
     refreshed = next(call for call in calls if call - calls[0] >= due)
-    figure.text(LEFT - 12, 50, "invocations", anchor="end")
-    figure.rect("box", at(0), 32, at(1) - at(0) - 2, 26)
-    figure.text(at(0), 24, "init: assume_role(), no network", "ink small")
+    figure.text(LEFT, 30, "init: assume_role(), no network", "ink small")
+    figure.rect("box", at(0), 38, at(3) - at(0), 26)
+    figure.text(LEFT, 88, "invocations", "ink small")
     for call in calls:
-        figure.rect("mark", at(call), 32, 4, 26)
-    figure.text(LEFT - 12, 88, "AssumeRole", anchor="end")
-    for call in (calls[0], refreshed):
-        figure.dot(at(call) + 2, 83)
-        figure.line(at(call) + 2, 60, at(call) + 2, 78)
-    figure.text(at(calls[0]) + 14, 88, "first invocation", "ink small")
-    figure.text(at(refreshed) + 14, 88, "first one in the window", "ink small")
-    figure.text(LEFT - 12, 123, "credentials", anchor="end")
-    figure.lifetime(at(calls[0]), 105, 3600, scale)
-    figure.text(LEFT - 12, 158, "new ones", anchor="end")
-    figure.rect("good", at(refreshed), 140, RIGHT - at(refreshed), 26)
-    figure.axis(178, 70, 10, scale)
-    figure.legend(230, *LIFE)
+        figure.rect("mark", at(call), 96, 4, 26)
+    for call, text, anchor, x in (
+        (calls[0], "first invocation", "start", at(calls[0])),
+        (refreshed, "first one in the window", "end", RIGHT),
+    ):
+        figure.line(at(call) + 2, 122, at(call) + 2, 138)
+        figure.dot(at(call) + 2, 140)
+        figure.text(x, 163, text, "ink small", anchor)
+    figure.text(LEFT, 193, "credentials: AssumeRole is called at each dot", "ink small")
+    figure.lifetime(at(calls[0]), 201, 3600, scale)
+    figure.rect("good", at(refreshed), 230, RIGHT - at(refreshed), 26)
+    figure.axis(266, 75, 15, scale)
+    figure.legend(314)
     return figure
 
 
 def chain() -> Figure:
     """A chain of sessions, and what goes from each to the next."""
-    figure = Figure("A chain: each session is its parent with other credentials", 190)
-    boxes = (
-        (25, "boto3.Session", "your keys or profile"),
-        (295, "hub", "role Hub in 1111…"),
-        (565, "spoke", "role Spoke in 2222…"),
-    )
-    for x, name, what in boxes:
-        figure.rect("box", x, 55, 170, 70, radius=6)
-        figure.text(x + 85, 85, name, "ink strong", "middle")
-        figure.text(x + 85, 107, what, "ink small", "middle")
-    for x in (195, 465):
-        figure.arrow(x + 4, x + 97, 90)
-        figure.text(x + 50, 80, "signs", "ink small", "middle")
-        figure.text(x + 50, 110, "AssumeRole", "ink small", "middle")
-    inherited = "region, profile settings, client config: from the parent, at the time of asking"
-    figure.text(WIDTH / 2, 32, inherited, anchor="middle")
-    figure.text(WIDTH / 2, 160, "keys, tokens, cache entries: never", anchor="middle")
+    figure = Figure("A chain: each session is its parent with other credentials", 366)
+    boxes = ((18, "boto3.Session", "your keys or profile"), (130, "hub", "role Hub"), (242, "spoke", "role Spoke"))
+    for y, name, what in boxes:
+        figure.rect("box", 120, y, 180, 58, radius=6)
+        figure.text(210, y + 25, name, "ink strong", "middle")
+        figure.text(210, y + 45, what, "ink small", "middle")
+    for y in (76, 188):
+        figure.arrow(210, y + 2, y + 52)
+        figure.text(222, y + 32, "signs AssumeRole", "ink small")
+    figure.text(WIDTH / 2, 328, "inherited, live: region, profile, client config", "ink small", "middle")
+    figure.text(WIDTH / 2, 350, "never: keys, tokens, cache entries", "ink small", "middle")
     return figure
 
 

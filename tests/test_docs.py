@@ -93,17 +93,28 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """What a page does to the levels and handlers of loggers is undone."""
+    loggers = [logging.getLogger(name) for name in ("aws_assume_role_lib", "botocore.endpoint", "botocore.parsers")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
 # Their blocks need packages that have tox environments of their own, whose tests run them.
 ELSEWHERE = {"asyncio.md": "tests/aio", "other-sdks.md": "tests/sdks"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
-@pytest.mark.usefixtures("aws")
+@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")  # awswrangler's call of pandas
+@pytest.mark.usefixtures("aws", "logging_as_before")
 def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Python block of a page runs, from top to bottom in one namespace, and prints what it says."""
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)
-    level = logging.getLogger("aws_assume_role_lib").level
     for block in blocks(page):
         if block.language == "ini":
             Path(os.environ["AWS_CONFIG_FILE"]).write_text(block.text, encoding="utf-8")
@@ -113,7 +124,11 @@ def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatc
         elif block.language == "python":
             source = "\n" * block.line + block.text
             exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
-    logging.getLogger("aws_assume_role_lib").setLevel(level)
+
+
+# Packages whose code is shown and not run: those that readers migrate from, and one whose pinned dependencies would
+# replace those of these tests.
+NOT_RUN = r"^from (boto3_refresh_session|boto3_assume|boto_session_manager|airflow\.sdk)\b"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -123,7 +138,102 @@ def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
         assert block.language not in ("Python", "python3", "pycon")
         if block.language == "py":
             compile(block.text, str(page), "exec")
-            assert re.search(r"^from (boto3_refresh_session|boto_session_manager)", block.text, re.MULTILINE)
+            assert re.search(NOT_RUN, block.text, re.MULTILINE)
+
+
+def runs_the_package(block: Block) -> bool:
+    return block.language == "shell" and bool(re.search(r"aws_assume_role_lib|aws-assume-role-lib .*arn:", block.text))
+
+
+# The command line's own page is tested in test_cli.py and test_cli_run.py.
+COMMAND_LINES = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    if page.stem != "command-line"
+    for number, block in enumerate(filter(runs_the_package, blocks(page)))
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the blocks are for a Unix shell")
+@pytest.mark.parametrize("block", COMMAND_LINES)
+def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_path: Path) -> None:
+    """Each shell block that runs the package succeeds, and assumes the roles that it names."""
+    keys = "region = eu-central-1\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text("".join(f"[profile {name}]\n{keys}" for name in ("base", "hub")))
+    programs = {
+        "python": 'exec "$PYTHON" "$@"',
+        "aws-assume-role-lib": 'exec "$PYTHON" -m aws_assume_role_lib "$@"',
+        "terraform": """exec "$PYTHON" -c 'import boto3; boto3.client("sts").get_caller_identity()'""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o700)
+    finished = subprocess.run(
+        ["sh", "-euc", block.text],
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "AKIAROOT",
+            "AWS_SECRET_ACCESS_KEY": "root-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHON": sys.executable,
+            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert [request.params["RoleArn"] for request in sts.assumed] == re.findall(r"arn:[\w:/]+", block.text)
+
+
+@pytest.mark.parametrize(("name", "passed"), [("testing", 6), ("lambda", 1)])
+def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None:
+    """The tests that a page teaches, with its fixtures, pass under pytest."""
+    found = [block.text for block in blocks(DOCS / "guides" / f"{name}.md") if block.language == "python"]
+    (tmp_path / "handler.py").write_text(found[0], encoding="utf-8")
+    code = [text for text in found if ">>>" not in text and (name != "lambda" or "pytest" in text)]
+    (tmp_path / "test_page.py").write_text("\n\n".join(code), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stdout
+    assert re.search(rf"^{passed} passed", finished.stdout, re.MULTILINE), finished.stdout
+
+
+def test_the_log_is_as_documented(sts: StsStub) -> None:
+    """The script on the debugging page prints the log that stands below it."""
+    found = blocks(DOCS / "guides" / "debugging.md")
+    (position,) = (n for n, block in enumerate(found) if block.language == "text")
+    finished = subprocess.run(
+        [sys.executable, "-c", found[position - 1].text],
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "AKIAROOT",
+            "AWS_SECRET_ACCESS_KEY": "root-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    def without_times(text: str) -> str:
+        text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:,]+(\+00:00)?", "TIME", text)
+        return re.sub(r"\b[0-9a-f]{8,64}\b", "DIGEST", text)
+
+    assert without_times(finished.stderr) == without_times(found[position].text)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -155,7 +265,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 def anchors(page: Path) -> set[str]:
     text = page.read_text(encoding="utf-8")
     slugs = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
-    return {*(slug.replace(" ", "-") for slug in slugs), *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)}
+    named = [
+        f"aws_assume_role_lib.{name}" for name in re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", text, re.MULTILINE)
+    ]
+    if "aws_assume_role_lib.assume_role" in named:
+        # docs/conf.py gives each parameter an anchor.
+        parameters = inspect.signature(assume_role).parameters
+        named += [f"assume-role-{name.replace('_', '-').lower()}" for name in parameters]
+    return {*(slug.replace(" ", "-") for slug in slugs), *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE), *named}
 
 
 def test_figures_are_current(tmp_path: Path) -> None:
@@ -191,7 +308,8 @@ def test_every_keyword_is_in_the_comparison_with_2x() -> None:
 def test_every_public_name_is_in_the_api_reference() -> None:
     """The API page documents each name that the package exports."""
     page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\.\. auto\w+:: (\w+)", page, re.MULTILINE)) == sorted(PUBLIC)
+    found = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", page, re.MULTILINE)
+    assert sorted(found) == sorted(aws_assume_role_lib.__all__)
 
 
 class World:

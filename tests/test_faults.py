@@ -27,7 +27,7 @@ from aws_assume_role_lib import assume_role
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "faults.md"
 
-FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second hop")
+FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second role")
 # Seconds into the hour of the credentials at hand; at the other moments there are none.
 AT_HAND = {EARLY: 46 * 60, LAST: 59 * 60 + 30}
 
@@ -60,10 +60,10 @@ XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><
 
 FAULTS: dict[str, Case] = {
     "connection refused": Case(None, "`EndpointConnectionError`", ALL_ATTEMPTS),
-    "connection reset in the middle of the answer": Case(Fault.reset(), "`ConnectionClosedError`", ALL_ATTEMPTS),
+    "connection reset during the response": Case(Fault.reset(), "`ConnectionClosedError`", ALL_ATTEMPTS),
     "first byte later than the read timeout": Case(Fault.slow_first_byte(30), "`ReadTimeoutError`", ALL_ATTEMPTS),
     "body later than the read timeout": Case(Fault.slow_body(30), "`ReadTimeoutError`", ALL_ATTEMPTS),
-    "no answer, ever": Case(Fault.hang(), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    "no response at all": Case(Fault.hang(), "`ReadTimeoutError`", ALL_ATTEMPTS),
     **{f"{status} {code}": refused(status, code) for code, status in DOCUMENTED.items()},
     "403 AccessDenied": refused(403, "AccessDenied"),
     "403 SignatureDoesNotMatch": refused(403, "SignatureDoesNotMatch"),
@@ -73,8 +73,8 @@ FAULTS: dict[str, Case] = {
     "503 ServiceUnavailable": refused(503, "ServiceUnavailable", ALL_ATTEMPTS),
     "200 with a page of HTML": Case(Fault.html(), NOT_STS),
     "200 with a page of XHTML": Case(Fault.body(XHTML), NOT_STS),
-    "200 with half of the XML": Case(Fault.truncated(), NOT_STS),
-    "200 with nothing": Case(Fault.empty(), NOT_STS),
+    "200 with half the XML": Case(Fault.truncated(), NOT_STS),
+    "200 with an empty body": Case(Fault.empty(), NOT_STS),
     "an empty `AssumeRoleResult`": Case(Fault.empty_result(), NOT_STS),
     **{
         f"no `{field}`": Case(Fault.without(field), NOT_STS)
@@ -82,7 +82,7 @@ FAULTS: dict[str, Case] = {
     },
     "no `AssumedRoleUser`": Case(Fault.without("AssumedRoleUser"), NEW),
     "an `Expiration` in the past": Case(Fault.expiration("2001-01-01T00:00:00Z"), EXPIRED),
-    "an `Expiration` that is no time": Case(Fault.expiration("soon"), NOT_STS),
+    "an `Expiration` that is not a time": Case(Fault.expiration("soon"), NOT_STS),
     "this machine's clock is 10 minutes ahead": Case(Fault(), NEW, ahead=600),
     "this machine's clock is 10 minutes behind": Case(Fault(), NEW, ahead=-600),
 }
@@ -295,11 +295,11 @@ def page() -> str:
     lines = [
         "# What you see when STS fails",
         "",
-        "A request of an assumed-role session meets each fault at each of four moments: its first use, the early",
-        "part of the [refresh window](../explanation/refresh.md), the last 60 seconds of its keys, and the first use",
-        "of a second hop. Each cell is what the caller sees, and how many requests STS was sent for it.",
-        "*Current keys* and *new keys* mean that the request succeeded, signed with those. This page is written by",
-        "the tests that check it.",
+        "This table shows what you see for each fault at each of four moments: the first use of a session, the early",
+        "part of the [refresh window](../explanation/refresh.md#the-window), the last 60 seconds before expiry,",
+        "and the first use of the second role in a chain. The number is how many requests were sent to STS.",
+        "*Current keys* and *new keys* mean that your request succeeded, signed with those. The tests that check this",
+        "table also write it.",
         "",
         _row("fault", *MOMENTS),
         _row(*["---"] * 5),
@@ -309,19 +309,18 @@ def page() -> str:
         lines.append(_row(name, *[f"{what}; {requests}" for what, requests in cells]))
     lines += [
         "",
-        "- A `ClientError` is STS's, unchanged. From Python 3.11 on every error has a note that names the hop.",
-        "- *Current keys* after a failed refresh: one warning in the log, and the next attempt a minute later.",
-        "- The call after the fault is over gets new keys: at once where there are none, else at the next attempt.",
-        "- Three requests are botocore's attempts, with `AWS_RETRY_MODE=standard` and no other setting of retries.",
+        "- A `ClientError` is STS's own, unchanged. From Python 3.11 on, every error has a note that names the role.",
+        "- *Current keys* after a failed refresh means one warning in the log, and another attempt a minute later.",
+        "- After the fault, a session without valid keys gets new ones at once, and others at the next attempt.",
+        "- Three requests are botocore's retries, with `AWS_RETRY_MODE=standard` and no other retry settings.",
         "",
         "## A wrong clock",
         "",
-        "In most cases AWS [denies a request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html)",
-        "that is signed with a time more than five minutes off: there, a clock that is off by ten is the row of",
-        "`SignatureDoesNotMatch`. Where STS is more patient, this is what becomes of keys, with a request every",
-        f"{STEP} seconds:",
+        "Usually AWS [denies a request](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html) that is",
+        "signed with a time more than five minutes off. A clock that is off by ten minutes is then the row",
+        f"`SignatureDoesNotMatch`. Where STS is more tolerant, this happens, with a request every {STEP} seconds:",
         "",
-        _row("this machine's clock", "lifetime asked for", "refreshed after", "requests with keys past their end"),
+        _row("this machine's clock", "lifetime requested", "refreshed after", "requests with expired keys"),
         _row(*["---"] * 4),
     ]
     for ahead in (600, -600):

@@ -1,7 +1,7 @@
-"""Hop through three accounts, read a table that only the last role may read, and do it again when all has expired.
+"""Assume three roles in a row, read a table that only the last one may read, and read it again after half a day.
 
-Without arguments, on an AWS of its own: moto's server, in this process, on loopback. With ``--role-arn``, once for
-each hop, on the real one.
+Without arguments, this runs against a simulated AWS: moto's server, in this process, on loopback. With ``--role-arn``,
+once for each role, it runs against the real one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ HOPS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--role-arn", action="append", help="a role to hop to, on real AWS; may be repeated")
-    parser.add_argument("--profile", help="where to start from, on real AWS")
+    parser.add_argument("--role-arn", action="append", help="a role to assume, on the real AWS; repeat it for a chain")
+    parser.add_argument("--profile", help="the profile to start from, on the real AWS")
     arguments = parser.parse_args()
     if arguments.role_arn:
         sessions = hop(boto3.Session(profile_name=arguments.profile), arguments.role_arn)
@@ -70,19 +70,19 @@ def on_moto() -> None:
             for session in sessions:
                 session.events.register("before-call.sts.AssumeRole", lambda params, **_: asked.append("AssumeRole"))
 
-            print("Three hops:")
+            print("Three roles in a row:")
             show_identities(sessions)
             table = sessions[-1].client("dynamodb")
             print("The last role reads the table:", read(table))
             print("The role before it may not:", read(sessions[-2].client("dynamodb")))
-            print(f"That took {len(asked)} AssumeRole calls, one for each hop.")
+            print(f"That took {len(asked)} AssumeRole calls, one for each role.")
 
             asked.clear()
             clock.shift(timedelta(hours=12))
-            print("Twelve hours later, when the credentials of each hop have long expired:")
+            print("Twelve hours later, when all of these credentials have expired:")
             print("The same client reads again:", read(table))
             print("And again:", read(table))
-            print(f"That took {len(asked)} AssumeRole calls, one for each hop.")
+            print(f"That took {len(asked)} AssumeRole calls, one for each role.")
     finally:
         server.stop()
 

@@ -67,79 +67,82 @@ def assume_role(
     cache: CredentialCache | None = None,
     sts_client_kwargs: Mapping[str, object] | None = None,
 ) -> AssumedRoleSession:
-    """Return a session that acts as a role, and refreshes its own credentials for as long as the process lives.
+    """Return a session that acts as a role, and refreshes its own credentials for as long as the process runs.
 
-    STS is not asked by the call, but at the first use, once whatever the number of threads, and again before the
-    credentials run out. The parent's own credentials are looked up by the call, which on EC2, say, asks the metadata
-    service. The session may be the parent of the next hop.
+    This call does not contact STS. The first use does, once, even from many threads, and later uses do so again
+    before the credentials expire. The call does look up the parent's own credentials, which on EC2, for example,
+    contacts the metadata service. The session can itself assume the next role.
 
-    All parameters of STS's `AssumeRole
-    <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ are keywords, under STS's names; what
-    is None is not sent.
+    Every parameter of STS's `AssumeRole
+    <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ is a keyword with the same name. A
+    parameter that is None is not sent.
 
     Args:
-        session: The session that assumes the role, a :class:`boto3.session.Session`. Its credentials, and
-            their refreshes, sign the call to STS.
-        RoleArn: The role to assume.
-        RoleSessionName: Names the session in logs: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: the
-            ``SourceIdentity`` if given, else generated, and then the same on every refresh.
-            ``AUTOMATIC_ROLE_SESSION_NAME`` asks for a generated one even with a ``SourceIdentity``. A callable
-            without arguments is asked for the name each time that STS is asked, as
-            :func:`generate_lambda_session_name` should be; it is not part of the cache key.
-        PolicyArns: Managed policies that limit the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
-        Policy: A policy that limits the session: a mapping or a string of JSON, sent as compact JSON, at most
+        session: The session that assumes the role, a :class:`boto3.session.Session`. Its credentials sign the call
+            to STS, and its settings are inherited.
+        RoleArn: The ARN of the role to assume.
+        RoleSessionName: The session's name in CloudTrail: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: the
+            ``SourceIdentity`` if there is one, else a generated name, which then stays the same on every refresh.
+            ``AUTOMATIC_ROLE_SESSION_NAME`` generates a name even with a ``SourceIdentity``. A function without
+            arguments is called for a name before each call to STS; pass :func:`generate_lambda_session_name` that
+            way. The name that it returns is not part of the cache key.
+        ExternalId: The external ID that the role's trust policy requires: 2 to 1224 characters of
+            ``[A-Za-z0-9_+=,.@:/-]``. See `external ID
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
+        region_name: The region of the new session. None follows the parent's region, looked up each time; a string
+            sets the region; True keeps the region that the parent has now; False uses the environment and the
+            config file, and ignores a region that was set in code on the parent.
+        Policy: A policy that restricts the session: a mapping, or a string of JSON, sent as compact JSON of at most
             2048 characters. See `session policies
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session>`_.
-        DurationSeconds: Lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta;
-            at most 3600 where the parent is itself an assumed role (`role chaining
+        PolicyArns: Managed policies that restrict the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
+        DurationSeconds: The lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta; at
+            most 3600 if the parent is itself an assumed role (`role chaining
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>`_). Default:
             STS's, 3600. It does not limit the session, which refreshes itself.
-        Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have
-            1 to 128 characters, values 0 to 256.
-        TransitiveTagKeys: Keys of the tags that the next hops inherit, at most 50. See `session tags
+        SerialNumber: The serial number or ARN of an MFA device. Without a ``TokenCode``, you are prompted for the
+            code on the terminal before each call to STS.
+        TokenCode: A code of the MFA device, which needs ``SerialNumber``. Six digits work once: the credentials are
+            used until they expire, and the next use raises ``RefreshWithMFAUnsupportedError``. A function without
+            arguments is called for a code before each call to STS, by one thread at a time.
+        Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have 1 to
+            128 characters, and values 0 to 256.
+        TransitiveTagKeys: Keys of the tags that later roles in a chain inherit, at most 50. See `session tags
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
-        ExternalId: What the role's trust policy asks for: 2 to 1224 characters of ``[A-Za-z0-9_+=,.@:/-]``. See
-            `external id
-            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
-        SerialNumber: Serial number or ARN of an MFA device. Without ``TokenCode``, the code is asked for on the
-            terminal, each time that STS is asked.
-        TokenCode: The MFA device's code. Six digits serve once: the credentials are then used to their end, and
-            the next use raises ``RefreshWithMFAUnsupportedError``. A callable without arguments is asked each
-            time that STS is asked, by one thread at a time. Needs ``SerialNumber``.
-        SourceIdentity: Who is behind the session, kept through a chain: 2 to 64 characters of
+        SourceIdentity: Who is behind the session, unchangeable through a chain: 2 to 64 characters of
             ``[A-Za-z0-9_+=,.@-]``. See `source identity
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>`_.
         ProvidedContexts: Trusted context assertions, at most 5, in the API's form.
-        MinimumSessionTokenSize: The size that STS pads the session token to: 0 to 4096 bytes. Default: STS's, 0,
-            no padding. Needs a botocore that knows it.
-        additional_kwargs: Parameters of AssumeRole that are not named here, for the day that AWS adds one.
-        region_name: The region of the new session. None follows the parent, at the time of asking; a string sets
-            it; True keeps the parent's current one; False leaves it to the environment and the config file, and
-            ignores a region set in code on the parent.
-        validate: Check all of the above now. False skips that, and loads no service model.
-        cache: Where credentials are shared: anything with ``__getitem__``, ``__setitem__`` and
-            ``__contains__``, such as a dict or :class:`JSONFileCache`. An entry serves only the same request by
-            the same identity. Its failures are logged and never cost credentials. Default: none.
-        sts_client_kwargs: For the STS client: ``endpoint_url``, ``region_name``, ``config``, ``verify``,
-            ``use_ssl``, ``api_version``, as for :meth:`boto3.session.Session.client`. Children of one parent
-            with the same options share one client. Its timeouts are short (2 seconds to connect, 4 to read, 3
-            attempts) unless a ``Config``, here or the parent's default, says otherwise.
+        cache: Where to share credentials between sessions: anything with ``__getitem__``, ``__setitem__`` and
+            ``__contains__``, such as a dict or :class:`JSONFileCache`. An entry is used only for the same request by
+            the same identity. Cache failures are logged and never prevent you from getting credentials. Default:
+            none.
+        sts_client_kwargs: Options of the STS client: ``endpoint_url``, ``region_name``, ``config``, ``verify``,
+            ``use_ssl``, ``api_version``, as for :meth:`boto3.session.Session.client`. Children of one parent with the
+            same options share one client. Its timeouts are short (2 seconds to connect, 4 to read, 3 attempts) unless
+            a ``Config``, passed here or as the parent's default, sets others.
+        validate: Whether to check the parameters of AssumeRole now. False skips the check, and loads no service
+            model.
+        MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
+            which is no padding. Requires a botocore version that supports it.
+        additional_kwargs: For parameters that AWS adds to AssumeRole later.
 
     Returns:
-        A session, also an instance of whatever ``boto3.Session`` is at the time of the call.
+        A session, which is also an instance of whatever ``boto3.Session`` is at the time of the call.
 
     Raises:
-        TypeError: ``session`` is no boto3 session; an argument that is not STS's has a wrong type; a parameter is
-            given twice, or ``sts_client_kwargs`` has what it cannot have.
+        TypeError: ``session`` is not a boto3 session, an argument other than STS's has the wrong type, a parameter is
+            passed twice, or ``sts_client_kwargs`` has an option that it cannot have.
+        ValueError: An ``endpoint_url`` is not a URL.
         botocore.exceptions.NoCredentialsError: The parent has no credentials.
-        botocore.exceptions.ParamValidationError: All that is wrong with the parameters of STS, at once.
-        botocore.exceptions.InvalidRegionError: ``region_name`` can be no region.
-        ValueError: An ``endpoint_url`` is no URL.
-        botocore.exceptions.ClientError: By the use of the session: what STS answers, once there are no good
-            credentials left. One of botocore's connection errors where nothing answers.
-        botocore.exceptions.CredentialRetrievalError: By the use of the session: something else answers for STS, or
-            the MFA code cannot be asked for.
-        botocore.exceptions.RefreshWithMFAUnsupportedError: By the use of the session: as said of ``TokenCode``.
+        botocore.exceptions.ParamValidationError: STS would not accept the parameters. The error lists every problem.
+        botocore.exceptions.InvalidRegionError: ``region_name`` cannot be a region.
+        botocore.exceptions.ClientError: Raised when the session is used: STS refused, and there are no valid
+            credentials left. If nothing responds, it is one of botocore's connection errors.
+        botocore.exceptions.CredentialRetrievalError: Raised when the session is used: something other than STS
+            responded, or there is no way to get the MFA code.
+        botocore.exceptions.RefreshWithMFAUnsupportedError: Raised when the session is used: the one ``TokenCode`` has
+            been used, and the credentials have expired.
 
     Example:
         >>> import boto3

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 class AssumedRoleSession(boto3.session.Session):
     """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
 
-    Made by :func:`assume_role`, and used wherever a ``boto3.Session`` is. It is its parent with other
-    credentials: region, profile settings, default client config, service models and user agent are the parent's,
-    at the time of asking. Event handlers registered on the parent are not copied.
+    :func:`assume_role` makes it, and you can use it wherever you use a ``boto3.Session``. It is its parent with other
+    credentials: the region, profile settings, default client config, service models and user agent are the parent's,
+    looked up each time. Event handlers registered on the parent are not copied.
 
-    Unlike a plain ``boto3.Session`` it may be shared between threads, ``client()`` and ``resource()``
-    included. It can be pickled: the other process gets a recipe without keys, and makes the session again from the
-    credentials that boto3 finds there.
+    Unlike a plain ``boto3.Session``, it can be shared between threads, which can also call ``client()`` and
+    ``resource()``. It can be pickled: the other process gets a recipe without keys, and creates the session again with
+    the credentials that boto3 finds there.
 
     Attributes:
-        role_arn: The ARN of the role, as it was given.
+        role_arn: The ARN of the role, as you passed it.
         assume_role_parent_session: The session that assumes the role.
 
     Example:
@@ -78,7 +78,7 @@ class AssumedRoleSession(boto3.session.Session):
             A session that acts as ``RoleArn``, whose parent is this one.
 
         Raises:
-            As :func:`assume_role`.
+            Exception: What :func:`assume_role` raises.
 
         Example:
             >>> import boto3
@@ -93,13 +93,13 @@ class AssumedRoleSession(boto3.session.Session):
     def export_credentials(self) -> ExportedCredentials:
         """Return the role's credentials with their expiry, for code that cannot take a session.
 
-        They are refreshed first if that is due. What is returned does not refresh: call this again before ``expiry``.
+        They are refreshed first if that is due. The returned value does not refresh: call this again before ``expiry``.
 
         Returns:
             An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
 
         Raises:
-            Exception: What a request raises where there are no valid credentials, as listed for :func:`assume_role`.
+            Exception: What a request raises if there are no valid credentials, as listed for :func:`assume_role`.
 
         Example:
             >>> import boto3

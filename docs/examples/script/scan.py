@@ -1,8 +1,8 @@
-"""Count the S3 buckets of every account of an AWS organisation.
+"""Count the S3 buckets of every account of an AWS organization.
 
-python scan.py                                  a made-up organisation, without AWS
-python scan.py --profile audit                  that of the profile's account
-python scan.py --profile audit --hops ROLE_ARN  that of the last role's account
+python scan.py                                  a made-up organization, without AWS
+python scan.py --profile audit                  the organization of the profile's account
+python scan.py --profile audit --hops ROLE_ARN  the organization of the last role's account
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ THREADS = 16
 
 
 class Row(NamedTuple):
-    """What is printed of an account."""
+    """One row of the table."""
 
     account_id: str
     name: str
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def scan(session: boto3.Session, role_name: str) -> list[Row]:
-    """Scan each account of the organisation; one that fails has a problem."""
+    """Scan every account of the organization; if one fails, its row has a problem."""
     own_arn = session.client("sts").get_caller_identity()["Arn"]
     _, partition, _, _, own_account, _ = own_arn.split(":", 5)
 
@@ -70,11 +70,10 @@ def scan(session: boto3.Session, role_name: str) -> list[Row]:
 
 
 @contextlib.contextmanager
-def made_up_organisation(role_name: str) -> Iterator[boto3.Session]:
-    """A session in the management account of an organisation that moto plays."""
-    from moto.server import (
-        ThreadedMotoServer,
-    )  # with AWS itself, moto need not be installed
+def made_up_organization(role_name: str) -> Iterator[boto3.Session]:
+    """A session in the management account of an organization that moto simulates."""
+    # Only needed without AWS.
+    from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -104,19 +103,18 @@ def made_up_organisation(role_name: str) -> Iterator[boto3.Session]:
 
 
 def main() -> int:
-    """Run the command line; 1 is returned where an account could not be scanned."""
+    """Run the command line; return 1 if an account could not be scanned."""
     parser = argparse.ArgumentParser(
-        description="Count the S3 buckets of every account of an AWS organisation.",
+        description="Count the S3 buckets of every account of an AWS organization.",
     )
-    # None, not "default": boto3 then looks where it always does, AWS_PROFILE and the
-    # environment's keys included.
+    # None, not "default", so that boto3 looks where it always does, including AWS_PROFILE.
     parser.add_argument("--profile", default=None, help="profile to start from")
     parser.add_argument(
         "--hops",
         nargs="+",
         default=[],
         metavar="ROLE_ARN",
-        help="roles to assume, one by another",
+        help="roles to assume, one after the other",
     )
     parser.add_argument(
         "--role",
@@ -131,7 +129,7 @@ def main() -> int:
             session = assume_role(session, role_arn)
         rows = scan(session, arguments.role)
     else:
-        with made_up_organisation(arguments.role) as session:
+        with made_up_organization(arguments.role) as session:
             rows = scan(session, arguments.role)
 
     table = Table("Account", "Name", "Buckets", "Problem")

@@ -1,4 +1,4 @@
-"""Read an order that is kept in another account."""
+"""Read an order from a table in another account."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import boto3
 
 from aws_assume_role_lib import assume_role, generate_lambda_session_name
 
-# Made once for each instance, without a request to AWS. STS is asked at the first
-# invocation, and again before the credentials run out.
+# Made once per instance, without a request to AWS. The first invocation calls STS, and
+# later ones do so again before the credentials expire.
 session = assume_role(
     boto3.Session(),
     os.environ["TARGET_ROLE_ARN"],
@@ -21,7 +21,7 @@ dynamodb = session.client("dynamodb")
 
 
 def handler(event: dict[str, str], context: object) -> dict[str, Any]:
-    """Return the order ``event["order_id"]`` in DynamoDB's JSON, or else null."""
+    """Return the order ``event["order_id"]`` in DynamoDB's JSON, or null."""
     answer = dynamodb.get_item(
         TableName=os.environ["TABLE_NAME"],
         Key={"order_id": {"S": event["order_id"]}},

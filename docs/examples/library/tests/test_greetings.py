@@ -1,4 +1,4 @@
-"""The library is handed sessions: moto stands in for AWS, and botocore's Stubber for answers that are hard to get."""
+"""Tests that pass sessions: moto simulates AWS, and botocore's Stubber returns errors that are hard to provoke."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_ACCOUNT = "arn:aws:iam::222222222222:role/Greeter"
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """moto's AWS, new for each test, and a default session that can reach no other."""
+    """A new simulated AWS for each test, and a default session that cannot reach the real one."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -45,7 +45,7 @@ def test_uses_the_default_session() -> None:
 
 
 def test_uses_the_session_that_it_is_given() -> None:
-    """With the session of a role, the table is the other account's, and the default session's is left alone."""
+    """With a role's session, the table is the other account's, and the default session's is not touched."""
     other_account = assume_role(boto3.Session(), OTHER_ACCOUNT)
     make_table(boto3.Session(), ada="Ada")
     make_table(other_account, ada="Countess Lovelace")
@@ -61,7 +61,7 @@ def test_unknown_user() -> None:
 
 
 def test_denied_access_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What DynamoDB refuses reaches the caller as botocore raised it."""
+    """An error from DynamoDB reaches the caller as botocore raised it."""
     session = boto3.Session()
     dynamodb = session.client("dynamodb")
     monkeypatch.setattr(session, "client", lambda service_name: dynamodb)

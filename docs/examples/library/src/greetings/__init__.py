@@ -1,4 +1,4 @@
-"""Greets users by the names kept in a DynamoDB table."""
+"""Greets users by their names, which are in a DynamoDB table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ def greet(table_name: str, user_id: str, session: boto3.Session | None = None) -
     """Greet a user by name.
 
     Args:
-        table_name: The DynamoDB table with the names: items with ``user_id`` and ``name``.
-        user_id: Whom to greet.
-        session: Whose credentials and region to use. Default: boto3's default session.
+        table_name: The DynamoDB table of users: items with ``user_id`` and ``name``.
+        user_id: The user to greet.
+        session: The boto3 session to use. Default: boto3's default session.
 
     Returns:
         The greeting, as in ``"Hello, Ada!"``.
 
     Raises:
         LookupError: The table has no such user.
-        botocore.exceptions.ClientError: What DynamoDB answers, such as that there is no such table.
+        botocore.exceptions.ClientError: DynamoDB returned an error, for example because there is no such table.
     """
-    # The functions of boto3 itself are those of its default session.
+    # boto3.client() uses the default session.
     dynamodb = (session or boto3).client("dynamodb")
     answer = dynamodb.get_item(TableName=table_name, Key={"user_id": {"S": user_id}})
     if "Item" not in answer:

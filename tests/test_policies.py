@@ -1,0 +1,99 @@
+"""The IAM policies on the IAM setup page are valid, and its Terraform says the same as its JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from conftest import SPOKE
+from test_docs import DOCS, blocks
+
+from aws_assume_role_lib import assume_role
+
+PAGE = DOCS / "guides" / "iam.md"
+POLICIES = [json.loads(block.text) for block in blocks(PAGE) if block.language == "json"]
+
+
+def is_trust_policy(policy: dict[str, Any]) -> bool:
+    return "Principal" in policy["Statement"][0]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_iam_accepts_the_policy(moto: str, parent: boto3.Session, policy: dict[str, Any]) -> None:
+    """IAM, as moto plays it, accepts each policy: as a role's trust policy or as an identity's."""
+    iam = assume_role(parent, SPOKE).client("iam")
+    text = json.dumps(policy)
+    if is_trust_policy(policy):
+        iam.create_role(RoleName="Target", AssumeRolePolicyDocument=text)
+        iam.delete_role(RoleName="Target")
+    else:
+        arn = iam.create_policy(PolicyName="Caller", PolicyDocument=text)["Policy"]["Arn"]
+        iam.delete_policy(PolicyArn=arn)
+
+
+def test_cfn_lint_knows_every_action_and_condition(tmp_path: Path) -> None:
+    """AWS's own linter, which knows the form of policies and the names of actions, finds nothing."""
+    pytest.importorskip("cfnlint", reason="cfn-lint is not here: pip install cfn-lint")
+    properties = [
+        {"AssumeRolePolicyDocument": policy}
+        if is_trust_policy(policy)
+        else {"PolicyDocument": policy, "PolicyName": "p"}
+        for policy in POLICIES
+    ]
+    kinds = [
+        "AWS::IAM::Role" if "AssumeRolePolicyDocument" in each else "AWS::IAM::ManagedPolicy" for each in properties
+    ]
+    resources = {
+        f"Policy{number}": {"Type": kind, "Properties": {key: each[key] for key in each if key != "PolicyName"}}
+        for number, (kind, each) in enumerate(zip(kinds, properties, strict=True))
+    }
+    template = tmp_path / "template.json"
+    template.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))
+    lint = subprocess.run(
+        [sys.executable, "-c", "import cfnlint.runner; cfnlint.runner.main()", template],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_terraform_says_the_same() -> None:
+    """Each policy document in Terraform is, converted as Terraform does it, one of those in JSON."""
+    hcl2 = pytest.importorskip("hcl2", reason="python-hcl2 is not here: pip install python-hcl2")
+    found = [hcl2.loads(block.text) for block in blocks(PAGE) if block.language == "terraform"]
+    documents = [
+        document for each in found for data in each["data"] for kind in data.values() for document in kind.values()
+    ]
+    assert len(documents) == 2
+    for document in documents:
+        assert as_json(document) in POLICIES
+
+
+def as_json(document: dict[str, Any]) -> dict[str, Any]:
+    """What Terraform's aws_iam_policy_document makes of a document."""
+    (statement,) = document["statement"]
+    result: dict[str, Any] = {"Effect": "Allow", "Action": one_or_all(statement["actions"])}
+    if "resources" in statement:
+        result["Resource"] = one_or_all(statement["resources"])
+    for principal in statement.get("principals", []):
+        result.setdefault("Principal", {})[text(principal["type"])] = one_or_all(principal["identifiers"])
+    for condition in statement.get("condition", []):
+        values = {text(condition["variable"]): one_or_all(condition["values"])}
+        result.setdefault("Condition", {})[text(condition["test"])] = values
+    return {"Version": "2012-10-17", "Statement": [result]}
+
+
+def one_or_all(values: list[str]) -> Any:
+    unquoted = [text(value) for value in values]
+    return unquoted[0] if len(unquoted) == 1 else unquoted
+
+
+def text(value: str) -> str:
+    return re.sub(r'^"(.*)"$', r"\1", value)

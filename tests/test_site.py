@@ -1,0 +1,147 @@
+"""The site reads well: no page is wider than a phone, and no page has a phrase that nobody would say."""
+
+from __future__ import annotations
+
+import functools
+import html
+import http.server
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_docs import DOCS, PAGES, ROOT
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+# What each page is measured in, for each width: a frame, whose media queries see the frame's width.
+MEASURE = """<!doctype html><body><pre id="result"></pre><script>
+const widths = %(widths)s, pages = %(pages)s, found = [];
+async function main() {
+  for (const width of widths) for (const page of pages) {
+    const frame = document.createElement("iframe");
+    frame.style.cssText = `width:${width}px;height:800px;border:0`;
+    frame.src = page;
+    await new Promise(done => { frame.onload = done; document.body.append(frame); });
+    const root = frame.contentDocument.documentElement;
+    if (root.scrollWidth > width) {
+      const wide = [...root.querySelectorAll("article *")].filter(e => e.getBoundingClientRect().right > width + 1);
+      const culprits = wide.slice(0, 3).map(e => e.outerHTML.slice(0, 90));
+      found.push(`${page} is ${root.scrollWidth} wide in ${width}: ${culprits}`);
+    }
+    frame.remove();
+  }
+  document.getElementById("result").textContent = JSON.stringify({measured: widths.length * pages.length, found});
+  document.title = "done";
+}
+main();
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as tox builds it."""
+    missing = [
+        name for name in ("sphinx", "furo", "myst_parser", "sphinx_design") if not importlib.util.find_spec(name)
+    ]
+    if missing:
+        pytest.skip(f"{', '.join(missing)}: not here; tox run -e docs has them")
+    out = tmp_path_factory.mktemp("site")
+    build = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-d", tmp_path_factory.mktemp("doctrees"), DOCS, out],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert build.returncode == 0, build.stderr
+    return out
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.timeout(400)
+def test_no_page_is_wider_than_the_screen(site: Path, served: str, tmp_path: Path) -> None:
+    """On a phone, a tablet and a desktop, no page scrolls sideways: wide tables and code scroll by themselves."""
+    if BROWSER is None:
+        pytest.skip("there is no Chromium here, which shows how wide a page is: apt-get install chromium")
+    pages = sorted(str(path.relative_to(site)) for path in site.rglob("*.html") if "_" not in path.parts[-2])
+    (site / "measure.html").write_text(MEASURE % {"widths": [360, 820, 1440], "pages": json.dumps(pages)})
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=120000 --dump-dom"
+    shown = subprocess.run(
+        [BROWSER, *flags.split(), f"--user-data-dir={tmp_path}", f"{served}/measure.html"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    match = re.search(r'<pre id="result">(.*?)</pre>', shown.stdout, re.DOTALL)
+    assert match, shown.stderr[-2000:]
+    assert match[1], shown.stdout[-2000:]
+    result = json.loads(html.unescape(match[1]))
+    assert result == {"measured": 3 * len(pages), "found": []}
+
+
+def test_each_page_has_a_description(site: Path) -> None:
+    """Each page of ours has a meta description of its own, which search engines show."""
+    described = {}
+    for page in PAGES:
+        if page.is_relative_to(DOCS):
+            built = site / page.relative_to(DOCS).with_suffix(".html")
+            (description,) = re.findall(r'<meta [^>]*name="description"[^>]*>', built.read_text(encoding="utf-8"))
+            described[page.name] = description
+    assert len(set(described.values())) == len(described)
+
+
+# Phrases that a reader stumbles over, and what to write.
+PHRASES = {
+    r"\bask(s|ed|ing)? STS|STS (is|was|are) (not )?asked": "call STS",
+    r"\bSTS(?:'s)? (is|was|being) away|absence of STS": "STS is unreachable",
+    r"(?<!there )\bis no (?!longer)[a-z]+": "is not a",
+    r"\bhas no \w+ of (its|their) own": "does not have its own",
+    r"\bto (its|their) (very )?end\b": "until they expire",
+    r"\bfor ever\b|\bwithout end\b": "forever",
+    r"\bwhat the user (said|gave)|\bunless (you|they) say\b|\bsay again\b": "what the user passed",
+    r"\bat the time of asking\b": "each time it is looked up",
+    r"\bof (yours|(the user|another)'s(?! \w))\b": "your handler, another library's",
+    r"\bstands? (for (a|an|the)|in (the|its) place)\b": "represents",
+    r"\bmay be the parent of\b": "can itself assume the next role",
+    r"^(Problem|Answer|Limit):": "a sentence",
+    r"\bone by another\b": "one after the other",
+    r"\bwhatever the number\b": "any number of",
+    r"\bgood until\b|\bstill good\b": "valid until",
+    r"\bby the use of\b": "when it is used",
+    r"\bfor the day that\b": "later",
+    r"\bis as good as missing\b": "counts as missing",
+    r"\bno (longer )?sandbox\b": "is not a sandbox",
+    r"\bhand it to whatever\b": "pass it to anything",
+    r"\b(simply|easily|obviously)\b": "nothing",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_banned_phrase(page: Path) -> None:
+    """The prose of a page has none of the phrases above."""
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"(?<!\n)\n(?![\n|#-])", " ", text)
+    found = [
+        f"{match[0]!r} in {text[max(0, match.start() - 40) : match.end() + 40]!r}: write {better!r}"
+        for phrase, better in PHRASES.items()
+        for match in re.finditer(phrase, text, re.IGNORECASE | re.MULTILINE)
+    ]
+    assert found == []

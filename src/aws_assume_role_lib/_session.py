@@ -260,10 +260,6 @@ class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
     def __init__(self, provide: Callable[[], Any]) -> None:
         self.provide = provide
 
-    def __deepcopy__(self, _: object) -> _Provider:
-        # botocore copies providers, and the function refers to a session.
-        return self
-
 
 def _region_provider(child: InheritingSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
     fixed = parent.get_config_variable("region") if region_name is True else region_name

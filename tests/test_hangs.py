@@ -219,7 +219,7 @@ def test_a_lock_held_while_a_client_is_created_and_used(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, cached: bool, chained: bool
 ) -> None:
     """A thread that holds the lock of client(), and uses a role, does not wait for one that needs it for that role."""
-    monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 2 * HANG)
+    monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 20 * HANG)
     monkeypatch.setattr("aws_assume_role_lib._sts.CREATION_WAIT_LIMIT", 0.2)
     create, held, wanted = boto3.session.Session.client, threading.RLock(), threading.Event()
 
@@ -232,13 +232,18 @@ def test_a_lock_held_while_a_client_is_created_and_used(
     role = assume_role(parent, HUB, cache=cache)
     if chained:
         role = assume_role(role, SPOKE, cache=cache)
-    service = role.client("sts")
+        role.get_credentials().fetcher._sts.get()  # only the client of the first hop is missing
+    service, others = role.client("sts"), []
     monkeypatch.setattr(boto3.session.Session, "client", client)
-    with held:
-        other = later(lambda: key(role))
-        assert wanted.wait(HANG)
-        assert service.get_caller_identity()
-    assert other.result(HANG) == key(role)
+
+    def hold_the_lock() -> None:
+        with held:
+            others.append(later(lambda: key(role)))
+            assert wanted.wait(HANG)
+            service.get_caller_identity()
+
+    later(hold_the_lock).result(HANG)
+    assert others[0].result(HANG) == key(role)
 
 
 def test_the_waits_of_one_request_do_not_add_up(

@@ -58,7 +58,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     def _refresh(self) -> None:
         # botocore internal: every accessor calls this first. botocore's version has fixed windows of 15 and 10 minutes,
-        # calls an unreachable STS on every request, and holds a lock while it does. Covered by tests/test_internals.py.
+        # calls an unreachable STS on every request, and holds a lock while it does. If it is gone, that happens again,
+        # with the same fetcher. Covered by tests/test_internals.py.
         now = time.time()
         if now < self.refresh_at:
             return
@@ -122,7 +123,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         # account_id is a field since botocore 1.35.
         frozen = ReadOnlyCredentials(*(getattr(keys, name) for name in ReadOnlyCredentials._fields))
         # botocore internals: botocore's accessors and other libraries read these. One update(), because two threads may
-        # publish at the same time and a mixture of their keys is useless. Covered by tests/test_internals.py.
+        # publish at the same time and a mixture of their keys is useless. There is no fallback: with other attributes
+        # the accessors return None, and every request fails. Covered by tests/test_internals.py.
         vars(self).update(
             _access_key=keys.access_key,
             _secret_key=keys.secret_key,

@@ -99,7 +99,7 @@ def test_frozen_credentials_are_replaced_by_a_refresh(clock: time_machine.Travel
 
 
 def test_the_signing_context_names_the_schemes_of_a_service(parent: boto3.Session) -> None:
-    """choose-signer's context has the service's auth_options, smithy.api#httpBearerAuth among them if it has bearers."""
+    """choose-signer's context has the service's auth_options, smithy.api#httpBearerAuth among them if it takes one."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):
         pytest.skip("this botocore does not know AWS_BEARER_TOKEN_BEDROCK")
     client, contexts = parent.client("bedrock-runtime"), []

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW
 from aws_assume_role_lib._keys import refresh_window
-from aws_assume_role_lib._role import RETRY_INTERVAL
+from aws_assume_role_lib._sts import RETRY_INTERVAL
 
 WIDTH = 760
 LEFT, RIGHT = 182, 736

@@ -383,3 +383,9 @@ def test_what_is_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) 
     child._session.set_config_variable("retry_mode", "adaptive")
     client = child.client("s3", config=Config(defaults_mode="standard"))
     assert client.meta.config.retries["mode"] == "adaptive"
+
+
+def test_a_function_that_botocore_has_rewritten_is_used_as_it_is() -> None:
+    """A function of botocore's that does not use a name under which ours would be found is not changed."""
+    function = ClientArgsCreator.get_client_args
+    assert _clients._finding(function, NoSuchName=None) is function

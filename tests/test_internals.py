@@ -389,3 +389,11 @@ def test_a_function_that_botocore_has_rewritten_is_used_as_it_is() -> None:
     """A function of botocore's that does not use a name under which ours would be found is not changed."""
     function = ClientArgsCreator.get_client_args
     assert _clients._finding(function, NoSuchName=None) is function
+
+
+def test_a_section_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:
+    """botocore copies the provider of the s3 section and gives the copy a default, which ours has no use for."""
+    child = assume_role(parent, HUB, region_name="us-east-1")
+    child._session.set_config_variable("s3", {"addressing_style": "path"})
+    client = child.client("s3", config=Config(defaults_mode="standard"))
+    assert client.meta.config.s3["addressing_style"] == "path"

@@ -392,3 +392,11 @@ def test_a_config_tells_what_was_passed() -> None:
     assert vars(config)["_user_provided_options"] == passed
     del config._user_provided_options
     assert _pickling._options_of(config) == {"s3": {"addressing_style": "path"}}
+
+
+def test_a_section_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:
+    """botocore copies the provider of the s3 section and gives the copy a default, which ours has no use for."""
+    child = assume_role(parent, HUB, region_name="us-east-1")
+    child._session.set_config_variable("s3", {"addressing_style": "path"})
+    client = child.client("s3", config=Config(defaults_mode="standard"))
+    assert client.meta.config.s3["addressing_style"] == "path"

@@ -262,6 +262,9 @@ class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
     def __init__(self, provide: Callable[[], Any]) -> None:
         self.provide = provide
 
+    def set_default_provider(self, *_: Any) -> None:
+        """Do nothing: a defaults mode adds to a section, such as s3, only where it is not set on a session."""
+
 
 def _region_provider(child: InheritingSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
     fixed = parent.get_config_variable("region") if region_name is True else region_name

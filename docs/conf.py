@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib.metadata
 import inspect
 import json
 import os
@@ -22,7 +23,7 @@ import aws_assume_role_lib
 HERE = Path(__file__).parent
 
 project = "aws-assume-role-lib"
-author = "the authors of aws-assume-role-lib"
+author = "The aws-assume-role-lib authors"
 project_copyright = author
 version = release = aws_assume_role_lib.__version__
 
@@ -38,6 +39,10 @@ extensions = [
 exclude_patterns = ["examples"]
 html_theme = "furo"
 html_title = f"{project} {release}"
+repository = dict(line.split(", ") for line in importlib.metadata.metadata(project).get_all("Project-URL") or [])[
+    "Source"
+]
+html_theme_options = {"footer_icons": [{"name": "Source", "url": repository, "html": "Source", "class": ""}]}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_logo = "_static/logo.svg"

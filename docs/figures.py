@@ -177,7 +177,41 @@ def chain() -> Figure:
     return figure
 
 
-FIGURES = {"refresh": refresh, "outage": outage, "lambda": lambda_instance, "chain": chain}
+def call() -> Figure:
+    """The way of a call: what assume_role() does at once, and what the first request does."""
+    figure = Figure("The way of a call: no network until the session is used", 520)
+
+    def steps(y: float, *lines: tuple[str, str]) -> None:
+        for number, (module, what) in enumerate(lines):
+            figure.rect("box", LEFT, y, 122, 30, radius=6)
+            figure.text(LEFT + 61, y + 20, module, "ink small strong", "middle")
+            figure.text(LEFT + 134, y + 20, what, "ink small")
+            if number < len(lines) - 1:
+                figure.arrow(LEFT + 61, y + 30, y + 42)
+            y += 42
+
+    figure.text(LEFT, 32, "assume_role(...): no network", "strong ink")
+    steps(
+        44,
+        ("_parameters", "checks what is requested"),
+        ("_role", "knows what is requested, by whom"),
+        ("_credentials", "know when to refresh: not yet"),
+        ("_session", "has the parent's settings"),
+        ("your code", "gets the session"),
+    )
+    figure.text(LEFT, 280, "the first request: STS", "strong ink")
+    steps(
+        292,
+        ("_credentials", "due? one thread goes on"),
+        ("_role", "cached? if not, AssumeRole"),
+        ("_sts", "a client, signing as the parent"),
+        ("_answers", "is it complete and valid?"),
+        ("_credentials", "all threads sign with these keys"),
+    )
+    return figure
+
+
+FIGURES = {"call": call, "refresh": refresh, "outage": outage, "lambda": lambda_instance, "chain": chain}
 
 
 def main(folder: Path) -> None:

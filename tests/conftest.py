@@ -19,6 +19,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import boto3
+import botocore.credentials
+import botocore.utils
 import pytest
 import time_machine
 from botocore.loaders import Loader
@@ -46,6 +48,12 @@ settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")
 
 T = TypeVar("T")
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+needs_terminal = pytest.mark.skipif(not hasattr(os, "openpty"), reason="Windows has no pseudo-terminals")
+needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="shells and signals are POSIX's")
+
+NEW_REFRESH = "DEFAULT_NEW_CREDENTIAL_REFRESH"
 
 HUB = "arn:aws:iam::111111111111:role/Hub"
 SPOKE = "arn:aws:iam::222222222222:role/Spoke"
@@ -108,6 +116,17 @@ def _waits_for_another(frame: FrameType | None) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-table", metavar="PATH", help="write the page reference/faults.md to PATH")
+    parser.addoption("--new-credential-refresh", action="store_true", help="switch on botocore's new refresh")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # botocore reads this constant, once it has it, in the modules where it imports it.
+    modules = [module for module in (botocore.credentials, botocore.utils) if hasattr(module, NEW_REFRESH)]
+    if config.getoption("--new-credential-refresh"):
+        if not modules:
+            pytest.exit("this botocore has no switch for a new credential refresh", returncode=0)
+        for module in modules:
+            setattr(module, NEW_REFRESH, True)
 
 
 @pytest.fixture(autouse=True)

@@ -334,9 +334,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _gone(self) -> bool:
         """Nobody waits for the answer: the stub was stopped or the client gave up."""
-        with contextlib.suppress(BlockingIOError):
-            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        return self.server.stopped.is_set()
+        self.connection.setblocking(False)  # Windows has no MSG_DONTWAIT
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self.server.stopped.is_set()
+        finally:
+            self.connection.setblocking(True)
 
     def _send(self, answer: Answer, fault: Fault, over: threading.Event) -> None:
         status, text = answer
@@ -352,7 +356,8 @@ class _Handler(BaseHTTPRequestHandler):
         over.wait(min(fault.within, LIMIT))
         if fault.resets:
             # To linger for no time makes the close a reset.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         else:
             self.wfile.write(body[half:])
 
@@ -420,4 +425,5 @@ def _forget_all() -> None:
 
 
 _stubs: weakref.WeakSet[StsStub] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_forget_all)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forget_all)

@@ -25,7 +25,7 @@ import botocore.session
 import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_posix, needs_terminal
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -622,6 +622,7 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
     return Finished(process.args, process.returncode, stdout, stderr), shown
 
 
+@needs_terminal
 def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
     """--SerialNumber alone asks on the terminal, once and without an echo, and stdout has the credentials alone."""
     finished, shown = type_in(b"123456\n", "--json", HUB, SPOKE, "--SerialNumber", DEVICE)
@@ -632,6 +633,7 @@ def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
     assert b"123456" not in shown
 
 
+@needs_terminal
 @pytest.mark.parametrize(
     ("keys", "code"), [(b"\x04", 4), (b"12\n", 4), (b"\x03", 130)], ids=["end", "short", "interrupt"]
 )
@@ -645,6 +647,7 @@ def test_no_code_is_typed(sts: StsStub, keys: bytes, code: int) -> None:
     assert not sts.requests
 
 
+@needs_posix
 def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
     """Without a terminal --SerialNumber fails at once with 4 and a hint, and waits for nothing on stdin."""
     read_end, write_end = os.pipe()
@@ -658,6 +661,7 @@ def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
     assert not sts.requests
 
 
+@needs_posix
 def test_an_interrupt(sts: StsStub) -> None:
     """An interrupt while STS is asked ends with 130, and prints nothing."""
     sts.gate.clear()
@@ -682,6 +686,7 @@ def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -
     assert "root" not in finished.stdout
 
 
+@needs_posix
 def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command and the profile that --help shows can be pasted."""
     text = run("--help").stdout.partition("examples:\n")[2]
@@ -705,6 +710,7 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
     assert boto3.Session(profile_name="spoke").get_credentials().access_key == "ASIA0000000000000005"
 
 
+@needs_posix
 @pytest.mark.parametrize(("arguments", "unbuffered"), [((HUB,), ""), ((HUB,), "1"), (("--help",), "")])
 def test_output_that_nobody_reads(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], unbuffered: str
@@ -719,6 +725,7 @@ def test_output_that_nobody_reads(
     assert finished.stderr == "aws_assume_role_lib: The output could not be written: Broken pipe.\n"
 
 
+@needs_posix
 @pytest.mark.parametrize("arguments", [(HUB,), ("--help",)])
 def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None:
     """A closed stdout ends with 1 and one line."""
@@ -726,6 +733,7 @@ def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None
     assert_failed(finished, 1, "stdout is closed")
 
 
+@needs_posix
 def test_errors_that_nobody_reads() -> None:
     """With a closed stderr the exit code stays, and the error does not go to stdout."""
     finished = run("x", "--json", through=("sh", "-c", 'exec "$@" 2>&-', "sh"))

@@ -25,7 +25,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_posix
 from moto import mock_aws
 from sts_stub import Fault, StsStub
 
@@ -566,6 +566,7 @@ def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: 
     assert f"{record.levelname} {record.name}: {record.getMessage()}\n" in documented_messages()
 
 
+@needs_posix
 @pytest.mark.parametrize("code", COMMANDS)
 def test_errors_of_the_command_line_are_verbatim(
     code: int, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 import time_machine
-from conftest import HUB, SPOKE, key
+from conftest import HUB, SPOKE, key, needs_fork
 from sts_stub import StsStub
 
 from aws_assume_role_lib import _flights, _mfa, assume_role
 
 pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+    needs_fork,
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 

@@ -34,7 +34,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import _clients, assume_role
+from aws_assume_role_lib import _clients, _pickling, assume_role
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -341,3 +341,12 @@ def test_what_is_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) 
     child._session.set_config_variable("retry_mode", "adaptive")
     client = child.client("s3", config=Config(defaults_mode="standard"))
     assert client.meta.config.retries["mode"] == "adaptive"
+
+
+def test_a_config_tells_what_was_passed() -> None:
+    """Config._user_provided_options is what was passed: _pickling.py reads it, and else takes what is no default."""
+    config = Config(connect_timeout=60, s3={"addressing_style": "path"})
+    passed = {"connect_timeout": 60, "s3": {"addressing_style": "path"}}
+    assert vars(config)["_user_provided_options"] == passed
+    del config._user_provided_options
+    assert _pickling._options_of(config) == {"s3": {"addressing_style": "path"}}

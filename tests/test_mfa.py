@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import select
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
-from conftest import HUB, SPOKE, at_once, key, wait_until, waiting_threads
+from conftest import HUB, SPOKE, at_once, key, needs_terminal, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -202,11 +201,12 @@ def start(*arguments: str, script: str = SCRIPT, **options: Any) -> subprocess.P
     )
 
 
+@needs_terminal
 @pytest.mark.parametrize("arguments", [["terminal"], []], ids=["controlling", "stdin alone"])
 def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub, arguments: list[str]) -> None:
     """With SerialNumber alone, the terminal is asked once for each AssumeRole, names the device and echoes nothing."""
     sts.lifetime = 10_000
-    terminal, theirs = pty.openpty()
+    terminal, theirs = os.openpty()
     process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown, answered = b"", 0
@@ -268,10 +268,11 @@ BACKGROUND = {
 }
 
 
+@needs_terminal
 @pytest.mark.parametrize("order", BACKGROUND)
 def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub, order: str) -> None:
     """A job in the background of a terminal raises as one without does, where asking would have it stopped."""
-    terminal, theirs = pty.openpty()
+    terminal, theirs = os.openpty()
     try:
         script = SCRIPT.replace("session =", f"import os, signal; {BACKGROUND[order]}\nsession =")
         process = start("terminal", script=script, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

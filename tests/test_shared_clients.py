@@ -24,7 +24,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.loaders import JSONFileLoader, Loader
-from conftest import HUB, SPOKE, at_once
+from conftest import HUB, SPOKE, at_once, needs_fork
 from sts_stub import Fault, StsStub
 from tls_stub import TlsStub
 
@@ -250,7 +250,7 @@ def forked(work: Any) -> str:
     return answer
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> None:
     """Parent and forked child each connect on their own, with old clients and with new ones, and go on doing so."""
@@ -271,7 +271,7 @@ def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> Non
     assert len(set(calls(sts))) == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.Session) -> None:
     """While one thread of a forked child renews the connections, another one finds either the old or the new ones."""
@@ -294,7 +294,7 @@ def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.S
     assert forked(use) == "[True] False"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) -> None:
     """A forked child does not wait for a thread that only its parent process has."""

@@ -16,7 +16,7 @@ import botocore.session
 import pytest
 import time_machine
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_fork
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
@@ -261,7 +261,7 @@ def quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@needs_fork
 @pytest.mark.usefixtures("quick_collections")
 def test_no_session_ever_signs_with_expired_or_another_identitys_credentials(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch

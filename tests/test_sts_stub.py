@@ -24,7 +24,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from botocore.parsers import ResponseParserError
-from conftest import at_once, later
+from conftest import at_once, later, needs_fork
 from sts_stub import Fault, StsStub
 
 SESSION: Any = boto3.Session(region_name="eu-west-1")  # one for all: its service models are read once
@@ -293,6 +293,7 @@ def test_outage_refuses_connections_and_ends(sts: StsStub) -> None:
     assert [request.connection for request in sts.requests] == [1, 1, 2, 3, 4]
 
 
+@needs_fork
 def test_forked_children_are_clients(sts: StsStub) -> None:
     """Children that were forked while connections were open talk to the stub, and cannot hold up its outages."""
     kept = client(sts)

@@ -17,7 +17,7 @@ import pytest
 import time_machine
 from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
 from botocore.exceptions import ClientError
-from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
+from conftest import HANG, HUB, SPOKE, at_once, key, later, needs_posix, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -309,6 +309,7 @@ def test_a_failed_early_refresh_is_not_repeated_by_another_thread(
         assert len(sts.assumed) == 1
 
 
+@needs_posix
 def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None:
     """Control-C while the main thread waits for STS raises KeyboardInterrupt there, and the next thread refreshes."""
     child = assume_role(parent, HUB)

@@ -161,13 +161,13 @@ def _comparable(setting: Any) -> object:
         return tuple(map(_comparable, setting))
     if isinstance(setting, str):
         # It may name a file, such as a client certificate, and a renewed certificate needs new connections.
-        return setting, _version_of_file(setting)
+        return setting, version_of_file(setting)
     if setting is None or isinstance(setting, (bool, bytes, int, float)):
         return type(setting), setting
     raise TypeError
 
 
-def _version_of_file(path: str) -> object:
+def version_of_file(path: str) -> object:
     try:
         status = os.stat(path)
     except (OSError, ValueError):

@@ -52,6 +52,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         role_arn: The role.
         mfa: The MFA device to send codes of, or None.
         description: What this does, for messages. Worked out beforehand, so that no message can fail.
+        arguments: What another fetcher of this role needs besides its parent.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
         self.description: str = f"assuming {self.role_arn} from {_source(parent)}"
+        self.arguments: tuple[Mapping[str, Any], CredentialCache | None, Mapping[str, Any]]
+        self.arguments = (request, cache, sts_client_kwargs)
         self._request = dict(request)
         self.mfa: MfaDevice | None = None
         if "SerialNumber" in request:
@@ -149,10 +152,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def granted_for(self) -> str:
         """Digest the request, its endpoint and the identity that makes it. Unknown identities get a unique digest."""
         try:
-            request = dict(self._request)
-            for name in ("PolicyArns", "Tags", "TransitiveTagKeys"):
-                if name in request:
-                    request[name] = sorted(request[name], key=digest)
+            request = unordered(self._request)
             if "Policy" in request:
                 request["Policy"] = json.loads(request["Policy"])
             parent = identity_of(self.parent._session, parent_credentials(self.parent))
@@ -274,6 +274,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
 def _skipped() -> CredentialRetrievalError:
     return CredentialRetrievalError(provider="assume-role", error_msg="skipped: STS did not respond a moment ago")
+
+
+def unordered(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with the lists sorted whose order means nothing to STS."""
+    lists = [name for name in ("PolicyArns", "Tags", "TransitiveTagKeys") if isinstance(request.get(name), list)]
+    return {**request, **{name: sorted(request[name], key=digest) for name in lists}}
 
 
 def load_credentials(session: boto3.session.Session) -> Any:

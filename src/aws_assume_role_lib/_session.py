@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import boto3
 import boto3.session
@@ -35,7 +35,8 @@ class AssumedRoleSession(boto3.session.Session):
     looked up each time. Event handlers registered on the parent are not copied.
 
     Unlike a plain ``boto3.Session``, it can be shared between threads, which can also call ``client()`` and
-    ``resource()``.
+    ``resource()``. It can also be pickled: the other process gets a recipe without keys, and makes the session again
+    with the credentials that boto3 finds there.
 
     Attributes:
         role_arn: The ARN of the role, as you passed it.
@@ -114,9 +115,20 @@ class AssumedRoleSession(boto3.session.Session):
         keys: ExportedCredentials = botocore_session.role_credentials.get_keys().export()
         return keys
 
-    def __deepcopy__(self, _: object) -> AssumedRoleSession:
+    def __copy__(self) -> AssumedRoleSession:
         # The same role and the same credentials: a second copy of those would refresh on its own.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, _: object) -> AssumedRoleSession:
         return copy.copy(self)
+
+    def __reduce_ex__(self, _: SupportsIndex) -> tuple[Any, ...]:
+        # Imported when it is needed: most programs pickle no session.
+        from ._pickling import reduce
+
+        return reduce(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"
@@ -161,7 +173,7 @@ class InheritingSession(botocore.session.Session):
         region = {} if region_name is None else {"region": _region_provider(self, parent, region_name)}
         self._inherited_config = _InheritedConfig(self, parent, region)
         super().__init__(**options)
-        for name in _USER_AGENT:
+        for name in USER_AGENT:
             delattr(self, name)
         self.register_component("token_provider", _NoTokens())
         self.register_component("config_store", self._inherited_config)
@@ -172,7 +184,7 @@ class InheritingSession(botocore.session.Session):
         self.register_component("config_store", self._inherited_config)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _USER_AGENT:
+        if name in USER_AGENT:
             return getattr(self._parent, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -202,6 +214,10 @@ class ChildSession(InheritingSession):
         self.role_credentials = credentials
         self.root: botocore.session.Session = getattr(parent, "root", parent)
         self._clients = shared_clients(self.root)
+        # What was passed, for a pickle. True has become the region that it fixed.
+        self.region_choice = region_name
+        if region_name is True:
+            self.region_choice = parent.get_config_variable("region") or True
         self._loaded: set[object] = set()
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
@@ -230,7 +246,7 @@ class ChildSession(InheritingSession):
                 self._get_internal_component(name)
 
 
-_USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")
+USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")
 
 
 # botocore internal: with a defaults mode, botocore overrides a variable whose provider is not of this type. If it is

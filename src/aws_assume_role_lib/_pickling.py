@@ -1,0 +1,394 @@
+"""A session as a recipe: what another process needs to make it again, and never a key, a token or an MFA code."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copyreg
+import hashlib
+import inspect
+import math
+import os
+import pickle
+import traceback
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+import boto3
+import boto3.session
+import botocore
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import CredentialProvider, Credentials
+
+from ._cache import digest
+from ._clients import version_of_file
+from ._credentials import AssumedRoleCredentials
+from ._file_cache import JSONFileCache
+from ._role import RoleFetcher, load_credentials, unordered
+from ._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
+
+# Roots and roles that are kept for the next session that is loaded from the same recipe.
+MAX_SHARED = 256
+# AssumeRole's parameters and a Config are nested less; more is a mistake, such as a list that contains itself.
+MAX_DEPTH = 20
+
+
+class Part(NamedTuple):
+    """One session of a chain, without its parent.
+
+    Attributes:
+        text: What has a literal in Python, in a fixed order: equal sessions have equal bytes. Empty for a root that is
+            pickled by itself.
+        objects: What has no literal, such as a callable: {0}, {1} and so on in the text.
+    """
+
+    text: str
+    objects: tuple[Any, ...] = ()
+
+
+Recipe = tuple[Part, ...]  # the root, then the roles
+
+
+def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSession], Recipe]:
+    """Return what ``__reduce_ex__()`` does, or raise PicklingError."""
+    roles: list[Part] = []
+    above: Any = session
+    while isinstance(above, AssumedRoleSession) and not isinstance(above, Unopened):
+        roles.append(_role(above))
+        above = above.assume_role_parent_session
+    recipe: Recipe = vars(above)["_recipe"] if isinstance(above, Unopened) else (_root(above),)
+    return load, (*recipe, *reversed(roles))
+
+
+def load(*recipe: Part) -> AssumedRoleSession:
+    """Return a session that is made when it is first used: nothing that is missing here may fail an unpickling."""
+    kind = session_class()
+    if kind not in _unopened_classes:
+        _unopened_classes[kind] = type(kind.__name__, (Unopened, kind), {})
+    session = object.__new__(_unopened_classes[kind])
+    vars(session).update(_recipe=recipe, _kind=kind)
+    return session
+
+
+class Unopened(AssumedRoleSession):
+    """A session that has been loaded and not used. Its first use makes it an ordinary one."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "role_arn":
+            return _read(vars(self)["_recipe"][-1])["request"]["RoleArn"]
+        if name.startswith("__"):  # other libraries look for methods of their own
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        own = _open(self)
+        # Atomic, like update(): of threads that use the session first at the same moment, one publishes.
+        opened: AssumedRoleSession = vars(self).setdefault("_opened", own)
+        if opened is own:
+            vars(self).update(vars(opened))
+            self.__class__ = type(opened)  # type: ignore[assignment]  # a superclass of the same layout
+        return getattr(opened, name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(role_arn={self.role_arn!r}, not used yet)"
+
+
+_unopened_classes: dict[type[AssumedRoleSession], type[AssumedRoleSession]] = {}
+
+
+# Writing
+
+
+class _Writer:
+    """Makes literals, and keeps aside what has none."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._aside: list[tuple[str, Any]] = []
+
+    def part(self, content: Mapping[str, Any]) -> Part:
+        text = repr(self._literal("", {name: value for name, value in content.items() if value is not None}))
+        if self._aside and not _by_value():
+            for name, value in self._aside:
+                try:
+                    pickle.dumps(value)
+                except Exception as error:
+                    raise self.refusal(
+                        f"its {name} cannot be pickled. Define it at the top level of a module that the other process "
+                        "can import, or pickle the session with cloudpickle."
+                    ) from (error.__cause__ or error)
+        return Part(text, tuple(value for _, value in self._aside))
+
+    def refusal(self, reason: str) -> pickle.PicklingError:
+        return pickle.PicklingError(f"{self._owner} cannot be pickled: {reason}")
+
+    def _literal(self, name: str, value: Any, depth: int = 0) -> Any:
+        if depth > MAX_DEPTH:
+            raise self.refusal(f"its {name} is nested too deeply, or contains itself.")
+        if isinstance(value, str):
+            return str.__str__(value)
+        if value is None or type(value) in (bool, int, bytes) or (type(value) is float and math.isfinite(value)):
+            return value
+        if type(value) in (list, tuple):
+            return type(value)(self._literal(name, item, depth + 1) for item in value)
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            items = {str.__str__(key): value[key] for key in value}
+            # The names that a message tells are those below the kind of setting.
+            return {key: self._literal(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
+        if value is botocore.UNSIGNED:
+            return {"UNSIGNED"}
+        # A set, since a recipe has no other sets.
+        self._aside.append((name, value))
+        return {len(self._aside) - 1}
+
+
+def _role(session: AssumedRoleSession) -> Part:
+    writer = _Writer(f"The session for {session.role_arn}")
+    child: Any = session._session
+    credentials: AssumedRoleCredentials = child.role_credentials
+    if child.get_credentials() is not credentials:
+        raise writer.refusal(
+            "its credentials were replaced, and keys are never pickled. Pickle a session whose credentials are those "
+            "that assume_role() gave it."
+        )
+    request, cache, sts_client_kwargs = credentials.fetcher.arguments
+    token_code = request.get("TokenCode")
+    if token_code is not None and not callable(token_code):
+        raise writer.refusal(
+            "its TokenCode is a single code, which STS accepts once. Pass a function that returns a code, defined at "
+            "the top level of a module."
+        )
+    if token_code is not None and not isinstance(token_code, types.FunctionType):
+        raise writer.refusal(
+            f"its TokenCode is a {type(token_code).__name__}, whose state would be pickled too, and may hold the "
+            "device's secret. Pass a function, defined at the top level of a module, that looks the secret up."
+        )
+    if "ProvidedContexts" in request:
+        raise writer.refusal(
+            "its ProvidedContexts hold an assertion, which is a token. Assume the role in the other process instead."
+        )
+    if isinstance(sts_client_kwargs.get("config"), Config):
+        sts_client_kwargs = {**sts_client_kwargs, "config": _options_of(sts_client_kwargs["config"])}
+    return writer.part(
+        {
+            "request": unordered(request),
+            "region_name": child.region_choice,
+            "cache": _cache(writer, cache),
+            "sts_client_kwargs": sts_client_kwargs or None,
+            **_settings_of(child, {}),
+        }
+    )
+
+
+def _cache(writer: _Writer, cache: object) -> tuple[Any, ...] | None:
+    if cache is None:
+        return None
+    kind: type = type(cache)
+    arguments = (str(cache._folder),) if isinstance(cache, JSONFileCache) else ()
+    try:
+        inspect.signature(kind).bind(*arguments)
+    except TypeError:
+        raise writer.refusal(
+            f"its cache is not pickled but made anew, and {kind.__name__} needs arguments. Pass a JSONFileCache, or no "
+            "cache."
+        ) from None
+    except ValueError:  # a class in C, such as dict, may not tell what it takes
+        pass
+    return (kind, *arguments)
+
+
+def _root(root: boto3.session.Session) -> Part:
+    if _pickles_by_itself(type(root)):
+        return Part("", (root,))
+    writer = _Writer("The session that assumes the first role")
+    session: Any = root._session
+    for own, known in (
+        (root, (boto3.Session, AssumedRoleSession.__base__)),
+        (session, (botocore.session.Session, ChildSession.__base__)),
+    ):
+        if type(own) not in known:
+            raise writer.refusal(
+                f"it is a {type(own).__module__}.{type(own).__qualname__}. Start from a boto3.Session, or define "
+                "__reduce__() in a subclass of it."
+            )
+    credentials = session.get_credentials()
+    method = getattr(credentials, "method", None)
+    if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, method):
+        what = "access keys" if method == "explicit" else f"credentials ({type(credentials).__name__})"
+        raise writer.refusal(
+            f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
+            "profile, the environment, or an instance or container role, here and in the other process."
+        )
+    fresh = {
+        "user_agent_name": "Boto3",
+        "user_agent_version": boto3.__version__,
+        "user_agent_extra": f"Botocore/{botocore.__version__}",
+    }
+    return writer.part(_settings_of(session, fresh))
+
+
+def _pickles_by_itself(kind: type) -> bool:
+    methods = ("__reduce_ex__", "__reduce__", "__getstate__")  # Python 3.10's object has no __getstate__()
+    defined = any(getattr(kind, name, None) is not getattr(object, name, None) for name in methods)
+    return defined or kind in copyreg.dispatch_table
+
+
+def _is_found(session: Any, method: object) -> bool:
+    """Whether botocore looks for credentials of this kind, as it would in another process."""
+    # Code that refreshes credentials by hand often calls its method assume-role.
+    if method == "assume-role" and "role_arn" not in session.get_scoped_config():
+        return False
+    providers = [kind for kind in CredentialProvider.__subclasses__() if kind.__module__ == Credentials.__module__]
+    return method in [kind.METHOD for kind in providers]
+
+
+def _settings_of(session: Any, fresh: Mapping[str, str]) -> dict[str, Any]:
+    """What was set on a botocore session in code."""
+    # A child's own, not what it inherits.
+    config = botocore.session.Session.get_default_client_config(session)
+    options = None if config is None else _options_of(config)
+    if options and options.get("retries"):
+        # botocore does this to the dict when the first client is created; the bytes must not change with it.
+        retries = dict(options["retries"])
+        if "max_attempts" in retries:
+            retries.setdefault("total_max_attempts", retries.pop("max_attempts") + 1)
+        options["retries"] = {"mode": session.get_config_variable("retry_mode") or "legacy", **retries}
+    agent = {name: vars(session)[name] for name in USER_AGENT if name in vars(session)}
+    return {
+        "client_config": options,
+        "config_variables": session.instance_variables() or None,
+        "user_agent": {name: value for name, value in agent.items() if value != fresh.get(name)} or None,
+    }
+
+
+def _options_of(config: Config) -> dict[str, Any]:
+    # botocore internal: a Config has no public way to tell what was passed from what is a default. If it is gone, what
+    # differs from the defaults is taken. Covered by tests/test_internals.py.
+    passed = vars(config).get("_user_provided_options")
+    defaults: Any = vars(Config())
+    everything = {name: value for name, value in vars(config).items() if value != defaults.get(name)}
+    return dict(everything if passed is None else passed)
+
+
+def _by_value() -> bool:
+    """Whether this is called by cloudpickle or dill, which take functions that pickle refuses.
+
+    A reducer is not told which pickler calls it.
+    """
+    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None))
+    return any({"cloudpickle", "dill"} & set(str(name).split(".")) for name in names)
+
+
+# Reading
+
+
+def _read(part: Part) -> dict[str, Any]:
+    def value(literal: Any) -> Any:
+        if isinstance(literal, (list, tuple)):
+            return type(literal)(map(value, literal))
+        if isinstance(literal, dict):
+            return {key: value(item) for key, item in literal.items()}
+        if isinstance(literal, set):
+            return botocore.UNSIGNED if literal == {"UNSIGNED"} else part.objects[literal.pop()]
+        return literal
+
+    content: dict[str, Any] = value(ast.literal_eval(part.text))
+    return content
+
+
+def _open(session: Unopened) -> AssumedRoleSession:
+    # The credentials are shared: a session for each task would otherwise assume the role for each task.
+    recipe: Recipe = vars(session)["_recipe"]
+    shared = _shared(recipe)
+    parent: Any = shared.assume_role_parent_session
+    credentials: AssumedRoleCredentials = vars(shared._session)["role_credentials"]
+    return _session_of(vars(session)["_kind"], parent, credentials, _read(recipe[-1]))
+
+
+def _shared(recipe: Recipe) -> Any:
+    """Return the session for a recipe that this process shares, made here or by an earlier call.
+
+    Made without a lock, since foreign code may run. Of two threads that make one at once, one keeps it.
+    """
+    surroundings = _surroundings()
+    session: Any = None
+    key: tuple[Hashable, ...] = (surroundings,)
+    for part in recipe:
+        key = (*key, _comparable(part))
+        known = _sessions.get(key)
+        if known is None:
+            known = _make_root(part) if session is None else _make_role(session, part)
+            known = _sessions.setdefault(key, known)
+        session = known
+        with contextlib.suppress(KeyError):  # another thread may have dropped it meanwhile
+            _sessions.move_to_end(key)
+            if len(_sessions) > MAX_SHARED:
+                _sessions.popitem(last=False)
+    return session
+
+
+_sessions: OrderedDict[Hashable, boto3.session.Session] = OrderedDict()
+
+
+def _surroundings() -> str:
+    """Digest where boto3 looks for credentials. A root keeps those it has found; new ones need a new root."""
+    variables = {name: os.environ.get(name) for name in os.environ if name.startswith("AWS_")}
+    files = [
+        variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        variables.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+    ]
+    return digest([variables, [version_of_file(os.path.expanduser(file)) for file in files]])
+
+
+def _comparable(part: Part) -> Hashable:
+    try:
+        if not part.text:
+            # A root that pickles by itself, and need not know when it is equal to another one.
+            return hashlib.sha256(pickle.dumps(part.objects)).digest()
+        hash(part)
+    except Exception:
+        return object()
+    return part
+
+
+def _make_root(part: Part) -> boto3.session.Session:
+    if not part.text:
+        root: boto3.session.Session = part.objects[0]
+        return root
+    content = _read(part)
+    session = botocore.session.get_session()
+    # Before boto3, which looks for the profile and the data path.
+    _set(session, content)
+    root = boto3.Session(botocore_session=session)
+    vars(session).update(content.get("user_agent", {}))
+    return root
+
+
+def _make_role(parent: boto3.session.Session, part: Part) -> AssumedRoleSession:
+    load_credentials(parent)
+    content = _read(part)
+    kind, *arguments = content.get("cache", (type(None),))
+    sts_client_kwargs = dict(content.get("sts_client_kwargs", {}))
+    if "config" in sts_client_kwargs:
+        sts_client_kwargs["config"] = Config(**sts_client_kwargs["config"])
+    credentials = AssumedRoleCredentials(RoleFetcher(parent, content["request"], kind(*arguments), sts_client_kwargs))
+    return _session_of(session_class(), parent, credentials, content)
+
+
+def _session_of(
+    kind: type[AssumedRoleSession],
+    parent: boto3.session.Session,
+    credentials: AssumedRoleCredentials,
+    content: Mapping[str, Any],
+) -> AssumedRoleSession:
+    child = ChildSession(parent._session, credentials, content.get("region_name"))
+    _set(child, content)
+    vars(child).update(content.get("user_agent", {}))
+    return kind(botocore_session=child, role_arn=content["request"]["RoleArn"], assume_role_parent_session=parent)
+
+
+def _set(session: botocore.session.Session, content: Mapping[str, Any]) -> None:
+    for name, value in content.get("config_variables", {}).items():
+        session.set_config_variable(name, value)
+    if "client_config" in content:
+        session.set_default_client_config(Config(**content["client_config"]))

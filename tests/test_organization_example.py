@@ -1,0 +1,144 @@
+"""The example that scans an organization: on threads, on Dask, and with workers that die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from sts_stub import Fault, StsStub
+
+import aws_assume_role_lib
+from aws_assume_role_lib import assume_role
+
+ORGANIZATION = Path(__file__).parent.parent / "docs" / "examples" / "organization"
+PACKAGE = Path(aws_assume_role_lib.__file__).parent.parent
+HUB = "arn:aws:iam::999999999999:role/Hub"
+REGIONS = ["eu-west-1", "us-east-1"]
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script as a module, which worker processes can import too."""
+    pytest.importorskip("rich", reason="pip install rich")
+    monkeypatch.syspath_prepend(str(ORGANIZATION))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delitem(sys.modules, "scan", raising=False)
+    import scan
+
+    yield scan
+    sys.modules.pop("scan", None)
+
+
+@pytest.fixture
+def hub(moto_url: str, sts: StsStub, example: Any, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+    """A hub whose organization moto plays, with SQS; the stub plays STS."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+    root = boto3.Session()
+    root._session.set_default_client_config(example.CONFIG)
+    hub = assume_role(root, HUB)
+    organizations = hub.client("organizations")
+    with contextlib.suppress(organizations.exceptions.AlreadyInOrganizationException):
+        organizations.create_organization(FeatureSet="ALL")
+    while len(organizations.list_accounts()["Accounts"]) < 13:
+        number = len(organizations.list_accounts()["Accounts"])
+        organizations.create_account(AccountName=f"scan-{number}", Email=f"scan-{number}@example.com")
+    return hub
+
+
+def accounts_of(hub: boto3.Session) -> set[str]:
+    return {account["Id"] for account in hub.client("organizations").list_accounts()["Accounts"]}
+
+
+def assumed(sts: StsStub) -> list[str]:
+    """The accounts whose role was assumed, apart from the hub's."""
+    arns = [request.params["RoleArn"] for request in sts.assumed]
+    return [arn.split(":")[4] for arn in arns if arn != HUB]
+
+
+@pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
+@pytest.mark.parametrize("options", [[], ["--dask", "--workers", "2"]], ids=["threads", "dask"])
+def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
+    """Without a profile the script scans a made-up organization, on threads or on Dask, and prints a summary."""
+    pytest.importorskip("rich", reason="pip install rich")
+    if options:
+        pytest.importorskip("distributed", reason="pip install distributed")
+    done = subprocess.run(
+        [sys.executable, "scan.py", *options],
+        cwd=ORGANIZATION,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert rows == [[region, "8", "0", ""] for region in ("eu-west-1", "us-east-1", "us-west-2")]
+    assert "100%" in done.stderr
+    assert sts.requests == []
+
+
+def test_errors_are_collected_and_throttling_backs_off(sts: StsStub, hub: boto3.Session, example: Any) -> None:
+    """An account that refuses has a problem in each region, and one that was throttled has none."""
+    members = accounts_of(hub)
+    sts.fault = Fault.error(400, "Throttling", "Rate exceeded", times=2)
+    with example.on_threads(2) as (submit, as_completed):
+        rows = example.scan(hub, "Audit", REGIONS, submit, as_completed)
+    assert {row.problem for row in rows} == {""}
+    assert len(assumed(sts)) == len(members) + 2
+    sts.fault = Fault.error(403, "AccessDenied", "not yours", times=len(REGIONS))
+    with example.on_threads(1) as (submit, as_completed):
+        rows = example.scan(hub, "Audit", REGIONS, submit, as_completed)
+    assert {(row.account_id, row.region) for row in rows} == {(id, region) for id in members for region in REGIONS}
+    problems = [row.problem for row in rows if row.problem]
+    assert len(problems) == len(REGIONS)
+    assert all(re.match("ClientError: .*AccessDenied.* not yours", problem) for problem in problems)
+
+
+@pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_nothing_is_lost_when_workers_are_killed(sts: StsStub, hub: boto3.Session, example: Any) -> None:
+    """With two worker processes killed in the middle of a scan, each region of each account is scanned, and no role is
+    assumed but once and once again for what a killed worker was at."""
+    distributed = pytest.importorskip("distributed", reason="pip install distributed")
+    members = accounts_of(hub)
+    sts.latency = 0.1
+    with (
+        distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        workers = list(client.run(os.getpid).values())
+
+        def kill() -> None:
+            while len(assumed(sts)) < 4 and not stopped.wait(0.01):
+                pass
+            for worker in workers[:2]:
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+
+        killed: list[int] = []
+        stopped = threading.Event()
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        rows = example.scan(hub, "Audit", REGIONS, client.submit, distributed.as_completed)
+        stopped.set()
+        killer.join(10)
+    assert len(killed) == 2
+    assert {row.problem for row in rows} == {""}
+    assert [(row.account_id, row.region) for row in rows] == sorted(
+        (id, region) for id in members for region in REGIONS
+    )
+    # Results that only a killed worker had are made again; so are the tasks that it was at.
+    assert len(members) < len(assumed(sts)) <= 2 * len(members)
+    assert sts.violations == []

@@ -1,0 +1,645 @@
+"""A session pickles as a recipe: it works in another process as if it had been made there, and holds no secret."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import boto3
+import botocore
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.exceptions import NoCredentialsError, ProfileNotFound
+from conftest import HUB, SECRET, SPOKE, at_once, key
+from sts_stub import StsStub
+from worker_tasks import Namer, NeedsArguments, NoPickle, OwnPickle, code, identify, session_name
+
+from aws_assume_role_lib import AssumedRoleSession, JSONFileCache, _pickling, assume_role
+
+MFA = "arn:aws:iam::111111111111:mfa/me"
+ALL: dict[str, Any] = {
+    "RoleSessionName": "named",
+    "PolicyArns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+    "Policy": {"Version": "2012-10-17", "Statement": []},
+    "DurationSeconds": 1800,
+    "Tags": {"team": "blue", "stage": "é\U0001f600'\"\\"},
+    "TransitiveTagKeys": ["team"],
+    "ExternalId": "external",
+    "SerialNumber": MFA,
+    "TokenCode": code,
+    "SourceIdentity": "source",
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_shared_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pickling, "_sessions", type(_pickling._sessions)())
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+    """A session with keys of the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return boto3.Session()
+
+
+def loaded(session: boto3.Session, protocol: int | None = None) -> Any:
+    return pickle.loads(pickle.dumps(session, protocol))
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_loaded_chain_makes_the_same_requests(sts: StsStub, root: boto3.Session, protocol: int) -> None:
+    """Each hop of a loaded chain asks STS for what the original asks for, and each session is one of its own."""
+    spoke = assume_role(root, HUB, **ALL).assume_role(SPOKE, RoleSessionName=session_name)
+    key(spoke)
+    again = loaded(spoke, protocol)
+    assert isinstance(again, AssumedRoleSession)
+    assert again.role_arn == SPOKE
+    key(again)
+    # The order of tags means nothing.
+    hops = [{name: sorted(request.params.values()) for name in request.params} for request in sts.assumed]
+    assert hops[2:] == hops[:2]
+    copied = [request.params for request in sts.assumed[2:]]
+    assert copied[1]["RoleSessionName"] == "from-a-function"
+    assert again.assume_role_parent_session.role_arn == HUB
+    assert type(again) is AssumedRoleSession
+    assert sts.violations == []
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_multiprocessing(sts: StsStub, root: boto3.Session, method: str) -> None:
+    """A pool's workers act as the role with keys of their own, and each assumes every role once for all its tasks."""
+    spoke = assume_role(root, HUB).assume_role(SPOKE)
+    own = key(spoke)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        found = pool.map(identify, [spoke] * 12, chunksize=1)
+    workers = {process for process, _, _ in found}
+    keys = {access_key for _, _, access_key in found}
+    assert os.getpid() not in workers
+    assert own not in keys
+    assert len(keys) == len(workers)
+    assert all(":assumed-role/Spoke/" in arn for _, arn, _ in found)
+    assert len(sts.assumed) == 2 + 2 * len(workers)
+
+
+def test_concurrent_futures_there_and_back(sts: StsStub, root: boto3.Session) -> None:
+    """A session can be sent to a worker and returned by it, and works at both ends."""
+    hub = assume_role(root, HUB)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        returned = pool.submit(copy.copy, hub).result()
+        assert pool.submit(identify, returned).result()[1].startswith("arn:aws:sts::111111111111:assumed-role/Hub/")
+    assert pickle.dumps(returned) == pickle.dumps(hub)
+    assert key(returned)
+
+
+def test_loading_calls_nothing(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading needs neither credentials nor a profile; the first use does, and later uses may find them."""
+    data = pickle.dumps(assume_role(root, HUB))
+    profile = Path(os.environ["AWS_CONFIG_FILE"])
+    profile.write_text(f"[profile p]\n{KEYS}")
+    with_profile = pickle.dumps(assume_role(boto3.Session(profile_name="p"), HUB))
+    profile.unlink()
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    session = pickle.loads(data)
+    assert not hasattr(session, "__dask_tokenize__")
+    assert repr(session) == f"AssumedRoleSession(role_arn={HUB!r}, not used yet)"
+    assert "_session" not in vars(session)
+    with pytest.raises(NoCredentialsError):
+        session.client("sts")
+    with pytest.raises(ProfileNotFound):
+        pickle.loads(with_profile).client("sts")
+    assert sts.requests == []
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    assert key(session)
+    assert repr(session) == f"AssumedRoleSession(role_arn={HUB!r}, region_name='us-east-1')"
+    with pytest.raises(AttributeError, match="no attribute 'cleint'"):
+        session.cleint()
+
+
+def test_it_signs_with_the_surroundings_of_where_it_is_used(
+    sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loaded session starts from the credentials that boto3 finds when it is first used; so does the next one."""
+    data = pickle.dumps(assume_role(root, HUB))
+    for user in ("AKIAONE", "AKIATWO"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
+        key(pickle.loads(data))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    for user in ("AKIATHREE", "AKIAFOURTH"):  # of another length, as the file may be as old as before
+        Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_text(
+            f"[default]\naws_access_key_id = {user}\naws_secret_access_key = s\n"
+        )
+        key(pickle.loads(data))
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO", "AKIATHREE", "AKIAFOURTH"]
+
+
+# Secrets
+
+
+@pytest.fixture
+def metadata() -> Iterator[str]:
+    """A server that has credentials, as those of a container and of an instance do."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            credentials = {"AccessKeyId": "AKIAROOT", "SecretAccessKey": "root-secret", "Token": "token-0"}
+            document = {**credentials, "Expiration": "2099-01-01T00:00:00Z", "Code": "Success"}
+            body = b"the-role" if self.path.endswith("security-credentials/") else json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+KEYS = "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\naws_session_token = token-0\n"
+OUT = {"Version": 1, "AccessKeyId": "AKIAROOT", "SecretAccessKey": "root-secret", "SessionToken": "token-0"}
+PARENTS: dict[str, dict[str, str]] = {
+    "env": {"AWS_ACCESS_KEY_ID": "AKIAROOT", "AWS_SECRET_ACCESS_KEY": "root-secret", "AWS_SESSION_TOKEN": "token-0"},
+    "shared-credentials-file": {"AWS_SHARED_CREDENTIALS_FILE": f"[p]\n{KEYS}"},
+    "config-file": {"AWS_CONFIG_FILE": f"[profile p]\n{KEYS}"},
+    "custom-process": {
+        "AWS_CONFIG_FILE": "[profile p]\ncredential_process = "
+        f'{sys.executable} -c "import json; print(json.dumps({OUT}))"\n'
+    },
+    "assume-role": {
+        "AWS_CONFIG_FILE": f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n[profile s]\n{KEYS}region = us-east-1\n"
+    },
+    "assume-role-with-web-identity": {"AWS_ROLE_ARN": HUB, "AWS_WEB_IDENTITY_TOKEN_FILE": "token-0"},
+    "container-role": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "/container"},
+    "iam-role": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "/", "AWS_EC2_METADATA_DISABLED": "false"},
+}
+
+
+@pytest.mark.parametrize("method", PARENTS)
+def test_no_secret_is_in_the_bytes(
+    sts: StsStub, metadata: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Whatever the root's credentials are, a used chain with full caches pickles without a key, secret, token or
+    code, and works when it is loaded."""
+    for name, value in PARENTS[method].items():
+        if name.endswith("_FILE"):
+            (tmp_path / name).write_text(value)
+            value = str(tmp_path / name)
+        monkeypatch.setenv(name, metadata + value if value.startswith("/") and "_FILE" not in name else value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    root = boto3.Session(profile_name="p" if any("[" in text for text in PARENTS[method].values()) else None)
+    assert root.get_credentials().method == method
+    cache: dict[str, Any] = {}
+    spoke = assume_role(root, HUB, cache=cache, SerialNumber=MFA, TokenCode=code).assume_role(
+        SPOKE, cache=JSONFileCache(tmp_path / "cache")
+    )
+    key(spoke)
+    assert cache
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        data = pickle.dumps(spoke, protocol)
+        assert not SECRET.search(data.decode("latin-1"))
+        assert b"123456" not in data
+        assert b"token" not in data
+    again = loaded(spoke)
+    assert again.assume_role_parent_session.get_credentials().fetcher.arguments[1] == {}
+    assert key(again) == key(spoke), "the file is shared"
+    assert key(again.assume_role_parent_session) != key(spoke.assume_role_parent_session)
+    assert sts.violations == []
+
+
+# Refusals
+
+
+def replaced(session: boto3.Session, credentials: Any) -> boto3.Session:
+    session._session._credentials = credentials
+    return session
+
+
+def by_hand(method: str) -> RefreshableCredentials:
+    metadata = {"access_key": "AKIAROOT", "secret_key": "root-secret", "token": "token-0"}
+    metadata["expiry_time"] = "2099-01-01T00:00:00Z"
+    return RefreshableCredentials.create_from_metadata(metadata, lambda: metadata, method)
+
+
+class OwnCredentials(Credentials):
+    """Somebody's own."""
+
+
+class OwnBotocoreSession(botocore.session.Session):
+    """Somebody's own."""
+
+
+def later(root: boto3.Session) -> boto3.Session:
+    hub = assume_role(root, HUB)
+    root._session.set_credentials("AKIAROOT", "root-secret")
+    return hub
+
+
+def of_a_role(root: boto3.Session) -> boto3.Session:
+    hub = assume_role(root, HUB)
+    hub._session.set_credentials("AKIAROOT", "root-secret")
+    return hub.assume_role(SPOKE)
+
+
+def cyclic() -> list[Any]:
+    tags: list[Any] = []
+    tags.append(tags)
+    return tags
+
+
+def namer(root: boto3.Session) -> boto3.Session:
+    name = Namer()
+    name.session = assume_role(root, HUB, RoleSessionName=name)
+    return name.session
+
+
+REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
+    "explicit keys": (
+        lambda _: assume_role(boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1"), HUB),
+        "access keys that were set in code, .* Have boto3 find credentials in a profile",
+    ),
+    "keys set later": (later, "access keys that were set in code"),
+    "keys of a role": (of_a_role, f"The session for {HUB} .* its credentials were replaced"),
+    "custom class": (
+        lambda root: assume_role(replaced(root, OwnCredentials("AKIAROOT", "root-secret", method="env")), HUB),
+        r"credentials \(OwnCredentials\) that were set in code",
+    ),
+    "by hand": (lambda root: assume_role(replaced(root, by_hand("assume-role")), HUB), "credentials .Refreshable"),
+    "by hand, method of its own": (lambda root: assume_role(replaced(root, by_hand("sts")), HUB), "set in code"),
+    "static code": (
+        lambda root: assume_role(root, HUB, SerialNumber=MFA, TokenCode="123456"),
+        "its TokenCode is a single code.* Pass a function",
+    ),
+    "code of an object": (
+        lambda root: assume_role(root, HUB, SerialNumber=MFA, TokenCode=["123456"].pop),
+        "its TokenCode is a builtin_function_or_method, .* Pass a function",
+    ),
+    "code of a lambda": (
+        lambda root: assume_role(root, HUB, SerialNumber=MFA, TokenCode=lambda: "123456"),
+        "its TokenCode cannot be pickled. Define it at the top level",
+    ),
+    "name of a lambda": (
+        lambda root: assume_role(root, HUB, RoleSessionName=lambda: "name"),
+        "its RoleSessionName cannot be pickled. Define it at the top level .* with cloudpickle",
+    ),
+    "name of itself": (namer, "its RoleSessionName cannot be pickled"),
+    "assertion": (
+        lambda root: assume_role(root, HUB, ProvidedContexts=[{"ProviderArn": HUB, "ContextAssertion": "token-1"}]),
+        "its ProvidedContexts hold an assertion",
+    ),
+    "cache with arguments": (lambda root: assume_role(root, HUB, cache=NeedsArguments(3)), "NeedsArguments needs arg"),
+    "cycle": (
+        lambda root: assume_role(root, HUB, validate=False, additional_kwargs={"Other": cyclic()}),
+        "its Other is nested too deeply, or contains itself",
+    ),
+    "subclass": (lambda _: assume_role(NoPickle(region_name="us-east-1"), HUB), "worker_tasks.NoPickle. Start from"),
+    "botocore subclass": (
+        lambda _: assume_role(boto3.Session(botocore_session=OwnBotocoreSession()), HUB),
+        "OwnBotocoreSession. Start from",
+    ),
+    "lock in a setting": (
+        lambda root: (root._session.set_config_variable("max_attempts", Thread()), assume_role(root, HUB))[1],
+        "its max_attempts cannot be pickled",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_only_this_process_knows_is_refused(root: boto3.Session, case: str) -> None:
+    """dumps() refuses what cannot be made again elsewhere with a PicklingError that says what to do, and no secret."""
+    make, message = REFUSED[case]
+    session = make(root)
+    with pytest.raises(pickle.PicklingError, match=message) as raised:
+        pickle.dumps(session)
+    assert not SECRET.search(str(raised.value))
+    assert "123456" not in str(raised.value)
+    with pytest.raises(pickle.PicklingError, match=message):
+        pickle.dumps([assume_role(session, SPOKE)])
+
+
+# The same bytes
+
+
+def test_the_same_session_gives_the_same_bytes(sts: StsStub, root: boto3.Session) -> None:
+    """The bytes of a session do not depend on its use, nor on how an equal one was written down or got here."""
+    root._session.set_default_client_config(Config(retries={"max_attempts": 3}))
+    spoke = assume_role(root, HUB, **ALL).assume_role(SPOKE, cache={})
+    data = pickle.dumps(spoke)
+    key(spoke)
+    root.client("sts").get_caller_identity()  # botocore changes the retries of a default config
+    assert pickle.dumps(spoke) == data
+    again = pickle.loads(data)
+    assert pickle.dumps(again) == data
+    assert pickle.dumps(copy.deepcopy(again)) == data
+    key(again)
+    assert pickle.dumps(again) == data
+    assert pickle.dumps(copy.copy(again)) == data
+    equal = boto3.Session()
+    mode = root._session.get_config_variable("retry_mode") or "legacy"
+    equal._session.set_default_client_config(Config(retries={"total_max_attempts": 4, "mode": mode}))
+    shuffled = dict(reversed(ALL.items()))
+    shuffled["Tags"] = [{"Value": value, "Key": name} for name, value in reversed(ALL["Tags"].items())]
+    shuffled["SourceIdentity"] = "".join(["sou", "rce"])
+    assert pickle.dumps(assume_role(equal, "".join(HUB), **shuffled).assume_role(SPOKE, cache={})) == data
+    other = dict(ALL, ExternalId="other")
+    assert pickle.dumps(assume_role(root, HUB, **other).assume_role(SPOKE, cache={})) != data
+
+
+def test_every_process_gives_the_same_bytes(root: boto3.Session) -> None:
+    """Equal sessions have the same bytes in processes with other hash seeds."""
+    script = (
+        "import boto3, pickle, sys; from aws_assume_role_lib import assume_role; "
+        f"hub = assume_role(boto3.Session(), {HUB!r}, Tags={{name: '' for name in {{'a', 'b', 'c', 'd'}}}}); "
+        "sys.stdout.write(pickle.dumps(hub).hex())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(_pickling.__file__).parents[1])},
+            capture_output=True,
+            check=True,
+            timeout=50,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(outputs) == 1
+
+
+# Settings
+
+
+def test_settings_of_the_root_travel(root: boto3.Session) -> None:
+    """Profile, region, default client config, config variables and user agent of the root are those that were set."""
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text(
+        f"[profile p]\n{KEYS}use_fips_endpoint = true\nregion = eu-north-1\n"
+    )
+    root = boto3.Session(profile_name="p", region_name="eu-west-1")
+    config = Config(
+        signature_version=botocore.UNSIGNED,
+        connect_timeout=float("inf"),
+        client_cert=("certificate", "key"),
+        s3={"addressing_style": "path"},
+        retries={"mode": "standard"},
+    )
+    root._session.set_default_client_config(config)
+    root._session.set_config_variable("ca_bundle", "/bundle")
+    root._session.user_agent_extra += " scanner/1"
+    again = loaded(assume_role(root, HUB))
+    assert again.profile_name == "p"
+    assert again.region_name == "eu-west-1"
+    assert again._session.get_config_variable("ca_bundle") == "/bundle"
+    assert again._session.get_config_variable("use_fips_endpoint") is True
+    assert again._session.user_agent_extra == root._session.user_agent_extra
+    assert again._session.user_agent_name == "Boto3"
+    travelled = again._session.get_default_client_config()
+    assert travelled.signature_version is botocore.UNSIGNED
+    assert {**vars(travelled), "_user_provided_options": 0} == {**vars(config), "_user_provided_options": 0}
+
+
+def test_what_the_environment_has_set_does_not_travel(root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region of the environment is the region of the environment that the session is used in."""
+    data = pickle.dumps(assume_role(root, HUB))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+    assert pickle.loads(data).region_name == "sa-east-1"
+
+
+def test_settings_of_a_role_travel(root: boto3.Session) -> None:
+    """What was set on a role's session is set on the loaded one, and reaches the roles that it assumes."""
+    hub = assume_role(root, HUB)
+    hub._session.set_config_variable("region", "eu-west-2")
+    hub._session.set_default_client_config(Config())
+    hub._session.user_agent_extra = "own/1"
+    for again in (loaded(hub), loaded(hub.assume_role(SPOKE))):
+        assert again.region_name == "eu-west-2"
+        assert again._session.user_agent_extra == "own/1"
+        assert again._session.get_default_client_config() is not None
+
+
+@pytest.mark.parametrize(
+    ("choice", "here", "there"),
+    [
+        (None, "eu-west-1", "eu-west-1"),
+        ("ca-central-1", "ca-central-1", "ca-central-1"),
+        (True, "eu-west-1", "eu-west-1"),
+        (False, "us-east-1", "sa-east-1"),
+    ],
+)
+def test_the_choice_of_a_region_travels(
+    root: boto3.Session, monkeypatch: pytest.MonkeyPatch, choice: Any, here: str, there: str
+) -> None:
+    """A region that was fixed stays; one that follows something follows the same where the session is used."""
+    hub = assume_role(boto3.Session(region_name="eu-west-1"), HUB, region_name=choice)
+    assert hub.region_name == here
+    data = pickle.dumps(hub)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+    assert pickle.loads(data).region_name == there
+
+
+def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:
+    """sts_client_kwargs travel with their Config, and the root's STS client is made with them."""
+    options = {"region_name": "eu-west-1", "config": Config(user_agent_extra="sts/1", read_timeout=60)}
+    key(loaded(assume_role(root, HUB, sts_client_kwargs=options)))
+    (request,) = sts.assumed
+    assert request.region == "eu-west-1"
+    assert "sts/1" in request.user_agent
+
+
+def test_handlers_do_not_travel(sts: StsStub, root: boto3.Session) -> None:
+    """Event handlers of neither the root nor the role are in a pickle, and what is loaded has handlers of its own."""
+    hub = assume_role(root, HUB)
+    called: list[str] = []
+    for session in (root, hub):
+        session.events.register("before-send", lambda **_: called.append("original"))
+    data = pickle.dumps(hub)
+    one, two = pickle.loads(data), pickle.loads(data)
+    one.events.register("before-send", lambda **_: called.append("one"))
+    two.client("s3").list_buckets()
+    assert called == []
+
+
+# Roots
+
+
+def test_a_root_that_pickles_by_itself_does(sts: StsStub, root: boto3.Session) -> None:
+    """A subclass with a pickle of its own is the root of what is loaded, and equal ones are one in a process."""
+    data = pickle.dumps(assume_role(OwnPickle("blue"), HUB))
+    one, two = pickle.loads(data), pickle.loads(data)
+    assert one.assume_role_parent_session.team == "blue"
+    assert one.region_name == "eu-west-3"
+    assert two.assume_role_parent_session is one.assume_role_parent_session
+    assert loaded(assume_role(OwnPickle("red"), HUB)).assume_role_parent_session.team == "red"
+
+
+def test_a_replaced_session_class(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a library has replaced boto3.Session, sessions pickle, and what is loaded is an instance of it too."""
+    monkeypatch.setattr(boto3, "Session", NoPickle)
+    hub = assume_role(boto3.Session(), HUB)
+    again = loaded(hub)
+    assert isinstance(again, NoPickle)
+    assert isinstance(again, AssumedRoleSession)
+    assert key(again)
+    assert type(again) is type(hub)
+    assert isinstance(again.assume_role_parent_session, NoPickle)
+
+
+# Sharing
+
+
+def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> None:
+    """In one process, loaded sessions of one root have one root and one hub, assumed once, over one connection."""
+    hub = assume_role(root, HUB)
+    data = [pickle.dumps(hub.assume_role(f"arn:aws:iam::{account:012}:role/Audit")) for account in range(20)]
+    sessions = [pickle.loads(each) for each in data * 2]
+    assert len({key(session) for session in sessions}) == 20
+    assert len({id(session.assume_role_parent_session) for session in sessions}) == 1
+    assert len({id(session._session.root) for session in sessions}) == 1
+    assert len({id(session) for session in sessions}) == 40
+    assert len(sts.assumed) == 1 + 20
+    assert sts.connections == 2, "one of the root, and one of its family"
+
+
+def test_what_is_shared_is_bounded(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most recently used roots and roles are kept, of which a root in use is always one."""
+    monkeypatch.setattr(_pickling, "MAX_SHARED", 4)
+    hub = assume_role(root, HUB)
+    spokes = [hub.assume_role(f"arn:aws:iam::{account:012}:role/Audit") for account in range(12)]
+    for spoke in spokes:
+        key(loaded(spoke))
+    assert len(_pickling._sessions) == 4
+    assert len(sts.assumed) == 1 + 12
+    key(loaded(spokes[-1]))
+    assert len(sts.assumed) == 1 + 12
+    key(loaded(spokes[0]))
+    assert len(sts.assumed) == 1 + 13
+
+
+def test_what_cannot_be_compared_is_not_shared(sts: StsStub, root: boto3.Session) -> None:
+    """Callables without a hash travel; what has them is made anew each time, from the one root."""
+
+    hub = assume_role(root, HUB, RoleSessionName=functools.partial(str.join, "-", ["a", "b"]))
+    one, two = loaded(hub), loaded(hub)
+    assert key(one) != key(two)
+    assert one.assume_role_parent_session is two.assume_role_parent_session
+    assert {request.params["RoleSessionName"] for request in sts.assumed} == {"a-b"}
+
+
+def test_a_root_that_cannot_be_compared_is_not_shared(
+    sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root that was loaded and cannot be pickled again is a root of its own."""
+    data = pickle.dumps(assume_role(OwnPickle("blue"), HUB))
+    monkeypatch.setattr(OwnPickle, "__reduce__", lambda _: 1 / 0)
+    one, two = pickle.loads(data), pickle.loads(data)
+    assert key(one) != key(two)
+
+
+def test_threads_that_load_at_once(sts: StsStub, root: boto3.Session) -> None:
+    """Threads that load and use equal sessions, or use one loaded session first, at the same moment assume each role
+    once between them."""
+    spoke = assume_role(root, HUB).assume_role(SPOKE)
+    data = pickle.dumps(spoke)
+    one = pickle.loads(data)
+    keys = at_once(lambda n: key(pickle.loads(data)) if n % 2 else key(one), 32)
+    assert len(set(keys)) == 1
+    assert len(sts.assumed) == 2
+    assert type(one) is AssumedRoleSession
+
+
+def test_threads_that_open_one_session_get_one(root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two threads that open a session at the same moment, both get the botocore session that one has published."""
+    session = loaded(assume_role(root, HUB))
+    opened = _pickling._open
+
+    def overtaken(unopened: Any) -> Any:
+        own = opened(unopened)
+        monkeypatch.setattr(_pickling, "_open", opened)
+        first.append(unopened._session)
+        return own
+
+    first: list[Any] = []
+    monkeypatch.setattr(_pickling, "_open", overtaken)
+    assert session._session is first[0]
+    assert session._session is first[0]
+
+
+def test_a_shared_session_may_be_dropped_while_it_is_used(
+    sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that another thread drops from the shared ones at the same moment is used all the same."""
+    made = _pickling._make_root
+
+    class Forgetful(dict[Any, Any]):
+        def move_to_end(self, key: object) -> None:
+            raise KeyError(key)
+
+    monkeypatch.setattr(_pickling, "_sessions", Forgetful())
+    assert key(loaded(assume_role(root, HUB)))
+    assert made
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork(sts: StsStub, root: boto3.Session) -> None:
+    """What was loaded works in a forked child, and so does what the child loads, on a connection of its own."""
+    hub = assume_role(root, HUB)
+    one, two = loaded(hub), loaded(assume_role(root, SPOKE))
+    key(one)
+    pid = os.fork()
+    if not pid:
+        signal.alarm(30)
+        os._exit(key(one) != key(loaded(hub)) or not key(two))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert key(two)
+    assert len({request.connection for request in sts.assumed}) == 2
+    assert sts.violations == []
+
+
+def test_a_very_long_chain(sts: StsStub, root: boto3.Session) -> None:
+    """A chain of 120 roles pickles and loads within Python's usual limit of recursion."""
+    session = root
+    for number in range(120):
+        session = assume_role(session, f"arn:aws:iam::{number:012}:role/Hop")
+    again = loaded(session)
+    assert re.findall("role/Hop", repr(again)) == ["role/Hop"]
+    assert pickle.dumps(again) == pickle.dumps(session)
+    assert key(again)
+    assert len(sts.assumed) == 120
+
+
+def test_copies_of_a_loaded_session(sts: StsStub, root: boto3.Session) -> None:
+    """A loaded session can be copied before its first use and after, and the copies act as the same role."""
+    session = loaded(assume_role(root, HUB))
+    before = [copy.copy(session), copy.deepcopy(session)]
+    assert {key(each) for each in [session, *before, copy.deepcopy(session)]} == set(sts.issued)
+    assert len(sts.issued) == 1
+
+
+def test_a_loaded_session_is_a_parent(sts: StsStub, root: boto3.Session) -> None:
+    """A loaded session assumes the next role, and that session pickles in turn."""
+    spoke = assume_role(loaded(assume_role(root, HUB)), SPOKE)
+    assert pickle.dumps(spoke) == pickle.dumps(assume_role(root, HUB).assume_role(SPOKE))
+    assert key(loaded(spoke))

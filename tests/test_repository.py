@@ -1,0 +1,80 @@
+"""The metadata, and the files that only GitHub and Read the Docs use."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+(REPOSITORY,) = re.findall(r'^repository = "(.*)"$', PYPROJECT, re.MULTILINE)
+METADATA = importlib.metadata.metadata("aws-assume-role-lib")
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_project_urls_lead_into_the_repository() -> None:
+    """Each project URL has the repository's address, and names a file or folder that is there."""
+    urls = dict(line.split(", ") for line in METADATA.get_all("Project-URL") or [])
+    assert urls.keys() == {"Changelog", "Documentation", "Source"}
+    for url in urls.values():
+        path = re.sub(r"^/(blob|tree)/v[^/]+", "", url.removeprefix(REPOSITORY))
+        assert not path.startswith("https:")
+        assert (ROOT / path.lstrip("/")).exists()
+
+
+def test_the_readme_on_the_package_index_has_whole_links() -> None:
+    """The description on the package index is the README, with each of its links made absolute."""
+    description = str(METADATA.get_payload())
+    assert re.findall(r"\]\((?!https://|#)[^)]*\)", description) == []
+    version = METADATA["Version"]
+    relative = re.sub(rf"{re.escape(REPOSITORY)}/(blob|raw)/v{re.escape(version)}/", "", description)
+    assert relative.strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="the step is a shell command")
+@pytest.mark.parametrize(
+    ("step", "tag", "repository", "passes"),
+    [
+        ("The tag names the version", f"v{METADATA['Version']}", REPOSITORY, True),
+        ("The tag names the version", "v0.0.1", REPOSITORY, False),
+        ("The metadata names this repository, not a placeholder", "v1.0.0", REPOSITORY, True),
+        ("The metadata names this repository, not a placeholder", "v1.0.0", "https://github.com/a/fork", False),
+    ],
+)
+def test_the_release_refuses_a_wrong_tag_or_address(step: str, tag: str, repository: str, passes: bool) -> None:
+    """The release workflow stops at a tag of another version, and at metadata that does not name the repository."""
+    steps = load(".github/workflows/release.yml")["jobs"]["build"]["steps"]
+    (command,) = [each["run"] for each in steps if each.get("name") == step]
+    server, name = re.findall(r"^(https://[^/]+)/(.+)$", repository)[0]
+    environment = {**os.environ, "GITHUB_REF_NAME": tag, "GITHUB_SERVER_URL": server, "GITHUB_REPOSITORY": name}
+    finished = subprocess.run(["bash", "-ec", command], cwd=ROOT, env=environment, capture_output=True, timeout=30)
+    assert (finished.returncode == 0) is passes
+
+
+def test_pre_commit_runs_the_lint_environment() -> None:
+    """The hooks of pre-commit are the commands of tox's lint environment."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    (local,) = load(".pre-commit-config.yaml")["repos"]
+    assert [hook["entry"] for hook in local["hooks"]] == tox["testenv:lint"]["commands"].strip().splitlines()
+
+
+def test_the_versions_of_python_are_tested() -> None:
+    """The tests workflow runs the tests on each version of Python that the classifiers name."""
+    named = set(re.findall(r"Python :: (3\.\d+)$", "\n".join(METADATA.get_all("Classifier") or []), re.MULTILINE))
+    matrix = load(".github/workflows/tests.yml")["jobs"]["tests"]["strategy"]["matrix"]["include"]
+    tested = {job["python"] for job in matrix if job["tox"] == "py" + job["python"].replace(".", "")}
+    assert named
+    assert named <= tested

@@ -1,0 +1,53 @@
+"""What the tests of pickling have worker processes do. A worker imports this module, and little else."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+
+
+def code() -> str:
+    return "123456"
+
+
+def session_name() -> str:
+    return "from-a-function"
+
+
+def identify(session: boto3.Session) -> tuple[int, str, str]:
+    """Use a session; returns the process, who it is there, and the key that it signs with."""
+    arn = session.client("sts").get_caller_identity()["Arn"]
+    return os.getpid(), arn, session.get_credentials().get_frozen_credentials().access_key
+
+
+class OwnPickle(boto3.Session):
+    """A subclass that pickles by itself."""
+
+    def __init__(self, team: str) -> None:
+        super().__init__(region_name="eu-west-3")
+        self.team = team
+
+    def __reduce__(self) -> Any:
+        return OwnPickle, (self.team,)
+
+
+class NoPickle(boto3.Session):
+    """A subclass that does not."""
+
+
+class NeedsArguments(dict[str, Any]):
+    """A cache that cannot be made without arguments."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+
+
+class Namer:
+    """Something to call that refers to the session that calls it."""
+
+    session: Any = None
+
+    def __call__(self) -> str:
+        return "namer"

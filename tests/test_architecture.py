@@ -51,7 +51,9 @@ def imports(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
     when_called: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.level:
-            at_once.update([node.module] if node.module else [alias.name for alias in node.names])
+            at_once.update(
+                [node.module] if node.module else [alias.name for alias in node.names if alias.name in MODULES]
+            )
         elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             inner, later = imports(ast.iter_child_nodes(node))
             is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))

@@ -23,7 +23,7 @@ from botocore.exceptions import CredentialRetrievalError
 from conftest import HUB, SPOKE
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import _run, assume_role
+from aws_assume_role_lib import _cli, _run, assume_role
 from aws_assume_role_lib._mfa import MfaDevice
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="on Windows the program is a child process")
@@ -96,6 +96,7 @@ def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: py
         monkeypatch.setenv(name, "hostile")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "hostile")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/bundle")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     before = dict(os.environ)
     code, output, errors = finish(sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))")
     assert (code, errors) == (0, "")
@@ -473,7 +474,11 @@ def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true"]
-    finished = subprocess.run([sys.executable, "-c", limit, *run], capture_output=True, text=True, timeout=50)
+    # coverage would write files, too.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    finished = subprocess.run(
+        [sys.executable, "-c", limit, *run], env=environment, capture_output=True, text=True, timeout=50
+    )
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr.startswith("aws_assume_role_lib: true could not be run: ")
     assert finished.stderr.count("\n") == 1
@@ -506,3 +511,29 @@ def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "kill", kill)
     _run._waiting_for(1)()
     assert answers == []
+
+
+def test_a_role_without_a_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the session has no region, none is set for the program."""
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    session = assume_role(boto3.Session("AKIAROOT", "root-secret"), HUB, sts_client_kwargs={"region_name": "us-east-1"})
+    environment, serve = _run.prepare(session, static=True)
+    serve(lambda: None)
+    assert "AWS_REGION" not in environment
+    assert environment["AWS_ACCESS_KEY_ID"] == session.export_credentials().access_key
+
+
+def test_the_command_where_no_process_can_become_another(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On Windows, too, the exit code of the command is the program's."""
+    monkeypatch.delattr(os, "fork")
+    monkeypatch.setattr(
+        sys, "argv", ["x", HUB, "--profile", "dev", "--", sys.executable, "-c", PRINT_ARN + "; exit(3)"]
+    )
+    with pytest.raises(SystemExit) as exit:
+        _cli.main()
+    assert exit.value.code == 3
+    assert ":assumed-role/Hub/" in capfd.readouterr().out

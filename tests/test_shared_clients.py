@@ -640,3 +640,13 @@ def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: bo
         assert len(made) == 1
     finally:
         logger.removeHandler(handler)
+
+
+def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixture) -> None:
+    """A function that does not use what is to be substituted is used as it is, and one record says so."""
+    caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
+    function = botocore.session.Session.get_available_services
+    assert [_clients._finding(function, ClassThatIsGone=None) for _ in range(2)] == [function, function]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Session.get_available_services() does not use ClassThatIsGone any more; it is used as it is."
+    ]

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.request import getproxies
 
 from botocore.exceptions import RefreshWithMFAUnsupportedError
@@ -77,7 +77,7 @@ _CREDENTIAL_SETTINGS = (
 )
 
 # Serves a program until the function that it is given returns.
-Serve = Callable[[Callable[[], object]], None]
+Serve = Callable[[Callable[[], object]], object]
 
 
 def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str], Serve]:
@@ -126,22 +126,27 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     # environment names one.
     proxies = {f"{scheme}_proxy": proxy for scheme, proxy in getproxies().items()}
     # Twice, so that the program finds no child that it has not started.
-    starter = os.fork()
-    if starter == 0:
-        try:
-            os.setsid()
-            if os.fork() == 0:
-                os.environ.update({"no_proxy": "localhost"} | proxies)
-                _leave_streams()
-                serve(wait)
-        finally:
-            os._exit(0)
+    starter = os.fork() or _start_server(serve, wait, proxies)
     with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored, its exit has been forgotten
         os.waitpid(starter, 0)
     # Python ignores these, and a program would inherit that.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execvpe(command[0], command, environment)
+
+
+def _start_server(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> NoReturn:
+    try:
+        os.setsid()
+        os.fork() or _serve(serve, wait, proxies)
+    finally:
+        os._exit(0)
+
+
+def _serve(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> object:
+    os.environ.update({"no_proxy": "localhost"} | dict(proxies))
+    _leave_streams()
+    return serve(wait)
 
 
 def _leave_streams() -> None:

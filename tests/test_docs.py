@@ -8,6 +8,7 @@ import inspect
 import io
 import logging
 import os
+import pickle
 import re
 import runpy
 import shlex
@@ -32,6 +33,7 @@ from sts_stub import Fault, StsStub
 import aws_assume_role_lib
 from aws_assume_role_lib import (
     JSONFileCache,
+    aio,
     assume_role,
     generate_lambda_session_name,
     get_role_arn,
@@ -393,6 +395,14 @@ class World:
         session = self.call(SerialNumber=MFA, TokenCode=lambda: session.client("sts").get_caller_identity()["Account"])
         session.client("sts").get_caller_identity()
 
+    def role_within_client_creation(self) -> None:
+        def handler(**_: object) -> None:
+            sibling.get_frozen_credentials()
+
+        sibling = assume_role(self.parent, SPOKE).get_credentials()
+        self.parent.events.register("creating-client-class.sts", handler)
+        self.use()
+
     def expired_on_arrival(self) -> None:
         self.use(Fault.expiration("2030-01-31T11:59:00Z"))
 
@@ -414,7 +424,7 @@ class World:
         session.client("sts").get_caller_identity()
 
 
-KINDS = (BotoCoreError, ClientError, KeyError, RuntimeError, TypeError, ValueError)
+KINDS = (BotoCoreError, ClientError, ImportError, KeyError, pickle.PicklingError, RuntimeError, TypeError, ValueError)
 CACHE = JSONFileCache("cache")
 DENIED = f"User: arn:aws:iam::123456789012:user/alice is not authorized to perform: sts:AssumeRole on resource: {HUB}"
 
@@ -428,11 +438,14 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "code without device": lambda w: w.call(TokenCode="123456"),
     "tag from nowhere": lambda w: w.call(TransitiveTagKeys=["team"]),
     "given twice": lambda w: w.call(ExternalId="abc", additional_kwargs={"ExternalId": "abc"}),
+    "misspelled": lambda w: w.call(ExternalID="abc"),
+    "no role": lambda w: assume_role(w.parent, None, validate=False),
     "unknown STS option": lambda w: w.call(sts_client_kwargs={"service_name": "sts"}),
     "STS options are no dict": lambda w: w.call(sts_client_kwargs="eu-west-1"),
     "STS option of a wrong type": lambda w: w.call(sts_client_kwargs={"verify": 1}),
     "additional parameters are no dict": lambda w: w.call(additional_kwargs=["ExternalId"]),
     "endpoint is no URL": lambda w: w.call(sts_client_kwargs={"endpoint_url": "sts.example.com"}),
+    "endpoint with a user name": lambda w: w.call(sts_client_kwargs={"endpoint_url": "https://me:pw@sts.example.com"}),
     "cache is a path": lambda w: w.call(cache="/tmp/cache"),
     "region is a number": lambda w: w.call(region_name=1),
     "region is no region": lambda w: w.call(region_name="us east 1"),
@@ -442,6 +455,10 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "account is a float": lambda w: get_role_arn(111111111111.0, "Hub"),
     "role name is nothing": lambda w: get_role_arn("111111111111", None),
     "path is nothing": lambda w: get_role_arn("111111111111", "Hub", path=None),
+    "asyncio for a plain session": lambda w: aio.get_session(w.parent),
+    # It pins botocore, and so is not installed for these tests.
+    "no aiobotocore": lambda w: aio.get_session(w.call()),
+    "keys in a pickle": lambda w: pickle.dumps(w.call()),
     "cache key is a number": lambda w: CACHE[1],
     "cache entry is a list": lambda w: CACHE.__setitem__("hub", []),
     "cache entry has a set": lambda w: CACHE.__setitem__("hub", {"roles": {HUB}}),
@@ -470,6 +487,7 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "bad name": lambda w: w.use(RoleSessionName=lambda: "two words"),
     "bad code": lambda w: w.use(SerialNumber=MFA, TokenCode=lambda: 123456),
     "code from itself": World.code_from_itself,
+    "role within client creation": World.role_within_client_creation,
     "no terminal": World.no_terminal,
     "code spent": World.code_spent,
 }

@@ -179,44 +179,35 @@ def chain() -> Figure:
 
 def call() -> Figure:
     """The way of a call: what assume_role() does at once, and what the first request does."""
-    figure = Figure("The way of a call: no network until the session is used", 322)
+    figure = Figure("The way of a call: no network until the session is used", 520)
 
-    def row(y: float, steps: tuple[tuple[str, str, str], ...]) -> None:
-        width, gap = 128, 20
-        for number, (module, first, second) in enumerate(steps):
-            x = 20 + number * (width + gap)
-            figure.rect("box", x, y, width, 84, radius=6)
-            figure.text(x + width / 2, y + 25, module, "ink strong", "middle")
-            figure.text(x + width / 2, y + 49, first, "ink small", "middle")
-            figure.text(x + width / 2, y + 68, second, "ink small", "middle")
-            if number:
-                figure.arrow(x - gap, x, y + 42)
+    def steps(y: float, *lines: tuple[str, str]) -> None:
+        for number, (module, what) in enumerate(lines):
+            figure.rect("box", LEFT, y, 122, 30, radius=6)
+            figure.text(LEFT + 61, y + 20, module, "ink small strong", "middle")
+            figure.text(LEFT + 134, y + 20, what, "ink small")
+            if number < len(lines) - 1:
+                figure.arrow(LEFT + 61, y + 30, y + 42)
+            y += 42
 
-    figure.text(20, 34, "assume_role(session, RoleArn, ...)", "ink strong")
-    figure.text(WIDTH - 20, 34, "no network", "faint small", "end")
-    row(
-        48,
-        (
-            ("_parameters", "checks what is", "requested"),
-            ("_role", "knows what, and", "by whom"),
-            ("_credentials", "know when:", "not yet"),
-            ("_session", "has the parent's", "settings"),
-            ("your code", "gets it, for calls", "or another role"),
-        ),
+    figure.text(LEFT, 32, "assume_role(...): no network", "strong ink")
+    steps(
+        44,
+        ("_parameters", "checks what is requested"),
+        ("_role", "knows what is requested, by whom"),
+        ("_credentials", "know when to refresh: not yet"),
+        ("_session", "has the parent's settings"),
+        ("your code", "gets the session"),
     )
-    figure.text(20, 182, "session.client(...).any_call()", "ink strong")
-    figure.text(WIDTH - 20, 182, "STS only when a refresh is due", "faint small", "end")
-    row(
-        196,
-        (
-            ("_credentials", "due? then one", "thread goes on"),
-            ("_role", "cached? if not,", "AssumeRole"),
-            ("_sts", "client, signed for", "by the parent"),
-            ("_answers", "complete and", "valid?"),
-            ("_credentials", "all threads sign", "with these keys"),
-        ),
+    figure.text(LEFT, 280, "the first request: STS", "strong ink")
+    steps(
+        292,
+        ("_credentials", "due? one thread goes on"),
+        ("_role", "cached? if not, AssumeRole"),
+        ("_sts", "a client, signing as the parent"),
+        ("_answers", "is it complete and valid?"),
+        ("_credentials", "all threads sign with these keys"),
     )
-    figure.text(20, 306, "If the parent is an assumed role, its own credentials take the same way first.", "ink small")
     return figure
 
 

@@ -69,6 +69,7 @@ def test_the_aws_cli(sts: StsStub, tmp_path: Path) -> None:
     assert sts.violations == []
 
 
+@pytest.mark.timeout(180)  # npm installs a few megabytes first
 def test_the_javascript_sdk(sts: StsStub, tmp_path: Path) -> None:
     """A client of the AWS SDK for JavaScript goes on with new keys."""
     npm = shutil.which("npm")

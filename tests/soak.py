@@ -39,7 +39,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
-from aws_assume_role_lib import _credentials, _role, assume_role
+from aws_assume_role_lib import _credentials, _sts, assume_role
 
 THREADS = 32
 SESSIONS = 200
@@ -307,7 +307,7 @@ def main() -> int:
     logging.disable(logging.WARNING)  # of every early refresh that fails
     faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
     # Both are a minute where credentials last for an hour.
-    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = _role.RETRY_INTERVAL = 0.25
+    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = _sts.RETRY_INTERVAL = 0.25
 
     spawn = multiprocessing.get_context("spawn")
     pipe, theirs = spawn.Pipe()

@@ -460,3 +460,12 @@ def test_a_cache_that_raises_costs_no_chain_its_credentials(sts: StsStub, parent
     hub = assume_role(parent, HUB, cache=Raises())
     assert sts.issued[key(hub.assume_role(SPOKE))].role_arn == SPOKE
     assert len(sts.assumed) == 2
+
+
+def test_a_cached_role_needs_nothing_from_the_roles_above_it(sts: StsStub, parent: boto3.Session) -> None:
+    """A cold chain whose second role is cached makes one AssumeRole, for its third role."""
+    cache: dict[str, Any] = {}
+    for _ in range(2):
+        middle = assume_role(assume_role(parent, f"{HUB}-above"), HUB, cache=cache)
+        key(middle.assume_role(SPOKE))
+    assert [request.params["RoleArn"] for request in sts.assumed] == [f"{HUB}-above", HUB, SPOKE, SPOKE]

@@ -281,4 +281,4 @@ def test_what_a_forked_child_forgets_may_still_end(sts: StsStub, parent: boto3.S
     parent.events.register("before-call.sts.AssumeRole", lambda **_: _flights._forget())
     child = assume_role(parent, HUB)
     assert key(child) == key(child) == "ASIA0000000000000001"
-    assert not _flights.is_under_way(child.get_credentials().fetcher)
+    assert not _flights.is_under_way(child.get_credentials())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -210,6 +211,63 @@ def test_a_record_about_a_refresh_comes_when_the_session_is_free(
     finally:
         logger.removeHandler(handler)
     assert found
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_lock_held_while_a_client_is_created_and_used(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, cached: bool, chained: bool
+) -> None:
+    """A thread that holds the lock of client(), and uses a role, does not wait for one that needs it for that role."""
+    monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 20 * HANG)
+    monkeypatch.setattr("aws_assume_role_lib._sts.CREATION_WAIT_LIMIT", 0.2)
+    create, held, wanted = boto3.session.Session.client, threading.RLock(), threading.Event()
+
+    def client(self: boto3.Session, *args: Any, **kwargs: Any) -> Any:
+        wanted.set()
+        with held:
+            return create(self, *args, **kwargs)
+
+    cache: dict[str, Any] | None = {} if cached else None
+    role = assume_role(parent, HUB, cache=cache)
+    if chained:
+        role = assume_role(role, SPOKE, cache=cache)
+        role.get_credentials().fetcher._sts.get()  # only the client of the first hop is missing
+    service, others = role.client("sts"), []
+    monkeypatch.setattr(boto3.session.Session, "client", client)
+
+    def hold_the_lock() -> None:
+        with held:
+            others.append(later(lambda: key(role)))
+            assert wanted.wait(HANG)
+            service.get_caller_identity()
+
+    later(hold_the_lock).result(HANG)
+    assert others[0].result(HANG) == key(role)
+
+
+def test_the_waits_of_one_request_do_not_add_up(
+    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a thread that is stuck in a handler, a request of a cached chain waits once, not for each of its parts."""
+    monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 2)
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def be_stuck(**_: Any) -> None:
+        if not stuck.is_set():
+            stuck.set()
+            assert go_on.wait(HANG)
+
+    parent.events.register("before-call.sts.AssumeRole", be_stuck)
+    cache: dict[str, Any] = {}
+    spoke = assume_role(assume_role(parent, HUB, cache=cache), SPOKE, cache=cache)
+    first = later(lambda: key(spoke))
+    assert stuck.wait(HANG)
+    start = time.monotonic()
+    assert key(spoke).startswith("ASIA")
+    assert 2 <= time.monotonic() - start < 3.9
+    go_on.set()
+    assert first.result(HANG).startswith("ASIA")
 
 
 def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(

@@ -19,7 +19,7 @@ from botocore.credentials import (
     Credentials,
     DeferredRefreshableCredentials,
 )
-from conftest import HUB, SPOKE, key
+from conftest import HANG, HUB, SPOKE, key, later
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -328,3 +328,29 @@ def test_a_copied_session_with_other_credentials_signs_as_itself(sts: StsStub, p
     other = boto3.Session(botocore_session=copy.copy(parent._session))
     other._session.set_credentials("AKIAOTHER", "s")
     assert sts.issued[key(assume_role(other, HUB))].by == "AKIAOTHER"
+
+
+@pytest.mark.parametrize("others", [("wrong-secret", None), ("root-secret", "token")])
+def test_an_access_key_id_alone_opens_no_entry(
+    sts: StsStub, parent: boto3.Session, others: tuple[str, str | None]
+) -> None:
+    """Whoever knows the access key ID of a parent, but not its secret key and token, is not given its cached keys."""
+    cache: dict[str, Any] = {}
+    before = key(assume_role(parent, HUB, cache=cache))
+    stranger = boto3.Session("AKIAROOT", *others, region_name="us-east-1")
+    assert key(assume_role(stranger, HUB, cache=cache)) != before
+    assert len(sts.assumed) == 2
+
+
+def test_a_copy_of_credentials_refreshes_on_its_own(sts: StsStub, parent: boto3.Session) -> None:
+    """A copy of a role's credentials, used during the original's refresh, has keys, from an AssumeRole of its own."""
+    original = assume_role(parent, HUB).get_credentials()
+    copied = copy.copy(original)
+    sts.gate.clear()
+    first = later(original.get_frozen_credentials)
+    assert sts.arrived.acquire(timeout=HANG)
+    second = later(copied.get_frozen_credentials)
+    assert sts.arrived.acquire(timeout=HANG)
+    sts.gate.set()
+    assert {future.result(HANG).access_key for future in (first, second)} == set(sts.issued)
+    assert len(sts.assumed) == 2

@@ -8,14 +8,17 @@ import functools
 import inspect
 import logging
 import sys
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import boto3
 import botocore
 import botocore.client
 import botocore.endpoint
+import botocore.handlers
 import botocore.session
 import pytest
+import time_machine
 from botocore.args import ClientArgsCreator
 from botocore.client import ClientCreator
 from botocore.config import Config
@@ -23,6 +26,7 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     Credentials,
     DeferredRefreshableCredentials,
+    RefreshableCredentials,
     create_mfa_serial_refresher,
 )
 from botocore.handlers import BUILTIN_HANDLERS
@@ -72,7 +76,44 @@ def test_the_fetcher_takes_a_client_credentials_and_a_role() -> None:
 
 def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Session) -> None:
     """boto3.Session._session is the botocore session."""
-    assert isinstance(parent._session, botocore.session.Session)
+    found = getattr(parent, "_session", None)
+    assert isinstance(found, botocore.session.Session), "boto3.Session has no _session any more: nothing works without"
+
+
+def test_frozen_credentials_are_replaced_by_a_refresh(clock: time_machine.Traveller) -> None:
+    """RefreshableCredentials._frozen_credentials is the same object until a refresh, and then another."""
+
+    def metadata() -> dict[str, str]:
+        expiry = datetime.now(timezone.utc) + timedelta(hours=1)
+        return {"access_key": "A", "secret_key": "S", "token": "T", "expiry_time": expiry.isoformat()}
+
+    credentials = RefreshableCredentials.create_from_metadata(metadata(), refresh_using=metadata, method="mine")
+    seen = []
+    for minutes in (0, 10, 47):
+        clock.shift(60 * minutes)
+        credentials.get_frozen_credentials()
+        seen.append(getattr(credentials, "_frozen_credentials", None))
+    assert None not in seen, "_frozen_credentials is gone: _role.py no longer sees a refresh that failed quietly"
+    assert seen[0] is seen[1], "_frozen_credentials changes without a refresh: _role.py misses outages"
+    assert seen[1] is not seen[2], "_frozen_credentials stays after a refresh: _role.py takes each one for an outage"
+
+
+def test_the_signing_context_names_the_schemes_of_a_service(parent: boto3.Session) -> None:
+    """choose-signer's context has the service's auth_options, smithy.api#httpBearerAuth among them if it takes one."""
+    if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):
+        pytest.skip("this botocore does not know AWS_BEARER_TOKEN_BEDROCK")
+    client, contexts = parent.client("bedrock-runtime"), []
+
+    def note(context: dict[str, Any], **_: Any) -> None:
+        contexts.append(dict(context))
+        raise InterruptedError
+
+    client.meta.events.register_first("choose-signer", note)
+    with pytest.raises(InterruptedError):
+        client.converse(modelId="model", messages=[])
+    assert "smithy.api#httpBearerAuth" in (contexts[0].get("auth_options") or ()), (
+        "auth_options has another form: with AWS_BEARER_TOKEN_BEDROCK set, requests of a role fail"
+    )
 
 
 def test_built_in_handlers_are_prepared_and_copied() -> None:
@@ -192,6 +233,7 @@ def test_what_a_fetcher_asks_for_and_as_whom() -> None:
 
 def test_configs_are_told_apart_by_their_attributes() -> None:
     """A botocore Config keeps its options as attributes: _sts.py shares a client where they are equal."""
+    assert hasattr(Config(), "__dict__"), "Config has no __dict__: each Config object has an STS client of its own"
     configs = [Config(read_timeout=5), Config(read_timeout=5), Config(read_timeout=6)]
     one, same, other = (repr(vars(config)) for config in configs)
     assert one == same != other, "vars(Config) no longer shows its options"
@@ -350,3 +392,11 @@ def test_a_config_tells_what_was_passed() -> None:
     assert vars(config)["_user_provided_options"] == passed
     del config._user_provided_options
     assert _pickling._options_of(config) == {"s3": {"addressing_style": "path"}}
+
+
+def test_a_section_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:
+    """botocore copies the provider of the s3 section and gives the copy a default, which ours has no use for."""
+    child = assume_role(parent, HUB, region_name="us-east-1")
+    child._session.set_config_variable("s3", {"addressing_style": "path"})
+    client = child.client("s3", config=Config(defaults_mode="standard"))
+    assert client.meta.config.s3["addressing_style"] == "path"

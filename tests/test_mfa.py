@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import select
 import subprocess
@@ -290,3 +291,17 @@ def test_a_code_that_is_no_string_is_sent_as_one_without_validation(sts: StsStub
     child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=123456, validate=False)
     child.get_credentials().get_frozen_credentials()
     assert sts.assumed[0].params["TokenCode"] == "123456"
+
+
+class Code(str, enum.Enum):
+    TODAY = "012345"
+
+
+@pytest.mark.parametrize("code", [Code.TODAY, lambda: Code.TODAY], ids=["static", "callable"])
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_code_from_an_enumeration_is_sent_by_its_value(
+    sts: StsStub, parent: boto3.Session, code: Any, validate: bool
+) -> None:
+    """A TokenCode that is a member of a str enumeration arrives as its value, not as its name."""
+    key(assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code, validate=validate))
+    assert codes_sent(sts) == ["012345"]

@@ -655,3 +655,48 @@ def test_a_healthy_parent_whose_keys_are_always_due(
     sts.fault = Fault.slow_first_byte(0.15)
     clock.shift(46 * MINUTE)
     assert key(child) != before
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+def test_expired_keys_of_a_handlers_own_call_are_not_the_parents(
+    sts: StsStub, one_attempt: None, parent: boto3.Session
+) -> None:
+    """ExpiredToken from another call, which a handler makes on the way, says nothing about the parent's credentials."""
+    error = ClientError({"Error": {"Code": "ExpiredToken", "Message": "The vault's."}}, "GetSecretValue")
+
+    def call_a_vault(**_: Any) -> None:
+        raise error
+
+    parent.events.register("before-call.sts.AssumeRole", call_a_vault)
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(parent, HUB))
+    assert caught.value is error
+    assert caught.value.__notes__ == [f"Raised while assuming {HUB} from a session with explicit credentials."]
+
+
+def test_an_answer_whose_user_a_handler_has_removed_is_good(sts: StsStub, parent: boto3.Session) -> None:
+    """An AssumedRoleUser that is None, after a handler, costs the account ID and nothing else."""
+    parent.events.register("after-call.sts.AssumeRole", lambda parsed, **_: parsed.update(AssumedRoleUser=None))
+    exported = assume_role(parent, HUB).export_credentials()
+    assert (exported.access_key, exported.account_id) == (*sts.issued, None)
+
+
+@pytest.mark.parametrize("token", ["token-1\ntoken-1", "\n  token-1\n", "t\u00f6ken-1"])
+def test_a_token_that_no_header_can_hold_is_refused(sts: StsStub, parent: boto3.Session, token: str) -> None:
+    """A stand-in's token that cannot be sent is not an AssumeRole response, and the error does not repeat it."""
+    sts.fault = Fault(element="SessionToken", text=f"<SessionToken>{token}</SessionToken>")
+    with pytest.raises(CredentialRetrievalError, match="no SessionToken") as caught:
+        key(assume_role(parent, HUB))
+    assert "ken-1" not in str(caught.value)
+
+
+def test_outages_of_many_endpoints_do_not_pile_up(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
+    """A parent whose roles use many options for STS remembers the latest outages, and no others."""
+    sts.down()
+    for number in range(40):
+        options = {"config": Config(user_agent_extra=f"tenant/{number}")}
+        with pytest.raises(EndpointConnectionError):
+            key(assume_role(parent, HUB, sts_client_kwargs=options))
+    remembered = list(vars(parent._session)["_aws_assume_role_lib_outages"])
+    assert len(remembered) <= 16
+    assert "tenant/39" in str(remembered[-1])

@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 import pytest
 import time_machine
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from conftest import HUB, SPOKE
 from sts_stub import Fault, StsStub
@@ -341,3 +342,46 @@ def test_keys_show_no_secret(sts: StsStub, parent: boto3.Session) -> None:
     """The value that passes between the modules shows its expiry, and no key."""
     keys = assume_role(parent, HUB).get_credentials().fetcher.fetch_keys()
     assert repr(keys) == f"{keys!s}" == f"Keys(expires={keys.expires.isoformat()})"
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.hang(), Fault.reset(), Fault.html(), None], ids=["hang", "reset", "html", "down"]
+)
+def test_a_password_in_an_endpoint_url_is_not_told(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    said: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault | None,
+) -> None:
+    """A password in AWS_ENDPOINT_URL_STS, which nobody checks, is neither logged nor part of an error of ours."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url.replace("://", "://me:Hunter2@"))
+    child = assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=0.25)})
+    assert use(child) == ""
+    clock.shift(3600 - 800)
+    if fault is None:
+        sts.down()
+    sts.fault = fault
+    assert use(child) == ""
+    assert "Early refresh failed" in said()
+    assert "Hunter2" not in said()
+    if fault == Fault.html():
+        error = use(assume_role(parent, SPOKE))
+        assert "is not an AssumeRole response" in error
+        assert "Hunter2" not in error
+
+
+def test_an_error_code_of_several_lines_is_not_logged(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, said: Callable[[], str]
+) -> None:
+    """A stand-in's error code cannot write lines of its own into the log."""
+    child = assume_role(parent, HUB)
+    assert use(child) == ""
+    clock.shift(3600 - 800)
+    body = "<ErrorResponse><Error><Code>X\nWARNING forged</Code><Message>m</Message></Error></ErrorResponse>"
+    sts.fault = Fault(instead=(400, body))
+    assert use(child) == ""
+    assert "AssumeRole was answered with an error." in said()
+    assert "forged" not in said()

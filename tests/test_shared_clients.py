@@ -650,3 +650,16 @@ def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixtu
     assert [record.getMessage() for record in caplog.records] == [
         "Session.get_available_services() does not use ClassThatIsGone any more; it is used as it is."
     ]
+
+
+def test_connections_of_another_process_are_renewed(sts: StsStub, parent: boto3.Session) -> None:
+    """Connections that were opened in another process are kept as they are, and requests go over new ones."""
+    client = assume_role(parent, HUB).client("sts")
+    client.get_caller_identity()
+    connections = client._endpoint.http_session
+    connections._process = 0
+    before, opened = vars(connections), sts.connections
+    client.get_caller_identity()
+    assert sts.connections == opened + 1
+    assert connections.inherited is before
+    assert connections._process == os.getpid()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +181,49 @@ def test_roles_that_need_a_parents_refresh_share_its_failure(
     errors = at_once(lambda index: outcome(roles[index]), 8)
     assert {type(error) for error in errors} == {ReadTimeoutError}
     assert len(sts.requests) == 1
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("kind", PARENTS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_threads_wait_as_long_as_the_parents_source_takes(
+    sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, cached: bool
+) -> None:
+    """However long a parent's own refresh hangs, all threads that use one role share that attempt and do not queue."""
+    monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 0.2)
+    parent = PARENTS[kind](tmp_path, monkeypatch)
+    parent._session.set_default_client_config(Config(read_timeout=1.5))
+    cache: dict[str, Any] | None = {} if cached else None
+    role = assume_role(assume_role(parent, HUB, cache=cache), SPOKE, cache=cache)
+    sts.fault = Fault.hang(everything=True)
+    errors = at_once(lambda _: outcome(role), 8)
+    assert {type(error) for error in errors} == {ReadTimeoutError}
+    assert len(sts.requests) == 1
+
+
+def test_the_frames_of_a_failed_attempt_are_freed(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
+    """What a handler had at hand when it failed an attempt is freed with the error, without a garbage collection."""
+
+    class Large:
+        pass
+
+    freed: list[weakref.ref[Large]] = []
+
+    def fail(**_: Any) -> None:
+        large = Large()
+        freed.append(weakref.ref(large))
+        raise ValueError
+
+    parent.events.register("before-call.sts.AssumeRole", fail)
+    child = assume_role(parent, HUB)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            key(child)
+        assert [reference() for reference in freed] == [None]
+    finally:
+        gc.enable()
 
 
 def test_an_error_that_cannot_be_copied_is_shared_as_it_is(sts: StsStub, parent: boto3.Session) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import HUB, key
 from sts_stub import StsStub
 
-from aws_assume_role_lib import AssumedRoleSession, assume_role
+from aws_assume_role_lib import AssumedRoleSession, ExportedCredentials, assume_role
 
 
 def test_the_method_has_the_signature_of_the_function(parent: boto3.Session) -> None:
@@ -23,10 +23,11 @@ def test_the_method_has_the_signature_of_the_function(parent: boto3.Session) -> 
 
 
 def test_type_hints_resolve_at_run_time() -> None:
-    """typing.get_type_hints() works on the method, and finds what it finds on the function."""
+    """typing.get_type_hints() works on the methods of a session, and finds what it finds on the function."""
     hints = typing.get_type_hints(assume_role)
     assert hints.pop("session") is boto3.session.Session
     assert typing.get_type_hints(AssumedRoleSession.assume_role) == hints
+    assert typing.get_type_hints(AssumedRoleSession.export_credentials) == {"return": ExportedCredentials}
 
 
 def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:

@@ -17,6 +17,7 @@ from conftest import HANG, HUB, SPOKE, key, later
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
+from aws_assume_role_lib._sts import shared_sts_client
 
 
 @pytest.fixture
@@ -288,3 +289,10 @@ def test_the_size_of_the_pool_is_yours(sts: StsStub, parent: boto3.Session) -> N
         options = {"config": config} if config else None
         fetcher = assume_role(parent, HUB, sts_client_kwargs=options).get_credentials().fetcher
         assert fetcher._sts.get().meta.config.max_pool_connections == size
+
+
+def test_a_client_that_another_thread_has_just_created_is_used(sts: StsStub, parent: boto3.Session) -> None:
+    """A thread that looked before the client was there, and creates it after, takes the other thread's."""
+    shared = shared_sts_client(parent, {})
+    client = shared.get()
+    assert shared._create() is client

@@ -74,3 +74,8 @@ def test_what_was_not_validated_is_for_sts_to_judge(sts, parent):
     """With validate=False a value out of bounds reaches STS as it is."""
     sent = params_sent(parent, sts, RoleSessionName="x y", DurationSeconds=43201, ExternalId="x y", validate=False)
     assert sent == {"RoleSessionName": "x y", "DurationSeconds": "43201", "ExternalId": "x y"}
+
+
+def test_a_code_without_a_device_is_for_sts_to_judge(sts, parent):
+    """With validate=False a TokenCode without a SerialNumber reaches STS as it is."""
+    assert params_sent(parent, sts, TokenCode="123456", validate=False)["TokenCode"] == "123456"

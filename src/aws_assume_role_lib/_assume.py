@@ -184,6 +184,8 @@ def assume_role(
         raise_problems(check_chaining(request, problems, parent_credentials))
     fetcher = RoleFetcher(session, request, cache, sts_client_kwargs)
     credentials = AssumedRoleCredentials(fetcher)
+    # boto3 internal, here and in other modules: _session is the botocore session. There is no public way to it, and no
+    # fallback; other libraries read it, too. Covered by tests/test_internals.py.
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
 

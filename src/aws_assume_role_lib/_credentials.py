@@ -60,7 +60,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     def _refresh(self) -> None:
         # botocore internal: every accessor calls this first. botocore's version has fixed windows of 15 and 10 minutes,
-        # calls an unreachable STS on every request, and holds a lock while it does. Covered by tests/test_internals.py.
+        # calls an unreachable STS on every request, and holds a lock while it does. If it is gone, that happens again,
+        # with the same fetcher. Covered by tests/test_internals.py.
         now = time.time()
         if now < self.refresh_at:
             return
@@ -131,7 +132,8 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
 def botocore_attributes(keys: Keys) -> dict[str, Any]:
     """Return the attributes in which botocore's credentials keep these keys."""
-    # botocore internals: botocore's accessors and other libraries read these. Covered by tests/test_internals.py.
+    # botocore internals: botocore's accessors and other libraries read these. There is no fallback: with other
+    # attributes the accessors return None, and every request fails. Covered by tests/test_internals.py.
     return {
         "_access_key": keys.access_key,
         "_secret_key": keys.secret_key,

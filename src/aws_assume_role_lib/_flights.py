@@ -89,8 +89,9 @@ def _share(key: Hashable, attempt: Callable[[], T], by: object, wait_limit: floa
         own.error = copy_of(error)
         raise
     finally:
-        # A handler may have forked, and the child continues here with flights of its own.
-        if flights is _flights and flights.get(key) is own:
+        # A handler may have forked, and the child continues here with flights of its own. No call before the deletion,
+        # after which a signal handler could raise.
+        if flights is _flights and key in flights and flights[key] is own:
             del flights[key]
             own.landed.set()
 

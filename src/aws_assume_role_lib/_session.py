@@ -135,8 +135,8 @@ class AssumedRoleSession(boto3.session.Session):
 
     def _setup_loader(self) -> None:
         # boto3 internal: it appends boto3's data folder to the loader's search paths. The loader here is the
-        # parent's, which has it; once more for each child would make the list, and each look-up, grow.
-        # Covered by tests/test_internals.py.
+        # parent's, which has it; once more for each child would make the list, and each look-up, grow. If it is gone,
+        # they do. Covered by tests/test_internals.py.
         self._loader = self._session.get_component("data_loader")
 
 
@@ -180,7 +180,8 @@ class InheritingSession(botocore.session.Session):
 
     def _register_config_store(self) -> None:
         # botocore internal: it makes a provider for each of fifty config variables, a fifth of a child's cost, none
-        # of which is used here. Covered by tests/test_internals.py.
+        # of which is used here. If it is gone, botocore makes them, and ours replaces them in __init__(). Covered by
+        # tests/test_internals.py.
         self.register_component("config_store", self._inherited_config)
 
     def __getattr__(self, name: str) -> Any:
@@ -222,7 +223,8 @@ class ChildSession(InheritingSession):
         handlers = builtin_handlers()
         emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
         super().__init__(parent, region_name, event_hooks=emitter, include_builtin_handlers=handlers is None)
-        # botocore internal: _events is what register() and emit() use. Covered by tests/test_internals.py.
+        # botocore internal: _events is what register() and emit() use. If it is gone, each session looks up the aliases
+        # of event names on its own. Covered by tests/test_internals.py.
         self._events = SharedAliaser(emitter)
         self.register_component("event_emitter", self._events)
         self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
@@ -259,6 +261,9 @@ class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
 
     def __init__(self, provide: Callable[[], Any]) -> None:
         self.provide = provide
+
+    def set_default_provider(self, *_: Any) -> None:
+        """Do nothing: a defaults mode adds to a section, such as s3, only where it is not set on a session."""
 
 
 def _region_provider(child: InheritingSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
@@ -332,7 +337,9 @@ class _NoTokens:
 
 def sign_as_the_role(signing_name: str, signature_version: Any, context: dict[str, Any], **_: Any) -> Any:
     # botocore chooses the bearer scheme, where a service has it, if AWS_BEARER_TOKEN_<SERVICE> is set, whatever the
-    # session's credentials; an answer here comes before its own.
+    # session's credentials; an answer here comes before its own. botocore internals: the auth_options of the context,
+    # and the scheme's name among them. If they are gone, botocore's choice stands, for which a child has no token, so
+    # that the request fails. Covered by tests/test_internals.py.
     variable = f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}"
     if variable not in os.environ or "smithy.api#httpBearerAuth" not in (context.get("auth_options") or ()):
         return None

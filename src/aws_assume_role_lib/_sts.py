@@ -210,9 +210,12 @@ class _Clients(OrderedDict[str, SharedStsClient]):
 
 def shared_sts_client(parent: boto3.session.Session, options: Mapping[str, Any]) -> SharedStsClient:
     """Return the parent's :class:`SharedStsClient` for these options."""
-    # botocore internal: vars() of a Config, which has no public means of comparison. Covered by
-    # tests/test_internals.py.
-    named = {name: vars(value) if isinstance(value, Config) else value for name, value in options.items()}
+    # botocore internal: a Config keeps its options in its __dict__, and has no public means of comparison. If it does
+    # not, each Config object has a client of its own. Covered by tests/test_internals.py.
+    named = {
+        name: getattr(value, "__dict__", value) if isinstance(value, Config) else value
+        for name, value in options.items()
+    }
     key = repr(sorted(named.items()))
     # Stored in the session's own dictionary, which lives exactly as long as the session. A client refers to its
     # session, so a weak mapping from sessions to clients would keep both alive forever.

@@ -1,0 +1,65 @@
+"""A signal handler that raises, on Ctrl-C or at a soft time limit, leaves nothing behind, wherever it strikes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import boto3
+import pytest
+from conftest import HANG, HUB, key, later
+from sts_stub import StsStub
+
+from aws_assume_role_lib import JSONFileCache, _flights, assume_role
+
+
+class Interrupted(BaseException):
+    """What the signal handler raises."""
+
+
+class Interruption:
+    """Raises where Python would run a signal handler: at the n-th call that the code of attempts makes, or its end."""
+
+    def __init__(self, position: int) -> None:
+        self.left = position
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        by = frame if event.startswith("c_") else frame.f_back
+        if event != "c_call" and by and by.f_globals.get("__name__") == _flights.__name__:
+            self.left -= 1
+            if self.left < 0:
+                raise Interrupted
+
+
+def is_interrupted(session: boto3.Session, position: int) -> bool:
+    sys.setprofile(Interruption(position))
+    try:
+        key(session)
+    except Interrupted:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.parametrize("kind", ["no cache", "dict", "file"])
+def test_an_interrupted_attempt_leaves_nothing_behind(
+    sts: StsStub, parent: boto3.Session, tmp_path: Path, kind: str
+) -> None:
+    """After an interruption at any place of an attempt, no thread finds it under way, and the session works."""
+    cache: Any = {"no cache": None, "dict": {}, "file": JSONFileCache(tmp_path / "cache")}[kind]
+
+    def interrupt_everywhere() -> int:
+        position = 0
+        session = assume_role(parent, HUB, cache=cache)
+        while is_interrupted(session, position):
+            left = dict(_flights._flights), list(_flights.inside())
+            assert left == ({}, []), f"left behind by an interruption at position {position}"
+            assert key(session).startswith("ASIA")
+            position += 1
+            session = assume_role(parent, HUB, cache=cache)
+        return position
+
+    assert later(interrupt_everywhere).result(HANG) > 10

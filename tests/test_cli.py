@@ -518,7 +518,7 @@ def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str
 def test_one_advice_is_enough(sts: StsStub) -> None:
     """An error that says what to do is not followed by the advice that others end with."""
     sts.fault = Fault.html()
-    assert run(HUB).stderr.endswith("Look for a proxy or an endpoint URL that leads elsewhere.\n")
+    assert run(HUB).stderr.endswith("Check for a proxy, or for an endpoint URL that is not STS's.\n")
     sts.fault = Fault.error(403, "AccessDenied")
     assert run(HUB).stderr.endswith("If a policy requires MFA, pass SerialNumber.\n")
     sts.fault = Fault.error(400, "RegionDisabledException")

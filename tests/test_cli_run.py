@@ -276,13 +276,13 @@ def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
         assert process.stdout.readline() == "on\n"
         sts.fault = Fault.error(403, "AccessDenied", "secret-1")
         output, errors = process.communicate("\n", timeout=50)
-    failure = f"{HUB} could not be refreshed: AssumeRole was answered with AccessDenied."
+    failure = f"{HUB} could not be refreshed: AssumeRole failed with AccessDenied."
     assert failure in output
     assert errors == f"aws_assume_role_lib: {failure}\n"
     assert len(sts.assumed) > 2
 
 
-MFA = "that takes a new MFA code, which cannot be entered while the program runs. "
+MFA = "a new MFA code is needed, which cannot be entered while the program runs. "
 
 
 def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_info_tells_of_each_assumed_role(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Fault.error(503, "ServiceUnavailable"), "AssumeRole was answered with ServiceUnavailable"),
+        (Fault.error(503, "ServiceUnavailable"), "AssumeRole failed with ServiceUnavailable"),
         (Fault.html(), "is not an AssumeRole response (ResponseParserError)"),
         (Fault.hang(), "Read timeout on endpoint URL"),
         (Fault.reset(), "endpoint URL"),

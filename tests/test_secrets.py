@@ -383,5 +383,5 @@ def test_an_error_code_of_several_lines_is_not_logged(
     body = "<ErrorResponse><Error><Code>X\nWARNING forged</Code><Message>m</Message></Error></ErrorResponse>"
     sts.fault = Fault(instead=(400, body))
     assert use(child) == ""
-    assert "AssumeRole was answered with an error." in said()
+    assert "AssumeRole failed with an error." in said()
     assert "forged" not in said()

@@ -648,7 +648,7 @@ def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixtu
     function = botocore.session.Session.get_available_services
     assert [_clients._finding(function, ClassThatIsGone=None) for _ in range(2)] == [function, function]
     assert [record.getMessage() for record in caplog.records] == [
-        "Session.get_available_services() does not use ClassThatIsGone any more; it is used as it is."
+        "Session.get_available_services() no longer uses ClassThatIsGone; using it as is."
     ]
 
 

@@ -44,7 +44,7 @@ class _RoleProvider(CredentialProvider):
 
 
 class _Loader:
-    """The loader of the child, whose search paths do not grow: aioboto3 appends boto3's folder for each session."""
+    """The child's loader, with a copy of its search paths: aioboto3 appends boto3's folder for each session."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -58,30 +58,31 @@ class _Loader:
 
 
 class _AioCredentials(AioDeferredRefreshableCredentials):
-    """The keys of a role's credentials, for clients of aiobotocore."""
+    """A role's credentials, for aiobotocore's clients."""
 
     def __init__(self, credentials: AssumedRoleCredentials) -> None:
         super().__init__(refresh_using=None, method=credentials.method)
         self._role_credentials = credentials
 
     async def _refresh(self) -> None:
-        # aiobotocore internal: each accessor awaits this before it reads the attributes. aiobotocore's own has windows
-        # of 15 and 10 minutes, and a lock that belongs to one event loop. Covered by tests/aio/test_aio_session.py.
+        # aiobotocore internal: each accessor awaits this before it reads the attributes. aiobotocore's version has
+        # fixed windows of 15 and 10 minutes, and a lock tied to one event loop. Covered by
+        # tests/aio/test_aio_session.py.
         vars(self).update(botocore_attributes(await _get_keys(self._role_credentials)))
 
 
 async def _get_keys(credentials: AssumedRoleCredentials) -> Keys:
-    """Return the keys with their expiry, refreshed if that is due: by one thread, for all tasks of all event loops."""
-    # The process, because a forked child has the dictionary but not the threads.
+    """Return the keys, refreshed first if due: one thread does it for all tasks of all event loops."""
+    # Includes the process ID, because a forked child inherits the dictionary but not the threads.
     key = os.getpid(), credentials
     usable_until = credentials.expires_at - BLOCKING_WINDOW if key in _refreshes else credentials.refresh_at
     if time.time() < usable_until and credentials.keys:
         return credentials.keys
     if inside():
-        # A handler or callable of a refresh runs this event loop, and another thread would wait for its end.
+        # A handler or callable inside a refresh runs this event loop; another thread would wait for that refresh.
         return credentials.get_keys()
     own: Future[Keys | BaseException] = Future()
-    # A future that is running cannot be cancelled, so a cancelled task leaves it to the other tasks.
+    # A running future cannot be cancelled, so cancelling one task does not affect the others.
     own.set_running_or_notify_cancel()
     refresh = _refreshes.setdefault(key, own)
     if refresh is own:
@@ -97,8 +98,8 @@ _refreshes: dict[_Key, Future[Keys | BaseException]] = {}
 
 
 def _start(key: _Key, refresh: Future[Keys | BaseException]) -> None:
-    # Not a thread of the event loop's executor: the program may have filled that with threads that wait for a task,
-    # and asyncio.run() waits for its threads in the end.
+    # Not in the event loop's executor: the program may have filled it with threads that wait for a task, and
+    # asyncio.run() waits for its threads on exit.
     run = contextvars.copy_context().run
     try:
         threading.Thread(target=run, args=(_refresh, key, refresh), daemon=True).start()

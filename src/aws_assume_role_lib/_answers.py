@@ -1,13 +1,13 @@
-"""What comes back from STS: an answer, complete and checked, or an error, described without a secret."""
+"""Checks STS responses, and describes errors without revealing a secret."""
 
 from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Any
 
 from botocore.exceptions import (
@@ -25,9 +25,9 @@ from botocore.utils import parse_timestamp
 
 from ._keys import is_sendable
 
-# STS refuses a request that was signed with a clock that is further behind.
+# STS rejects a request whose signer's clock is further behind.
 MAX_CLOCK_SKEW = timedelta(minutes=15)
-# Nothing but the URL is in their text.
+# Their messages contain only the URL.
 _SAFE_TO_QUOTE = (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -38,7 +38,7 @@ _SAFE_TO_QUOTE = (
 
 
 class BadAnswer(Exception):
-    """What is missing from an answer."""
+    """Its text says what is missing from a response."""
 
 
 def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
@@ -49,10 +49,10 @@ def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
             raise BadAnswer(f"no {name}")
     try:
         expires = granted["Expiration"]
-        # A string is what the user's own timestamp parser has left.
+        # The caller may have configured botocore to leave timestamps as strings.
         if not isinstance(expires, datetime):
             expires = parse_timestamp(expires)
-        # STS sends a time zone; without one, a stand-in's answer would be taken for this machine's time.
+        # STS always sends a time zone. If another implementation omits it, Python would assume local time.
         expires = expires if expires.tzinfo else expires.replace(tzinfo=timezone.utc)
         expires = (expires - _clock_skew(response)).astimezone(timezone.utc)
         return expires, expires.timestamp() - time.time()
@@ -61,49 +61,45 @@ def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
 
 
 def _clock_skew(response: Mapping[str, Any]) -> timedelta:
-    """How far this machine's clock is behind that of STS: it would take each expiry for that much later than it is."""
-    # Nothing is added for a clock that is ahead: it may be set right at any time, and the keys only last longer.
+    """How far this machine's clock is behind STS's, and by how much it would overestimate each lifetime."""
+    # A clock that is ahead is not compensated for: it may be corrected at any time, and it only makes keys last longer.
     try:
         date = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
         skew = date - datetime.now(timezone.utc)
     except (KeyError, TypeError, ValueError):
         return timedelta()
-    # A larger one is a stand-in's mistake, such as local time that is labelled GMT.
+    # A larger skew is another STS implementation's mistake, such as local time labelled GMT.
     return skew if timedelta() < skew <= MAX_CLOCK_SKEW else timedelta()
 
 
 def is_from_parser(error: Exception) -> bool:
-    """Whether botocore's parser raised it: on an answer that is not STS's, some are plain KeyErrors and ValueErrors."""
+    """Whether botocore's parser raised this; if the response is not from STS, it may be a KeyError or ValueError."""
     if isinstance(error, (ResponseParserError, ClientError)):
         return isinstance(error, ResponseParserError)
-    frame: TracebackType | None = error.__traceback__
-    while frame:
-        # botocore internal: the module's name. Where it has another, the error surfaces as it is. Covered by
-        # tests/test_internals.py.
-        if frame.tb_frame.f_globals.get("__name__") == ResponseParserError.__module__:
-            return True
-        frame = frame.tb_next
-    return False
+    # botocore internal: the module's name. If it changes, the error propagates as it is. Covered by
+    # tests/test_internals.py.
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == ResponseParserError.__module__ for frame, _ in frames)
 
 
 def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:
-    # botocore's parser quotes the answer, and half of one may hold the keys: only its own kind of error is named.
+    # botocore's parser quotes the response, which may contain keys, so only the class of its error is named.
     reason = str(error) if isinstance(error, BadAnswer) else type(error).__name__
     return CredentialRetrievalError(
         provider="assume-role",
-        error_msg=f"what answered for STS at {without_password(endpoint_url)} is not an AssumeRole response "
-        f"({reason}). Look for a proxy or an endpoint URL that leads elsewhere.",
+        error_msg=f"the response from {without_password(endpoint_url)} is not an AssumeRole response ({reason}). "
+        "Check for a proxy, or for an endpoint URL that is not STS's.",
     )
 
 
 def refusal_code(error: Exception) -> str:
-    """The code with which STS has refused to assume a role; empty for any other error."""
+    """Return the error code of a refused AssumeRole, or an empty string for any other error."""
     return _code(error) if isinstance(error, ClientError) and error.operation_name == "AssumeRole" else ""
 
 
 def _code(error: ClientError) -> str:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    # A stand-in's may be anything, such as several lines for our log.
+    # Something other than STS may send anything, such as several lines that would end up in our log.
     return code if re.fullmatch(r"[A-Za-z0-9.]{1,64}", code) else ""
 
 
@@ -112,9 +108,9 @@ def message_of(error: Exception) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """Describe an error without what the request contained: STS quotes it in some messages, and others may, too."""
+    """Describe an error without repeating the request, which STS and others quote in some messages."""
     if isinstance(error, ClientError):
-        return f"{error.operation_name} was answered with {_code(error) or 'an error'}"
+        return f"{error.operation_name} failed with {_code(error) or 'an error'}"
     ours = isinstance(error, CredentialRetrievalError) and error.kwargs.get("provider") == "assume-role"
     if ours or isinstance(error, _SAFE_TO_QUOTE):
         return without_password(" ".join(str(error).split()).rstrip("."))
@@ -122,17 +118,17 @@ def in_one_line(error: Exception) -> str:
 
 
 def without_password(text: str) -> str:
-    """Remove what may precede the host in a URL."""
+    """Remove the user name and password from URLs."""
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
-# What a request may contain, and the permission that it takes besides sts:AssumeRole.
+# Parameters that require a permission besides sts:AssumeRole.
 _EXTRA_PERMISSIONS = {
     "Tags": "sts:TagSession",
     "SourceIdentity": "sts:SetSourceIdentity",
     "ProvidedContexts": "sts:SetContext",
 }
-# How STS's messages name who was denied what, and by which kind of policy. Nothing else of them is repeated.
+# Where STS's messages name the caller, the action and the kind of policy. Nothing else in them is repeated.
 _DENIED = re.compile(r"User: (?P<caller>arn:[\w+=,.@:/-]+) is not authorized to perform: (?P<action>sts:\w+)")
 _CAUSE = re.compile(
     r"(?P<how>with an explicit deny in an?|because no) (?P<policy>(?:identity-based|resource-based|session|"
@@ -141,17 +137,17 @@ _CAUSE = re.compile(
 _SIDES = {
     "resource-based policy": "the role's trust policy",
     "resource control policy": "of the role's organization",
-    "VPC endpoint policy": "of the way to STS",
+    "VPC endpoint policy": "between the caller and STS",
 }
 
 
 def access_denied_note(message: str, request: Mapping[str, Any], source: str) -> str:
-    """Say who may not assume which role, and where to look.
+    """Say who was denied which role, and where to look.
 
     Args:
-        message: STS's text.
-        request: The parameters of AssumeRole, of which only names are repeated, and the role.
-        source: Who asked, where STS does not say.
+        message: STS's message.
+        request: The parameters of AssumeRole. Only their names and the role are repeated.
+        source: The caller, if STS does not name it.
     """
     if "MultiFactorAuthentication" in message:
         return (
@@ -181,11 +177,11 @@ def access_denied_note(message: str, request: Mapping[str, Any], source: str) ->
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether an error means that nothing answered, as opposed to an answer or a fault on this side."""
+    """Whether an error means that nothing responded, as opposed to an error response or a local error."""
     return isinstance(error, (ConnectionFailure, ConnectionClosedError, ReadTimeoutError))
 
 
 def add_note(error: Exception, note: str) -> None:
-    """Add a line to the traceback of an error; Python shows it since 3.11, and our command line always does."""
-    # add_note() is as new; the attribute that it sets may be set by hand.
+    """Add a line to an error's traceback, shown by Python 3.11 and later, and always by our command line."""
+    # Python 3.10 has no add_note(), so this sets the attribute itself.
     error.__dict__.setdefault("__notes__", []).append(note)

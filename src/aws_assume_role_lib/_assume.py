@@ -177,7 +177,7 @@ def assume_role(
     )
     problems = check_request(request, _request_shape(session)) if validate else {}
     if not isinstance(session, AssumedRoleSession):
-        # To load the parent's credentials may run a program, which a call that is refused does not.
+        # Before loading the parent's credentials, which may run a program: an invalid call must not.
         raise_problems(problems)
     parent_credentials = load_credentials(session)
     if validate:
@@ -194,7 +194,7 @@ describe_method(assume_role)
 
 
 def _check_arguments(session: object, region_name: object, additional_kwargs: object, cache: object) -> None:
-    # By name, since a library may have replaced boto3.Session with a subclass wherever that is kept.
+    # By name, because a library may have replaced boto3.Session with a subclass in every module that has it.
     if ("boto3.session", "Session") not in [(kind.__module__, kind.__name__) for kind in type(session).__mro__]:
         kind = f"{type(session).__module__}.{type(session).__qualname__}"
         raise TypeError(

@@ -26,7 +26,7 @@ from botocore.utils import validate_region_name
 from . import __version__
 from ._answers import refusal_code
 from ._assume import assume_role
-from ._keys import ExportedCredentials
+from ._keys import ExportedCredentials, environment_variables
 from ._mfa import has_terminal
 from ._parameters import unique
 from ._role import load_credentials
@@ -46,7 +46,7 @@ _HINTS = {
     ROLE: "Check the role's trust policy, the caller's permission to assume it, and network access to STS.",
 }
 
-# What STS answers when the keys are at fault that signed the request, and not the role.
+# STS error codes that mean a problem with the keys that signed the request, not with the role.
 _BAD_KEYS = (
     "ExpiredToken",
     "ExpiredTokenException",
@@ -58,9 +58,9 @@ _BAD_KEYS = (
 )
 
 _EPILOG = """\
-exit codes: 0; 1 output not written; 2 wrong usage; 3 no or broken source
-credentials or profile; 4 the role could not be assumed. After that, with a
-COMMAND, its own; 126 it cannot be executed; 127 it was not found.
+exit codes: 0 success; 1 output not written; 2 wrong usage; 3 source
+credentials or profile missing or broken; 4 a role could not be assumed;
+126 COMMAND cannot be executed; 127 COMMAND not found; or else COMMAND's own.
 
 examples:
   aws-assume-role-lib arn:aws:iam::111111111111:role/Hub -- terraform apply
@@ -72,15 +72,15 @@ examples:
     arn:aws:iam::111111111111:role/Hub arn:aws:iam::222222222222:role/Spoke \\
     --DurationSeconds 900 --Tags team=red,stage=test --Policy file://policy.json
 
-  in ~/.aws/config, for everything that reads it:
+  in ~/.aws/config, for any program that reads it:
     [profile spoke]
     credential_process = aws-assume-role-lib --profile dev --format process
-      arn:aws:iam::222222222222:role/Spoke      (all of it on one line)
+      arn:aws:iam::222222222222:role/Spoke      (all on one line)
 """
 
 
 def main() -> None:
-    """Print a role's credentials, or run a program as the role; or exit with one line on stderr and a code."""
+    """Print a role's credentials, or run a program as the role. On failure, exit with a code and a line on stderr."""
     try:
         options = _parse(sys.argv[1:])
         session = _assume(options)
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> NoReturn:
-    from ._run import prepare, run  # which imports a web server
+    from ._run import prepare, run  # imports a web server
 
     with _or_exit(OUTPUT, f"{command[0]} could not be run: "):
         environment, serve = prepare(session, static=static)
@@ -105,24 +105,24 @@ def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> No
 
 
 def _assume(options: argparse.Namespace) -> AssumedRoleSession:
-    """Assume the roles in order, and return the session of the last."""
+    """Assume the roles in order, and return the last one's session."""
     with _or_exit(USAGE):
         if options.region is not None:
             validate_region_name(options.region)
     with _or_exit(SOURCE):
         source = boto3.Session(profile_name=options.profile, region_name=options.region)
     with _or_exit(USAGE):
-        # What is wrong with the roles is reported before a lack of credentials.
+        # Problems with the roles are reported before missing credentials.
         _chain(boto3.Session("-", "-", region_name="us-east-1", profile_name=options.profile), options)
     with _or_exit(SOURCE):
         load_credentials(source)
     with _or_exit(USAGE):
         sessions = _chain(source, options)
-    # For the code of a profile's mfa_serial, botocore asks on stderr where there is no terminal, after a warning.
+    # Without a terminal, botocore prompts for the code of a profile's mfa_serial on stderr, after a warning.
     aside = contextlib.nullcontext() if has_terminal() else contextlib.redirect_stderr(io.StringIO())
     with _or_exit(SOURCE), aside:
         load_credentials(source).get_frozen_credentials()
-        # The client that the first hop will use, made here because what fails in making it are the settings.
+        # Create the client of the first AssumeRole here: if that fails, the settings are at fault.
         shared_sts_client(source, {}).get()
     for session in sessions:
         with _or_exit(ROLE, f"{session.role_arn} could not be assumed: ", by_source=session is sessions[0]):
@@ -140,16 +140,11 @@ def _chain(source: boto3.Session, options: argparse.Namespace) -> list[AssumedRo
 
 
 def _lines(line: str, quote: Callable[[str], str]) -> _Format:
-    """Return a function that writes keys as one such line for each variable."""
+    """Return a function that formats keys as one such line per variable."""
 
     def write(keys: ExportedCredentials) -> str:
-        values = {
-            "AWS_ACCESS_KEY_ID": keys.access_key,
-            "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-            "AWS_SESSION_TOKEN": keys.token,
-            "AWS_CREDENTIAL_EXPIRATION": keys.expiry.isoformat(timespec="seconds"),
-        }
-        return "".join(line.format(name, quote(value)) + "\n" for name, value in values.items())
+        variables = environment_variables(keys)
+        return "".join(line.format(name, quote(value)) + "\n" for name, value in variables.items())
 
     return write
 
@@ -166,7 +161,7 @@ def _process(keys: ExportedCredentials) -> str:
 
 
 def _plain(keys: ExportedCredentials) -> str:
-    # What was printed before there were formats, for scripts that read it.
+    # The output of versions without --format, for scripts that parse it.
     return (
         f"AWS_ACCESS_KEY_ID={keys.access_key}\nAWS_SECRET_ACCESS_KEY={keys.secret_key}\n"
         f"AWS_SESSION_TOKEN={keys.token}\nAWS_CREDENTIALS_EXPIRATION={keys.expiry:%Y-%m-%dT%H:%M:%SZ}\n"
@@ -177,7 +172,7 @@ def _escaping(characters: str, escape: str) -> Callable[[str], str]:
     return lambda value: "".join(escape + each if each in characters else each for each in value)
 
 
-# Under the AWS CLI's names.
+# Named as in the AWS CLI.
 _FORMATS: dict[str, _Format] = {
     "process": _process,
     "env": _lines("export {}={}", shlex.quote),
@@ -189,16 +184,16 @@ _FORMATS: dict[str, _Format] = {
 
 
 def _write(text: str) -> None:
-    # A shell on Windows would take "\r" for a part of each value.
+    # On Windows, a shell would treat "\r" as part of each value.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(newline="\n")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except AttributeError:  # Python's stdout is None where the process was started without one
+    except AttributeError:  # sys.stdout is None if the process was started without one
         _exit(OUTPUT, "stdout is closed; nothing was written.")
     except OSError as error:
-        # What is left in the buffer would be written once more at exit, with a traceback.
+        # At exit, Python would try to write the rest of the buffer, and print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _exit(OUTPUT, f"The output could not be written: {error.strerror}.")
 
@@ -210,10 +205,10 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
     except Exception as error:
         text = "No MFA code was given" if isinstance(error, EOFError) else str(error).strip() or type(error).__name__
         if not isinstance(error, ParamValidationError):
-            # STS and botocore's parser add, from the second line on, what was signed or answered: secrets.
+            # From the second line on, STS and botocore's parser quote the signed request or the response: secrets.
             text = text.splitlines()[0]
         if isinstance(error, ClientError):
-            # STS quotes a value that it does not like, which may be a code or an external id.
+            # STS quotes an invalid value, which may be an MFA code or an external ID.
             text = re.sub("Value '.*' at", "Value at", text)
             if by_source and refusal_code(error) in _BAD_KEYS:
                 code = SOURCE
@@ -223,14 +218,14 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
         if code == ROLE and refusal_code(error) == "AccessDenied":
             hint = getattr(error, "__notes__", [hint])[0]
         elif code == ROLE and isinstance(error, CredentialRetrievalError):
-            hint = ""  # the library's own errors of this class end with what to do
-        # Nobody passes a function on the command line.
+            hint = ""  # this package's own errors of this class already say what to do
+        # A callable cannot be passed on the command line.
         text = re.sub(", or a callable that returns (one|them)", "", text)
         _exit(code, f"{what}{text.rstrip('.: ')}. {hint}")
 
 
 def _exit(code: int, text: str) -> NoReturn:
-    # print() would take stdout in the place of a stderr that is closed.
+    # print() would write to stdout if stderr is closed.
     with contextlib.suppress(AttributeError, OSError):
         sys.stderr.write(f"aws_assume_role_lib: {' '.join(text.split())}\n")
     sys.exit(code)
@@ -260,13 +255,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"aws-assume-role-lib {__version__}")
-    parser.add_argument("ROLE_ARN", nargs="*", help="the roles, in order; the options belong to the last")
+    parser.add_argument("ROLE_ARN", nargs="*", help="the roles, in order; the options apply to the last")
     parser.add_argument("--profile", metavar="P", help="the profile whose credentials assume the first role")
-    parser.add_argument("--region", metavar="R", help="the region, whose STS is called")
+    parser.add_argument("--region", metavar="R", help="the region whose STS is called")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--format", choices=list(_FORMATS), help="how to print the credentials")
-    output.add_argument("--json", dest="format", action="store_const", const="process", help="as --format process")
-    output.add_argument("--env", dest="format", action="store_const", const="env-no-export", help="... env-no-export")
+    shortcut = "same as --format %(const)s"
+    output.add_argument("--json", dest="format", action="store_const", const="process", help=shortcut)
+    output.add_argument("--env", dest="format", action="store_const", const="env-no-export", help=shortcut)
     output.add_argument("--static", action="store_true", help="give COMMAND keys that do not refresh")
     group = parser.add_argument_group("parameters of AssumeRole")
     for name, (kind, metavar, text) in _OPTIONS.items():
@@ -275,7 +271,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         parser.error(_unknown(unknown[0]))
     for argument in options.ROLE_ARN:
-        # By name alone, as the value may be private.
+        # Name only: the value may be private.
         name, equals, _ = argument.partition("=")
         if equals and not name.startswith("arn:"):
             parser.error(f"{name}=... is not a role; if it is a tag, pass all tags as one argument: --Tags a=1,b=2")
@@ -296,7 +292,7 @@ def _flag(name: str) -> str:
 
 
 def _unknown(argument: str) -> str:
-    # By name alone: what follows may be the value of a misspelt --ExternalId.
+    # Name only: the rest may be the value of a misspelled --ExternalId.
     option = argument.partition("=")[0]
     if nearest(option, ["RoleArn"]):
         return f"unknown option {option}: pass the ARN without an option"
@@ -309,7 +305,7 @@ def _json(text: str) -> Any:
         value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"this is not JSON: {error}") from None
-    # A null would be as good as an option that was not given: a session without the policy, say.
+    # null would be the same as leaving the option out, such as a session without its policy.
     if not isinstance(value, (dict, list)):
         raise argparse.ArgumentTypeError("this must be a JSON object or list")
     return value
@@ -344,12 +340,12 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "Policy": (_policy, "JSON", "a policy that limits the session, or file://path"),
     "DurationSeconds": (int, "N", "900 to 43200; default: STS's, 3600"),
     "Tags": (_tags, "K=V,...", "session tags, or JSON"),
-    "TransitiveTagKeys": (_list, "K,...", "tags that later hops inherit, or JSON"),
-    "ExternalId": (str, "ID", "what the role's trust policy asks for"),
-    "SerialNumber": (str, "DEVICE", "MFA device; its code is asked for on the terminal"),
-    "TokenCode": (str, "CODE", "the device's six digits, instead of asking"),
+    "TransitiveTagKeys": (_list, "K,...", "tags that later roles inherit, or JSON"),
+    "ExternalId": (str, "ID", "the external ID that the trust policy requires"),
+    "SerialNumber": (str, "DEVICE", "MFA device; prompts for its code on the terminal"),
+    "TokenCode": (str, "CODE", "the device's six digits, instead of a prompt"),
     "SourceIdentity": (str, "NAME", "who is behind the session, kept through a chain"),
     "ProvidedContexts": (_json, "JSON", "trusted context assertions"),
-    "MinimumSessionTokenSize": (int, "N", "bytes to which the token is padded, 0 to 4096"),
+    "MinimumSessionTokenSize": (int, "N", "pads the token to this many bytes, 0 to 4096"),
     "additional_kwargs": (_json, "JSON", "parameters that are not listed here"),
 }

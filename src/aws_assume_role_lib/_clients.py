@@ -1,6 +1,6 @@
 """What the clients of a family of sessions share: connections, and what botocore generates for each service.
 
-A family is a session that :func:`assume_role` did not make, and every session assumed from it, at any distance.
+A family is a session that :func:`assume_role` did not create, and every session assumed from it, directly or not.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from botocore.hooks import EventAliaser, HierarchicalEmitter
 
 logger = logging.getLogger("aws_assume_role_lib")
 
-# urllib3 keeps connections to ten hosts, which is meant for one client; a family calls services in many regions.
+# urllib3 keeps connections to ten hosts, enough for one client; a family calls services in many regions.
 HOSTS = 256
-# botocore keeps ten idle connections to a host, which is meant for one client; a family is used by many threads.
+# botocore keeps ten idle connections to a host, enough for one client; a family is used by many threads.
 CONNECTIONS_PER_HOST = 256
-# Connections with other transport settings than the latest 32 are forgotten; clients that have them keep them.
+# How many combinations of transport settings keep connections for new clients; existing clients keep theirs.
 POOLS = 32
 # How long a thread waits for another one to load a service before it loads the service itself.
 LOADING_TIMEOUT = 2.0
 
 
 def shared_clients(root: botocore.session.Session) -> SharedClients:
-    """Return what the clients of a root session's family share."""
-    # The session's own dictionary is the one place that lives exactly as long as the session: clients refer to their
-    # session, so a weak mapping would keep both forever. setdefault() is atomic.
+    """Return the :class:`SharedClients` of a root session's family."""
+    # Stored in the session's own dictionary, which lives exactly as long as the session. A client refers to its
+    # session, so a weak mapping from sessions to clients would keep both alive forever. setdefault() is atomic.
     shared: SharedClients = vars(root).setdefault("_aws_assume_role_lib_clients", SharedClients())
     return shared
 
 
 class SharedClients:
-    """What the clients of one family share. The root session keeps it."""
+    """What the clients of one family share. The root session owns it."""
 
     def __init__(self) -> None:
         self._creator: tuple[Any, Any] | None = None
@@ -54,11 +54,11 @@ class SharedClients:
         self._loading: dict[int, threading.RLock] = {}
 
     def __deepcopy__(self, _: object) -> SharedClients:
-        # A copied session is the root of a family of its own.
+        # A copied session is the root of its own family.
         return SharedClients()
 
     def create_client(self, session: botocore.session.Session, *args: Any, **kwargs: Any) -> Any:
-        """Make a client as ``botocore.session.Session.create_client()`` does, but of shared parts."""
+        """Create a client as ``botocore.session.Session.create_client()`` does, but from shared parts."""
         original = vars(botocore.client).get("ClientCreator")
         if self._creator is None or self._creator[0] is not original:
             self._creator = (original, _sharing_creator(self))
@@ -76,7 +76,7 @@ class SharedClients:
             return _URLLib3Session(*args, **settings)
         connections = self._connections.get(key)
         if connections is None:
-            # A copy, because the user may change a dict of proxies later.
+            # A copy, because the caller may change its dict of proxies later.
             connections = SharedConnections(*copy.deepcopy(args), **copy.deepcopy(settings))
             connections = self._connections.setdefault(key, connections)
             for oldest in list(self._connections)[:-POOLS]:
@@ -84,10 +84,10 @@ class SharedClients:
         return connections
 
     def once(self, name: object, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return what a function generates from these arguments, or has generated from the very same ones.
+        """Return the function's result for these arguments, generated once for the same arguments.
 
-        Arguments are compared by identity. A loader keeps what it has parsed, so another object comes from another
-        API version, data path or loader.
+        Arguments are compared by identity. A loader caches what it parses, so a different object means a different API
+        version, data path or loader.
         """
         sources = (*args, *kwargs.values())
         known = self._generated.get(name)
@@ -97,13 +97,13 @@ class SharedClients:
 
     @contextlib.contextmanager
     def one_at_a_time(self, name: object, loaded: set[object] | None = None) -> Iterator[None]:
-        """Let one thread load something while others wait for it, unless it is among what has been loaded."""
+        """Let one thread load something while others wait, unless it has already been loaded."""
         loaded = self._loaded if loaded is None else loaded
         if name in loaded:
             yield
             return
-        # The wait is bounded because botocore logs inside, at DEBUG, and a log handler may wait for a thread that waits
-        # here. Each process has a lock of its own because another thread may hold one during a fork.
+        # The wait is bounded because botocore logs inside, at DEBUG, and a log handler may wait for a thread that is
+        # waiting here. Each process has its own lock because another thread may hold one during a fork.
         lock = self._loading.setdefault(os.getpid(), threading.RLock())
         acquired = lock.acquire(timeout=LOADING_TIMEOUT)
         try:
@@ -118,13 +118,13 @@ def _same(theirs: object, ours: object) -> bool:
     return theirs is ours or (isinstance(ours, str) and theirs == ours)
 
 
-# botocore internal: what sends a client's requests. If it is gone, nothing is shared. Covered by
-# tests/test_internals.py, as are all internals here.
+# botocore internal: the class that sends a client's requests. If it is gone, nothing is shared. Covered by
+# tests/test_internals.py, like all internals in this module.
 _URLLib3Session: Any = getattr(botocore.httpsession, "URLLib3Session", object)
 
 
 class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
-    """Connections that many clients use and none of them closes."""
+    """Connections that many clients use and none closes."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         self._arguments = (args, dict(settings))
@@ -133,8 +133,8 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
             settings["max_pool_connections"] = CONNECTIONS_PER_HOST
         super().__init__(*args, **settings)
 
-    # botocore internal: makes the arguments of urllib3's PoolManager and ProxyManager. If it is gone, connections to
-    # ten hosts are kept.
+    # botocore internal: returns the arguments for urllib3's PoolManager and ProxyManager. If it is gone, connections to
+    # only ten hosts are kept.
     def _get_pool_manager_kwargs(self, **kwargs: Any) -> dict[str, Any]:
         return {"num_pools": HOSTS, **super()._get_pool_manager_kwargs(**kwargs)}
 
@@ -142,10 +142,10 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
         if self._process != os.getpid():
             args, settings = self._arguments
             renewed: Any = type(self)(*args, **settings)
-            # The process that forked still uses its connections. They are kept here, not closed: to close them,
-            # urllib3 takes locks that another thread may have held during the fork.
+            # The parent process still uses these connections. They are kept here, not closed: to close them, urllib3
+            # takes locks that another thread may have held during the fork.
             renewed.inherited = self.__dict__
-            # One assignment, because another thread may be sending already.
+            # One assignment, because another thread may already be sending.
             self.__dict__ = renewed.__dict__
         return super().send(request)
 
@@ -154,13 +154,13 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
 
 
 def _comparable(setting: Any) -> object:
-    """Return a hashable copy of a transport setting, or raise TypeError for a type that botocore does not document."""
+    """Return a hashable copy of a transport setting, or raise TypeError if botocore does not document its type."""
     if isinstance(setting, dict):
         return frozenset((name, _comparable(value)) for name, value in setting.items())
     if isinstance(setting, (list, tuple)):
         return tuple(map(_comparable, setting))
     if isinstance(setting, str):
-        # It may name a file, such as a client certificate, and a renewed certificate needs new connections.
+        # It may name a file, such as a client certificate; a renewed certificate needs new connections.
         return setting, version_of_file(setting)
     if setting is None or isinstance(setting, (bool, bytes, int, float)):
         return type(setting), setting
@@ -176,11 +176,11 @@ def version_of_file(path: str) -> object:
 
 
 def _sharing_creator(shared: SharedClients) -> Any:
-    """Return botocore's ClientCreator, but for clients of shared parts; None if botocore is not as expected.
+    """Return a ClientCreator that creates clients from shared parts, or None if botocore is not as expected.
 
-    botocore has no setting for this, and to patch its classes would change every other client in the process. So these
-    subclasses run botocore's own methods, but let them find a subclass under the name of the class that they make.
-    A method that botocore renames is no longer overridden, and one that it writes differently is no longer changed.
+    botocore has no setting for this, and patching its classes would change every other client in the process. So these
+    subclasses run botocore's own methods with some global names replaced: where a method would instantiate a class, it
+    finds our subclass. If botocore renames a method, it is no longer overridden; if it rewrites one, it is used as is.
     """
     try:
         import botocore.args
@@ -206,7 +206,7 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
     class SharingResolver(regions.EndpointRulesetResolver):  # type: ignore[misc]  # the stubs have little of it
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             def provider(*args: Any, **kwargs: Any) -> Any:
-                # A copy, because botocore remembers the endpoints that a provider has found.
+                # A copy, because a provider caches the endpoints that it has resolved.
                 return copy.copy(shared.once(name, regions.EndpointProvider, *args, **kwargs))
 
             name = _name("rules", kwargs.get("service_model"))
@@ -224,8 +224,8 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
         def _load_service_model(self, *args: Any, **kwargs: Any) -> Any:
             with shared.one_at_a_time(("model", args)):
                 model = super()._load_service_model(*args, **kwargs)
-            # botocore internal: the JSON that a model is made from. If it is gone, each client has its own model. A
-            # model is cheap to make: it generates things when they are asked for.
+            # botocore internal: the JSON that a model is built from. If it is gone, each client has its own model. The
+            # model itself is cheap to create: it generates its contents on demand.
             return shared.once(_name("model", model), lambda _: model, getattr(model, "_service_description", model))
 
         def _load_service_endpoints_ruleset(self, *args: Any, **kwargs: Any) -> Any:
@@ -233,13 +233,13 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
                 return super()._load_service_endpoints_ruleset(*args, **kwargs)
 
         def _create_methods(self, service_model: Any) -> Any:
-            # The docstrings of methods keep the emitter, which must not be the first client's, with its handlers.
+            # The methods' docstrings refer to the emitter; with the first client's, they would keep its handlers alive.
             creator = copy.copy(self)
             creator._event_emitter = SharedAliaser(builtin_handlers() or HierarchicalEmitter())
             name = _name("methods", service_model)
             with shared.one_at_a_time(name):
                 methods = shared.once(name, super(SharingCreator, creator)._create_methods, service_model)
-            # A copy, because handlers of creating-client-class change it.
+            # A copy, because creating-client-class handlers may change it.
             return dict(methods)
 
         def _get_client_args(self, *args: Any, **kwargs: Any) -> Any:
@@ -253,14 +253,14 @@ def _name(kind: str, service_model: Any) -> object:
 
 
 def _finding(function: Any, **substitutes: Any) -> Any:
-    """Return a copy of one of botocore's functions that finds these objects under its global names.
+    """Return a copy of a botocore function in which these global names refer to the given objects.
 
-    A function that does not look as expected is returned as it is.
+    A function that does not look as expected is returned unchanged.
     """
     if isinstance(function, MethodType):
         return MethodType(_finding(function.__func__, **substitutes), function.__self__)
     if not isinstance(function, FunctionType) or not function.__globals__["__name__"].startswith("botocore."):
-        _note(f"{function!r} is not botocore's; it is used as it is.")
+        _note(f"{function!r} is not botocore's; using it as is.")
         return function
     found, closure = function.__globals__, function.__closure__
     decorated = getattr(function, "__wrapped__", None)
@@ -270,7 +270,7 @@ def _finding(function: Any, **substitutes: Any) -> Any:
     elif substitutes.keys() <= set(function.__code__.co_names):
         found = {**found, **substitutes}
     else:
-        _note(f"{function.__qualname__}() does not use {', '.join(substitutes)} any more; it is used as it is.")
+        _note(f"{function.__qualname__}() no longer uses {', '.join(substitutes)}; using it as is.")
         return function
     changed = FunctionType(function.__code__, found, function.__name__, function.__defaults__, closure)
     changed.__kwdefaults__ = function.__kwdefaults__
@@ -293,15 +293,15 @@ def builtin_handlers() -> HierarchicalEmitter | None:
     """
     global _prepared
     handlers = botocore.handlers.BUILTIN_HANDLERS
-    # Libraries add to that list when they are imported; moto does.
+    # Libraries such as moto add to that list when they are imported.
     if _prepared is None or _prepared[0] != handlers:
         emitter = HierarchicalEmitter()
         if _Trie is not object:
-            # botocore internal: where an emitter keeps its handlers.
+            # botocore internal: where an emitter stores its handlers.
             vars(emitter)["_handlers"] = _SharedTrie()
         try:
-            # botocore internals: _events and _register_builtin_handlers(). A complete session would run botocore's
-            # initializers too, whose handlers every copy would then have twice.
+            # botocore internals: _events and _register_builtin_handlers(). A complete session would also run botocore's
+            # initializers, and every copy would then have their handlers twice.
             session: Any = object.__new__(botocore.session.Session)
             session._events = EventAliaser(emitter)
             session._register_builtin_handlers(session._events)
@@ -314,8 +314,8 @@ def builtin_handlers() -> HierarchicalEmitter | None:
 
 _prepared: tuple[list[Any], HierarchicalEmitter] | None = None
 
-# botocore internal: an emitter's handlers by event name. botocore copies all of its 400 nodes for each session and each
-# client; a copy that shares them, and replaces those it changes, takes a fraction of the time and the memory.
+# botocore internal: an emitter's handlers by event name. botocore copies all of its 400 nodes for each session and
+# client; sharing them, and copying only those that change, takes a fraction of the time and memory.
 _Trie: Any = getattr(botocore.hooks, "_PrefixTrie", object)
 
 
@@ -329,7 +329,7 @@ class _SharedTrie(_Trie):  # type: ignore[misc]  # no type stub has it
         super().remove_item(key, value)
 
     def _own(self, key: str) -> None:
-        """Replace the nodes on the way to a key by copies, so that no node of another trie is ever changed."""
+        """Replace the nodes on the path to a key with copies, so that another trie's nodes are never changed."""
         self._root: dict[str, Any] = _copied(self._root)
         node = self._root
         for part in key.split("."):
@@ -348,12 +348,11 @@ def _copied(node: dict[str, Any]) -> dict[str, Any]:
 
 
 class SharedAliaser(EventAliaser):
-    """An emitter behind botocore's aliases of event names, each of which is looked up once in a process."""
+    """botocore's emitter with event name aliases, each of which is looked up once per process."""
 
     def __init__(self, event_emitter: Any, event_aliases: Any = None) -> None:
         super().__init__(event_emitter, event_aliases)
-        # botocore internal: the aliases found so far, empty for each session and each client. botocore tries two
-        # hundred aliases for each event name.
+        # botocore internal: a cache of aliases, empty for each new session or client. A miss tries 200 aliases.
         self._alias_name_cache = _aliases
 
 

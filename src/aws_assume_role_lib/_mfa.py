@@ -86,5 +86,5 @@ def _free_terminal() -> None:
     _terminal = threading.Lock()
 
 
-# Windows does not fork, and has no such function.
-getattr(os, "register_at_fork", dict)(after_in_child=_free_terminal)
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have it
+    os.register_at_fork(after_in_child=_free_terminal)

@@ -1,10 +1,11 @@
-"""A session as a recipe: what another process needs to make it again, and never a key, a token or an MFA code."""
+"""Pickles a session as a recipe for creating it again, without any key, token or MFA code."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
 import copyreg
+import functools
 import hashlib
 import inspect
 import math
@@ -30,9 +31,9 @@ from ._file_cache import JSONFileCache
 from ._role import RoleFetcher, load_credentials, unordered
 from ._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
 
-# Roots and roles that are kept for the next session that is loaded from the same recipe.
+# How many roots and roles are kept for later sessions with the same recipe.
 MAX_SHARED = 256
-# AssumeRole's parameters and a Config are nested less; more is a mistake, such as a list that contains itself.
+# AssumeRole's parameters and a Config are never nested this deeply; a list that contains itself is.
 MAX_DEPTH = 20
 
 
@@ -40,9 +41,9 @@ class Part(NamedTuple):
     """One session of a chain, without its parent.
 
     Attributes:
-        text: What has a literal in Python, in a fixed order: equal sessions have equal bytes. Empty for a root that is
-            pickled by itself.
-        objects: What has no literal, such as a callable: {0}, {1} and so on in the text.
+        text: A Python literal, in a fixed order, so that equal sessions have equal bytes. Empty for a root that has its
+            own pickle support.
+        objects: Values without a literal, such as callables, written as {0}, {1} and so on in the text.
     """
 
     text: str
@@ -53,7 +54,7 @@ Recipe = tuple[Part, ...]  # the root, then the roles
 
 
 def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSession], Recipe]:
-    """Return what ``__reduce_ex__()`` does, or raise PicklingError."""
+    """Return the value for ``__reduce_ex__()``, or raise PicklingError."""
     roles: list[Part] = []
     above: Any = session
     while isinstance(above, AssumedRoleSession) and not isinstance(above, Unopened):
@@ -64,7 +65,7 @@ def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSessio
 
 
 def load(*recipe: Part) -> AssumedRoleSession:
-    """Return a session that is made when it is first used: nothing that is missing here may fail an unpickling."""
+    """Return a session that is created on first use, so that unpickling never fails for want of a profile or keys."""
     kind = session_class()
     if kind not in _unopened_classes:
         _unopened_classes[kind] = type(kind.__name__, (Unopened, kind), {})
@@ -74,19 +75,19 @@ def load(*recipe: Part) -> AssumedRoleSession:
 
 
 class Unopened(AssumedRoleSession):
-    """A session that has been loaded and not used. Its first use makes it an ordinary one."""
+    """A session that has been unpickled but not used. Its first use turns it into an ordinary one."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "role_arn":
             return _read(vars(self)["_recipe"][-1])["request"]["RoleArn"]
-        if name.startswith("__"):  # other libraries look for methods of their own
+        if name.startswith("__"):  # other libraries probe for their own special methods
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         own = _open(self)
-        # Atomic, like update(): of threads that use the session first at the same moment, one publishes.
+        # setdefault() and update() are atomic: if several threads use the session at once, one of them publishes.
         opened: AssumedRoleSession = vars(self).setdefault("_opened", own)
         if opened is own:
             vars(self).update(vars(opened))
-            self.__class__ = type(opened)  # type: ignore[assignment]  # a superclass of the same layout
+            self.__class__ = type(opened)  # type: ignore[assignment]  # a superclass with the same layout
         return getattr(opened, name)
 
     def __repr__(self) -> str:
@@ -98,89 +99,88 @@ _unopened_classes: dict[type[AssumedRoleSession], type[AssumedRoleSession]] = {}
 
 # Writing
 
+Refusal = Callable[[str], pickle.PicklingError]
 
-class _Writer:
-    """Makes literals, and keeps aside what has none."""
 
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
-        self._aside: list[tuple[str, Any]] = []
+def _part(refusal: Refusal, content: Mapping[str, Any]) -> Part:
+    objects: list[tuple[str, Any]] = []
 
-    def part(self, content: Mapping[str, Any]) -> Part:
-        text = repr(self._literal("", {name: value for name, value in content.items() if value is not None}))
-        if self._aside and not _by_value():
-            for name, value in self._aside:
-                try:
-                    pickle.dumps(value)
-                except Exception as error:
-                    raise self.refusal(
-                        f"its {name} cannot be pickled. Define it at the top level of a module that the other process "
-                        "can import, or pickle the session with cloudpickle."
-                    ) from (error.__cause__ or error)
-        return Part(text, tuple(value for _, value in self._aside))
-
-    def refusal(self, reason: str) -> pickle.PicklingError:
-        return pickle.PicklingError(f"{self._owner} cannot be pickled: {reason}")
-
-    def _literal(self, name: str, value: Any, depth: int = 0) -> Any:
+    def literal(name: str, value: Any, depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
-            raise self.refusal(f"its {name} is nested too deeply, or contains itself.")
+            raise refusal(f"its {name} is nested too deeply, or contains itself.")
         if isinstance(value, str):
             return str.__str__(value)
         if value is None or type(value) in (bool, int, bytes) or (type(value) is float and math.isfinite(value)):
             return value
         if type(value) in (list, tuple):
-            return type(value)(self._literal(name, item, depth + 1) for item in value)
+            return type(value)(literal(name, item, depth + 1) for item in value)
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             items = {str.__str__(key): value[key] for key in value}
-            # The names that a message tells are those below the kind of setting.
-            return {key: self._literal(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
+            # A refusal names the parameter or option, not "request" around it or a key inside it.
+            return {key: literal(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
         if value is botocore.UNSIGNED:
             return {"UNSIGNED"}
-        # A set, since a recipe has no other sets.
-        self._aside.append((name, value))
-        return {len(self._aside) - 1}
+        # A set, because nothing else in a recipe is one.
+        objects.append((name, value))
+        return {len(objects) - 1}
+
+    text = repr(literal("", {name: value for name, value in content.items() if value is not None}))
+    if objects and not _by_value():
+        for name, value in objects:
+            try:
+                pickle.dumps(value)
+            except Exception as error:
+                raise refusal(
+                    f"its {name} cannot be pickled. Define it at the top level of a module that the other process can "
+                    "import, or pickle the session with cloudpickle."
+                ) from (error.__cause__ or error)
+    return Part(text, tuple(value for _, value in objects))
+
+
+def _refusal(owner: str, reason: str) -> pickle.PicklingError:
+    return pickle.PicklingError(f"{owner} cannot be pickled: {reason}")
 
 
 def _role(session: AssumedRoleSession) -> Part:
-    writer = _Writer(f"The session for {session.role_arn}")
+    refusal = functools.partial(_refusal, f"The session for {session.role_arn}")
     child: Any = session._session
     credentials: AssumedRoleCredentials = child.role_credentials
     if child.get_credentials() is not credentials:
-        raise writer.refusal(
+        raise refusal(
             "its credentials were replaced, and keys are never pickled. Pickle a session whose credentials are those "
             "that assume_role() gave it."
         )
     request, cache, sts_client_kwargs = credentials.fetcher.arguments
     token_code = request.get("TokenCode")
     if token_code is not None and not callable(token_code):
-        raise writer.refusal(
+        raise refusal(
             "its TokenCode is a single code, which STS accepts once. Pass a function that returns a code, defined at "
             "the top level of a module."
         )
     if token_code is not None and not isinstance(token_code, types.FunctionType):
-        raise writer.refusal(
+        raise refusal(
             f"its TokenCode is a {type(token_code).__name__}, whose state would be pickled too, and may hold the "
             "device's secret. Pass a function, defined at the top level of a module, that looks the secret up."
         )
     if "ProvidedContexts" in request:
-        raise writer.refusal(
+        raise refusal(
             "its ProvidedContexts hold an assertion, which is a token. Assume the role in the other process instead."
         )
     if isinstance(sts_client_kwargs.get("config"), Config):
         sts_client_kwargs = {**sts_client_kwargs, "config": _options_of(sts_client_kwargs["config"])}
-    return writer.part(
+    return _part(
+        refusal,
         {
             "request": unordered(request),
             "region_name": child.region_choice,
-            "cache": _cache(writer, cache),
+            "cache": _cache(refusal, cache),
             "sts_client_kwargs": sts_client_kwargs or None,
             **_settings_of(child, {}),
-        }
+        },
     )
 
 
-def _cache(writer: _Writer, cache: object) -> tuple[Any, ...] | None:
+def _cache(refusal: Refusal, cache: object) -> tuple[Any, ...] | None:
     if cache is None:
         return None
     kind: type = type(cache)
@@ -188,11 +188,11 @@ def _cache(writer: _Writer, cache: object) -> tuple[Any, ...] | None:
     try:
         inspect.signature(kind).bind(*arguments)
     except TypeError:
-        raise writer.refusal(
-            f"its cache is not pickled but made anew, and {kind.__name__} needs arguments. Pass a JSONFileCache, or no "
-            "cache."
+        raise refusal(
+            f"its cache is not pickled but created again, and {kind.__name__} needs arguments. Pass a JSONFileCache, "
+            "or no cache."
         ) from None
-    except ValueError:  # a class in C, such as dict, may not tell what it takes
+    except ValueError:  # a class written in C, such as dict, may not have a signature
         pass
     return (kind, *arguments)
 
@@ -200,14 +200,14 @@ def _cache(writer: _Writer, cache: object) -> tuple[Any, ...] | None:
 def _root(root: boto3.session.Session) -> Part:
     if _pickles_by_itself(type(root)):
         return Part("", (root,))
-    writer = _Writer("The session that assumes the first role")
+    refusal = functools.partial(_refusal, "The session that assumes the first role")
     session: Any = root._session
     for own, known in (
         (root, (boto3.Session, AssumedRoleSession.__base__)),
         (session, (botocore.session.Session, ChildSession.__base__)),
     ):
         if type(own) not in known:
-            raise writer.refusal(
+            raise refusal(
                 f"it is a {type(own).__module__}.{type(own).__qualname__}. Start from a boto3.Session, or define "
                 "__reduce__() in a subclass of it."
             )
@@ -215,7 +215,7 @@ def _root(root: boto3.session.Session) -> Part:
     method = getattr(credentials, "method", None)
     if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, method):
         what = "access keys" if method == "explicit" else f"credentials ({type(credentials).__name__})"
-        raise writer.refusal(
+        raise refusal(
             f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
             "profile, the environment, or an instance or container role, here and in the other process."
         )
@@ -224,7 +224,7 @@ def _root(root: boto3.session.Session) -> Part:
         "user_agent_version": boto3.__version__,
         "user_agent_extra": f"Botocore/{botocore.__version__}",
     }
-    return writer.part(_settings_of(session, fresh))
+    return _part(refusal, _settings_of(session, fresh))
 
 
 def _pickles_by_itself(kind: type) -> bool:
@@ -234,8 +234,8 @@ def _pickles_by_itself(kind: type) -> bool:
 
 
 def _is_found(session: Any, method: object) -> bool:
-    """Whether botocore looks for credentials of this kind, as it would in another process."""
-    # Code that refreshes credentials by hand often calls its method assume-role.
+    """Whether botocore itself found these credentials, and so would find them in another process."""
+    # Code that creates RefreshableCredentials often passes "assume-role" as the method.
     if method == "assume-role" and "role_arn" not in session.get_scoped_config():
         return False
     providers = [kind for kind in CredentialProvider.__subclasses__() if kind.__module__ == Credentials.__module__]
@@ -243,12 +243,12 @@ def _is_found(session: Any, method: object) -> bool:
 
 
 def _settings_of(session: Any, fresh: Mapping[str, str]) -> dict[str, Any]:
-    """What was set on a botocore session in code."""
-    # A child's own, not what it inherits.
+    """Return what was set in code on a botocore session."""
+    # The child's own config, not an inherited one.
     config = botocore.session.Session.get_default_client_config(session)
     options = None if config is None else _options_of(config)
     if options and options.get("retries"):
-        # botocore does this to the dict when the first client is created; the bytes must not change with it.
+        # botocore makes this change when the first client is created; the pickle must be the same before and after.
         retries = dict(options["retries"])
         if "max_attempts" in retries:
             retries.setdefault("total_max_attempts", retries.pop("max_attempts") + 1)
@@ -262,8 +262,8 @@ def _settings_of(session: Any, fresh: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _options_of(config: Config) -> dict[str, Any]:
-    # botocore internal: a Config has no public way to tell what was passed from what is a default. If it is gone, what
-    # differs from the defaults is taken. Covered by tests/test_internals.py.
+    # botocore internal: a Config has no public way to tell passed options from defaults. If it is gone, options that
+    # differ from the defaults are used. Covered by tests/test_internals.py.
     passed = vars(config).get("_user_provided_options")
     defaults: Any = vars(Config())
     everything = {name: value for name, value in vars(config).items() if value != defaults.get(name)}
@@ -271,9 +271,9 @@ def _options_of(config: Config) -> dict[str, Any]:
 
 
 def _by_value() -> bool:
-    """Whether this is called by cloudpickle or dill, which take functions that pickle refuses.
+    """Whether cloudpickle or dill, which accept functions that pickle rejects, is calling.
 
-    A reducer is not told which pickler calls it.
+    The call stack is the only way to know: a reducer is not told which pickler calls it.
     """
     names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None))
     return any({"cloudpickle", "dill"} & set(str(name).split(".")) for name in names)
@@ -297,7 +297,7 @@ def _read(part: Part) -> dict[str, Any]:
 
 
 def _open(session: Unopened) -> AssumedRoleSession:
-    # The credentials are shared: a session for each task would otherwise assume the role for each task.
+    # Sessions share credentials: otherwise, a worker would assume the role again for each task's session.
     recipe: Recipe = vars(session)["_recipe"]
     shared = _shared(recipe)
     parent: Any = shared.assume_role_parent_session
@@ -306,13 +306,12 @@ def _open(session: Unopened) -> AssumedRoleSession:
 
 
 def _shared(recipe: Recipe) -> Any:
-    """Return the session for a recipe that this process shares, made here or by an earlier call.
+    """Return this process's shared session for a recipe, created now or by an earlier call.
 
-    Made without a lock, since foreign code may run. Of two threads that make one at once, one keeps it.
+    There is no lock, because code that is not ours may run. If two threads create one at once, both use the first.
     """
-    surroundings = _surroundings()
     session: Any = None
-    key: tuple[Hashable, ...] = (surroundings,)
+    key: tuple[Hashable, ...] = (_surroundings(),)
     for part in recipe:
         key = (*key, _comparable(part))
         known = _sessions.get(key)
@@ -320,7 +319,7 @@ def _shared(recipe: Recipe) -> Any:
             known = _make_root(part) if session is None else _make_role(session, part)
             known = _sessions.setdefault(key, known)
         session = known
-        with contextlib.suppress(KeyError):  # another thread may have dropped it meanwhile
+        with contextlib.suppress(KeyError):  # another thread may just have dropped it
             _sessions.move_to_end(key)
             if len(_sessions) > MAX_SHARED:
                 _sessions.popitem(last=False)
@@ -331,7 +330,7 @@ _sessions: OrderedDict[Hashable, boto3.session.Session] = OrderedDict()
 
 
 def _surroundings() -> str:
-    """Digest where boto3 looks for credentials. A root keeps those it has found; new ones need a new root."""
+    """Return a digest of where boto3 looks for credentials. A root keeps what it found; a change needs a new root."""
     variables = {name: os.environ.get(name) for name in os.environ if name.startswith("AWS_")}
     files = [
         variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
@@ -343,7 +342,7 @@ def _surroundings() -> str:
 def _comparable(part: Part) -> Hashable:
     try:
         if not part.text:
-            # A root that pickles by itself, and need not know when it is equal to another one.
+            # A root with its own pickle support, which may not define equality.
             return hashlib.sha256(pickle.dumps(part.objects)).digest()
         hash(part)
     except Exception:
@@ -357,7 +356,7 @@ def _make_root(part: Part) -> boto3.session.Session:
         return root
     content = _read(part)
     session = botocore.session.get_session()
-    # Before boto3, which looks for the profile and the data path.
+    # Before creating the boto3 session, which reads the profile and the data path.
     _set(session, content)
     root = boto3.Session(botocore_session=session)
     vars(session).update(content.get("user_agent", {}))

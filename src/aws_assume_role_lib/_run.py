@@ -1,4 +1,4 @@
-"""Run a program as a role, with credentials that an endpoint on this machine refreshes for as long as it runs."""
+"""Runs a program as a role, with credentials from a local endpoint that keeps them refreshed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from urllib.request import getproxies
 from botocore.exceptions import RefreshWithMFAUnsupportedError
 
 from ._answers import in_one_line
-from ._keys import ExportedCredentials
+from ._keys import environment_variables
 from ._session import AssumedRoleSession
 
 PATH = "/credentials"
-# An SDK sends one short request, and at once. These bound what anything else costs.
+# An SDK sends one short request immediately. These limits bound the cost of other clients.
 MAX_WAITING = 32
 MAX_HEAD = 16 * 1024
 TIMEOUT = 10
 
-# Every variable from which some SDK takes credentials, or learns where to look for them.
+# Every variable that gives some SDK credentials, or tells it where to find them.
 REMOVED = (
     "AMAZON_ACCESS_KEY_ID",
     "AMAZON_SECRET_ACCESS_KEY",
@@ -62,7 +62,7 @@ REMOVED = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 )
 _REMOVED_PREFIX = "AWS_BEARER_TOKEN_"
-# The settings of a profile that say whose credentials to use; all others are passed on.
+# Profile settings that select credentials; all others are passed on.
 _CREDENTIAL_SETTINGS = (
     "aws_",
     "credential_",
@@ -76,30 +76,30 @@ _CREDENTIAL_SETTINGS = (
     "web_identity_token_file",
 )
 
-# Serves a program until the function that it is given returns.
+# Serves a program until the given function returns.
 Serve = Callable[[Callable[[], object]], object]
 
 
 def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str], Serve]:
-    """Prepare what a program needs to act as a role.
+    """Prepare a program's environment, and the server that gives it credentials.
 
     Args:
         session: The role's session.
         static: Pass the current keys, which do not refresh, for programs that cannot use an endpoint.
 
     Returns:
-        The program's environment, and what serves the program.
+        The environment, and the function that serves the program.
 
     Raises:
-        OSError: There is no folder for temporary files, or no port.
+        OSError: No temporary folder can be created, or no port is free.
     """
-    # If a standard stream is closed, a socket would get its number, and be lost when the server closes its streams.
+    # If a standard stream is closed, a socket would get its descriptor, and be lost when the server closes its streams.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
     endpoint = None if static else Endpoint(session)
     folder = Path(tempfile.mkdtemp(prefix="aws-assume-role-lib-"))
-    given = endpoint.variables if endpoint else _variables(session.export_credentials())
+    given = endpoint.variables if endpoint else environment_variables(session.export_credentials())
 
     def serve(wait: Callable[[], object]) -> None:
         if endpoint:
@@ -111,10 +111,10 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
 
 
 def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
-    """Turn this process into a program, so that its signals, terminal and exit code are its own.
+    """Replace this process with a program, which then has its own signals, terminal and exit code.
 
-    A process in a session of its own, which no signal for the program reaches, serves it. Where a process cannot
-    become another one, on Windows, the program is a child of this process, and its exit code is returned.
+    A second process serves it, in a separate session that the program's signals do not reach. Windows cannot replace a
+    process: there, the program is a child of this one, and its exit code is returned.
 
     Raises:
         OSError: The program cannot be run.
@@ -122,14 +122,14 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     if not hasattr(os, "fork"):
         return _run_child(command, environment, serve)
     wait = _waiting_for(os.getpid())
-    # On macOS, the library that knows the system's proxies crashes in a forked process. It is not used where the
-    # environment names one.
+    # On macOS, the system library that looks up proxies crashes in a forked process. Python does not call it if the
+    # environment names a proxy.
     proxies = {f"{scheme}_proxy": proxy for scheme, proxy in getproxies().items()}
-    # Twice, so that the program finds no child that it has not started.
+    # Fork twice, so that the program does not have a child that it did not start.
     starter = os.fork() or _start_server(serve, wait, proxies)
-    with contextlib.suppress(ChildProcessError):  # where SIGCHLD is ignored, its exit has been forgotten
+    with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, there is nothing to wait for
         os.waitpid(starter, 0)
-    # Python ignores these, and a program would inherit that.
+    # Python ignores these signals, and the program would inherit that.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execvpe(command[0], command, environment)
@@ -150,11 +150,11 @@ def _serve(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str])
 
 
 def _leave_streams() -> None:
-    """Close what the program has open too: whoever waits for a pipe or a lock waits for the program alone."""
+    """Close files shared with the program, so that pipes and locks are released when the program ends."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
-    # The endpoint keeps the real one for its reports. Nothing else may print there, such as a prompt of botocore's.
+    # The endpoint keeps the real stderr for its reports. Nothing else may print there, such as botocore's MFA prompt.
     sys.stderr = os.fdopen(nowhere, "w")
     with contextlib.suppress(OSError):
         for name in os.listdir("/dev/fd"):
@@ -173,7 +173,7 @@ def _waiting_for(program: int) -> Callable[[], object]:
     def poll() -> None:
         with contextlib.suppress(ProcessLookupError):
             while True:
-                with contextlib.suppress(PermissionError):  # it has become another user's, as with sudo
+                with contextlib.suppress(PermissionError):  # it now runs as another user, as with sudo
                     os.kill(program, 0)
                 time.sleep(0.5)
 
@@ -185,11 +185,11 @@ def _run_child(command: list[str], environment: dict[str, str], serve: Serve) ->
     server = threading.Thread(target=serve, args=(ended.wait,))
     server.start()
     try:
-        # Windows looks for .exe files alone, and many commands are .cmd files.
+        # Windows itself only finds .exe files, and many commands are .cmd files.
         program = shutil.which(command[0], path=environment.get("PATH")) or command[0]
         with subprocess.Popen([program, *command[1:]], env=environment) as process:
             while True:
-                # Control-C reaches the program too, which decides what it means.
+                # Ctrl-C reaches the program too, which decides what to do.
                 with contextlib.suppress(KeyboardInterrupt):
                     return process.wait()
     finally:
@@ -198,13 +198,13 @@ def _run_child(command: list[str], environment: dict[str, str], serve: Serve) ->
 
 
 def _environment(session: AssumedRoleSession, folder: Path) -> dict[str, str]:
-    """Return this process's environment without credentials, and with the source profile's other settings."""
+    """Return this process's environment without credentials, but with the source profile's other settings."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in REMOVED and not name.startswith(_REMOVED_PREFIX)
     }
-    # SDKs look into these files before they ask an endpoint, so credentials in the user's own would win.
+    # SDKs read these files before they use an endpoint, so credentials in your own files would take precedence.
     config, empty = folder / "config", folder / "credentials"
     config.write_text(_config_of(session), encoding="utf-8")
     empty.touch()
@@ -212,8 +212,8 @@ def _environment(session: AssumedRoleSession, folder: Path) -> dict[str, str]:
         "AWS_CONFIG_FILE": str(config),
         "AWS_SHARED_CREDENTIALS_FILE": str(empty),
         "BOTO_CONFIG": str(empty),
-        # A program that does not know the endpoint must fail, and not act as the role of the machine that it runs on.
-        # The second one is for Rust's object_store, which does not read the first.
+        # A program that does not support the endpoint must fail, not act as the machine's own role. The second variable
+        # is for Rust's object_store, which ignores the first.
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_METADATA_ENDPOINT": "http://127.0.0.1:1",
     }
@@ -239,23 +239,14 @@ def _lines(settings: Mapping[str, Any]) -> str:
     return text
 
 
-def _variables(keys: ExportedCredentials) -> dict[str, str]:
-    return {
-        "AWS_ACCESS_KEY_ID": keys.access_key,
-        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-        "AWS_SESSION_TOKEN": keys.token,
-        "AWS_CREDENTIAL_EXPIRATION": keys.expiry.isoformat(timespec="seconds"),
-    }
-
-
 class Endpoint(socketserver.ThreadingTCPServer):
-    """Hands the role's credentials to programs that have the token, as an ECS container's endpoint does.
+    """Gives the role's credentials to programs that have the token, like the endpoint in an ECS container.
 
     See `container credentials
     <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>`_.
 
     Attributes:
-        variables: The environment variables that lead an SDK here.
+        variables: The environment variables that tell an SDK to use this endpoint.
     """
 
     daemon_threads = True
@@ -275,8 +266,8 @@ class Endpoint(socketserver.ThreadingTCPServer):
         self._waiting: list[socket.socket] = []
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        # A connection that has not sent its request yet makes room for the newest, so that whoever opens many of them
-        # does not keep the program out.
+        # The oldest connection that has not sent a request yet is closed to make room, so that opening many connections
+        # does not lock the program out.
         self._waiting.append(request)
         if len(self._waiting) > MAX_WAITING:
             with contextlib.suppress(OSError):
@@ -284,7 +275,7 @@ class Endpoint(socketserver.ThreadingTCPServer):
         super().process_request(request, client_address)
 
     def is_read(self, request: Any) -> None:
-        """Note that a connection has sent its request, or has ended."""
+        """Record that a connection has sent its request or closed."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(request)
 
@@ -293,10 +284,10 @@ class Endpoint(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: whoever asked has gone, and a traceback could show the keys."""
+        """Print nothing: the client has gone, and a traceback could show the keys."""
 
     def report(self, failure: str | None) -> None:
-        """Write a failure to stderr, once however often an SDK tries again."""
+        """Write a failure to stderr, but only once if an SDK keeps trying."""
         if failure and failure != self._reported:
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 self._stderr.write(f"aws_assume_role_lib: {failure}\n")
@@ -305,7 +296,7 @@ class Endpoint(socketserver.ThreadingTCPServer):
 
 
 class _Head:
-    """The lines of a request, up to a limit."""
+    """Reads the lines of a request, up to a total size."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -315,7 +306,7 @@ class _Head:
     def readline(self, limit: int) -> bytes:
         line: bytes = self._file.readline(limit)
         self._left -= len(line)
-        # A line of this limit is what http.server refuses as too long.
+        # http.server rejects a line of this length as too long.
         return line if self._left >= 0 else b" " * limit
 
 
@@ -331,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.is_read(self.request)
         token = self.headers.get("Authorization", "").encode("latin-1", "replace")
-        # The Host of a request that a website has a browser make is the website's.
+        # A request that a website makes through a browser has the website's Host.
         if self.headers.get_all("Host") != [self.server.host] or self.path != PATH:
             self._answer(404, {"Code": "NotFound", "Message": "There is nothing here."})
         elif not hmac.compare_digest(token, self.server.token.encode()):
@@ -346,8 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:
             failure = f"{session.role_arn} could not be refreshed: {_reason(error)}."
             self.server.report(failure)
-            # Some SDKs read the names in capitals, others in small letters, and some show what a status of 4xx says
-            # alone.
+            # Some SDKs read capitalized names, others lower-case ones. Some show the message only if the status is 4xx.
             names = {"Code": "RefreshFailed", "Message": failure}
             self._answer(424, names | {name.lower(): value for name, value in names.items()})
             return
@@ -374,10 +364,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _reason(error: Exception) -> str:
-    # Of botocore's prompt, of ours, and of a code that was passed.
+    # The errors of botocore's prompt, of our own prompt, and of a single code that has been used.
     if isinstance(error, (EOFError, RefreshWithMFAUnsupportedError)) or "no terminal to prompt on" in str(error):
         return (
-            "that takes a new MFA code, which cannot be entered while the program runs. "
+            "a new MFA code is needed, which cannot be entered while the program runs. "
             "Start it again, or pass a longer --DurationSeconds"
         )
     return in_one_line(error)

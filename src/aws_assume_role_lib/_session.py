@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class AssumedRoleSession(boto3.session.Session):
     """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
 
-    :func:`assume_role` makes it, and you can use it wherever you use a ``boto3.Session``. It is its parent with other
+    :func:`assume_role` returns one. Use it wherever you use a ``boto3.Session``. It is its parent with other
     credentials: the region, profile settings, default client config, service models and user agent are the parent's,
     looked up each time. Event handlers registered on the parent are not copied.
 
@@ -78,7 +79,7 @@ class AssumedRoleSession(boto3.session.Session):
             A session that acts as ``RoleArn``, whose parent is this one.
 
         Raises:
-            Exception: What :func:`assume_role` raises.
+            Exception: The same as :func:`assume_role`.
 
         Example:
             >>> import boto3
@@ -99,7 +100,7 @@ class AssumedRoleSession(boto3.session.Session):
             An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
 
         Raises:
-            Exception: What a request raises if there are no valid credentials, as listed for :func:`assume_role`.
+            Exception: If there are no valid credentials, the same as a request, as listed for :func:`assume_role`.
 
         Example:
             >>> import boto3
@@ -116,7 +117,7 @@ class AssumedRoleSession(boto3.session.Session):
         return keys
 
     def __copy__(self) -> AssumedRoleSession:
-        # The same role and the same credentials: a second copy of those would refresh on its own.
+        # A copy shares its credentials: copied ones would refresh separately.
         copied = object.__new__(type(self))
         vars(copied).update(vars(self))
         return copied
@@ -125,7 +126,7 @@ class AssumedRoleSession(boto3.session.Session):
         return copy.copy(self)
 
     def __reduce_ex__(self, _: SupportsIndex) -> tuple[Any, ...]:
-        # Imported when it is needed: most programs pickle no session.
+        # Imported here because most programs never pickle a session.
         from ._pickling import reduce
 
         return reduce(self)
@@ -134,9 +135,9 @@ class AssumedRoleSession(boto3.session.Session):
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"
 
     def _setup_loader(self) -> None:
-        # boto3 internal: it appends boto3's data folder to the loader's search paths. The loader here is the
-        # parent's, which has it; once more for each child would make the list, and each look-up, grow. If it is gone,
-        # they do. Covered by tests/test_internals.py.
+        # boto3 internal: it appends boto3's data folder to the loader's search paths. This loader is the parent's and
+        # already has it; appending it again for each child would make the list longer and lookups slower. If the hook
+        # is gone, that happens. Covered by tests/test_internals.py.
         self._loader = self._session.get_component("data_loader")
 
 
@@ -148,7 +149,7 @@ def describe_method(assume_role: Callable[..., AssumedRoleSession]) -> None:
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     method.__signature__ = signature.replace(parameters=[this, *parameters])
     method.__annotations__ = {name: hint for name, hint in assume_role.__annotations__.items() if name != "session"}
-    # typing.get_type_hints() looks up the names in the module of this function.
+    # typing.get_type_hints() follows __wrapped__ to find the module in which to look up names.
     method.__wrapped__ = assume_role
 
 
@@ -157,16 +158,16 @@ def session_class() -> type[AssumedRoleSession]:
     current = boto3.Session
     if not isinstance(current, type) or issubclass(AssumedRoleSession, current):
         return AssumedRoleSession
-    if current not in _classes:
-        _classes[current] = type("AssumedRoleSession", (AssumedRoleSession, current), {})
-    return _classes[current]
+    return _subclass(current)
 
 
-_classes: dict[type, type[AssumedRoleSession]] = {}
+@functools.cache
+def _subclass(current: type) -> type[AssumedRoleSession]:
+    return type("AssumedRoleSession", (AssumedRoleSession, current), {})
 
 
 class InheritingSession(botocore.session.Session):
-    """A botocore session whose settings are those of another one, each time they are looked up."""
+    """A botocore session that looks up its settings in another session each time."""
 
     def __init__(self, parent: botocore.session.Session, region_name: str | bool | None, **options: Any) -> None:
         self._parent = parent
@@ -190,7 +191,7 @@ class InheritingSession(botocore.session.Session):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __deepcopy__(self, _: object) -> Any:
-        # As of the boto3 session: its credentials must not refresh twice.
+        # As for the boto3 session: copied credentials would refresh separately.
         return copy.copy(self)
 
     @property
@@ -215,7 +216,7 @@ class ChildSession(InheritingSession):
         self.role_credentials = credentials
         self.root: botocore.session.Session = getattr(parent, "root", parent)
         self._clients = shared_clients(self.root)
-        # What was passed, for a pickle. True has become the region that it fixed.
+        # Pickled instead of the resolved region. True is replaced by the region that it fixed.
         self.region_choice = region_name
         if region_name is True:
             self.region_choice = parent.get_config_variable("region") or True
@@ -233,16 +234,16 @@ class ChildSession(InheritingSession):
         self._events.register_first("choose-signer", sign_as_the_role)
 
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
-        """Create a client as botocore does, from any thread, and of the parts that its family shares."""
+        """Create a client as botocore does, but from any thread, and with parts that the family shares."""
         with self._clients.one_at_a_time("components", self._loaded):
             self._load_components()
         return self._clients.create_client(self, *args, **kwargs)
 
     def _load_components(self) -> None:
-        # botocore makes these on first use, where two threads can trip over each other and raise KeyError.
+        # botocore creates these on first use without a lock; two threads doing so at once can raise KeyError.
         self.full_config  # noqa: B018
         for name in ("endpoint_resolver", "default_config_resolver", "smart_defaults_factory", "monitor"):
-            # botocore internal. If it is gone, create_client() makes the components itself. Covered by
+            # botocore internal. If it is gone, create_client() creates the components itself. Covered by
             # tests/test_internals.py.
             with contextlib.suppress(AttributeError, ValueError):
                 self._get_internal_component(name)
@@ -252,12 +253,12 @@ USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")
 
 
 # botocore internal: with a defaults mode, botocore overrides a variable whose provider is not of this type. If it is
-# gone, a defaults mode has precedence over what was set on a child. Covered by tests/test_internals.py.
+# gone, a defaults mode takes precedence over settings made on a child. Covered by tests/test_internals.py.
 _BaseProvider: Any = getattr(botocore.configprovider, "BaseProvider", object)
 
 
 class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
-    """A function that returns the value of a config variable, in the form that botocore expects."""
+    """Adapts a function that returns a config variable's value to botocore's interface."""
 
     def __init__(self, provide: Callable[[], Any]) -> None:
         self.provide = provide
@@ -281,7 +282,7 @@ def _region_provider(child: InheritingSession, parent: botocore.session.Session,
 
 
 class _InheritedConfig:
-    """Config variables: what is set on the child, else what the parent has each time a variable is looked up.
+    """Config variables: the child's own value if it has one, otherwise the parent's, looked up each time.
 
     It has the methods of botocore's ``ConfigValueStore``.
     """
@@ -313,7 +314,7 @@ class _InheritedConfig:
         self._own.pop(logical_name, None)
 
     def __copy__(self) -> _InheritedConfig:
-        # Each client gets a copy, to which botocore adds its endpoint and its defaults mode.
+        # botocore copies this for each client, and adds the client's endpoint and defaults mode to the copy.
         return _InheritedConfig(self._child, self._parent, self._own)
 
 
@@ -329,17 +330,17 @@ class _RoleProvider(CredentialProvider):
 
 
 class _NoTokens:
-    """A role's session signs with the role's credentials or fails: it has no bearer token."""
+    """Never returns a bearer token, so that a role's session signs with the role's credentials or fails."""
 
     def load_token(self, **_: Any) -> None:
         return None
 
 
 def sign_as_the_role(signing_name: str, signature_version: Any, context: dict[str, Any], **_: Any) -> Any:
-    # botocore chooses the bearer scheme, where a service has it, if AWS_BEARER_TOKEN_<SERVICE> is set, whatever the
-    # session's credentials; an answer here comes before its own. botocore internals: the auth_options of the context,
-    # and the scheme's name among them. If they are gone, botocore's choice stands, for which a child has no token, so
-    # that the request fails. Covered by tests/test_internals.py.
+    # If AWS_BEARER_TOKEN_<SERVICE> is set, botocore chooses the bearer scheme for services that support it, whatever
+    # the session's credentials. The value returned here takes precedence. botocore internals: the context's
+    # auth_options and the scheme's name. If they are gone, botocore chooses the bearer scheme, for which a child has no
+    # token, and the request fails. Covered by tests/test_internals.py.
     variable = f"AWS_BEARER_TOKEN_{signing_name.replace('-', '_').upper()}"
     if variable not in os.environ or "smithy.api#httpBearerAuth" not in (context.get("auth_options") or ()):
         return None

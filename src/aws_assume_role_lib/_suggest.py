@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that does not exist."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What other tools call these.
+# Other tools' names for these.
 _ALIASES = {
     "duration": "durationseconds",
     "mfaserial": "serialnumber",
@@ -22,8 +22,8 @@ _ALIASES = {
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that differs only in case, hyphens and underscores, or else a similar one, if any."""
-    import difflib  # which only mistakes need
+    """Return the name that differs only in case, hyphens and underscores; otherwise a similar one, or None."""
+    import difflib  # needed only after a mistake
 
     by_form = {_form(each): each for each in names}
     form = _form(name)
@@ -32,7 +32,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def suggest_keywords(function: F) -> F:
-    """Have a function's TypeError for an unknown keyword name the keyword that was probably meant."""
+    """Make a function's TypeError for an unknown keyword suggest the keyword that was probably meant."""
     keywords = inspect.signature(function).parameters.keys()
 
     @functools.wraps(function)

@@ -1,6 +1,6 @@
-"""The same role for asyncio: an aiobotocore session with the credentials and the settings of an assumed-role session.
+"""Assumed roles for asyncio: an aiobotocore session with an assumed-role session's credentials and settings.
 
-aiobotocore is not a dependency of this package. Install a version of it that allows your boto3: it pins botocore.
+aiobotocore is not a dependency of this package. It pins botocore, so install a version that allows your boto3.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ __all__ = ["get_session"]
 def get_session(session: AssumedRoleSession) -> AioSession:
     """Return an ``aiobotocore.session.AioSession`` that acts as the role of a session.
 
-    Both sessions share one set of credentials, and one refresh of them. STS is called in a thread, so the event loop
-    goes on; tasks that need the credentials meanwhile wait for that one call, and a task that is cancelled stops
-    waiting without stopping the call. While the credentials are fresh, no thread is involved.
+    Both sessions share one set of credentials, which is refreshed once for both. STS is called in a thread, so the
+    event loop keeps running. Tasks that need the credentials meanwhile wait for that one call; cancelling a task does
+    not cancel the call. While the credentials are fresh, no thread is used.
 
-    Settings are inherited as by the next role of a chain: region, profile settings, default client config, service
-    models and user agent are those of ``session``, each time they are looked up. Event handlers are not copied.
+    Settings are inherited as in a chain of roles: the region, profile settings, default client config, service models
+    and user agent are those of ``session``, looked up each time. Event handlers are not copied.
 
     Args:
-        session: A session made by :func:`assume_role`. It remains usable, also from other threads.
+        session: A session returned by :func:`assume_role`. You can keep using it, from other threads too.
 
     Returns:
         A session for ``create_client()``, ``aioboto3.Session(botocore_session=...)`` or
-        ``s3fs.S3FileSystem(session=...)``. It may be used by several event loops, one after the other or each in its
-        own thread. aioboto3 needs one of its own for each ``aioboto3.Session``.
+        ``s3fs.S3FileSystem(session=...)``. Several event loops can use it, one after the other or each in its own
+        thread. Call this once for each ``aioboto3.Session``.
 
     Raises:
         ImportError: aiobotocore is not installed.
-        TypeError: ``session`` was not made by :func:`assume_role`.
+        TypeError: ``session`` was not returned by :func:`assume_role`.
 
     Example:
         >>> import asyncio

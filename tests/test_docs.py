@@ -191,14 +191,17 @@ def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_
 
 @pytest.mark.parametrize(("name", "passed"), [("testing", 6), ("lambda", 1)])
 def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None:
-    """The tests that a page teaches, with its fixtures, pass under pytest."""
+    """The tests that a page teaches, with its fixtures, pass under pytest, whatever profile and endpoint are set."""
     found = [block.text for block in blocks(DOCS / "guides" / f"{name}.md") if block.language == "python"]
     (tmp_path / "handler.py").write_text(found[0], encoding="utf-8")
     code = [text for text in found if ">>>" not in text and (name != "lambda" or "pytest" in text)]
-    (tmp_path / "test_page.py").write_text("\n\n".join(code), encoding="utf-8")
+    conftest = [text for text in code if "autouse=True" in text]
+    (tmp_path / "conftest.py").write_text("".join(conftest), encoding="utf-8")
+    (tmp_path / "test_page.py").write_text("\n\n".join(t for t in code if t not in conftest), encoding="utf-8")
     environment = {
         **os.environ,
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_PROFILE": "missing",
         "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
     }
     finished = subprocess.run(
@@ -211,6 +214,30 @@ def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None
     )
     assert finished.returncode == 0, finished.stdout
     assert re.search(rf"^{passed} passed", finished.stdout, re.MULTILINE), finished.stdout
+
+
+@needs_posix
+def test_the_pool_on_the_page_counts(moto: str, tmp_path: Path) -> None:
+    """The script that begins the page of other processes prints a line for each role, from a pool of processes."""
+    (tmp_path / "count.py").write_text(blocks(DOCS / "guides" / "processes.md")[0].text, encoding="utf-8")
+    finished = subprocess.run(
+        [sys.executable, "count.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "AWS_ENDPOINT_URL": moto,
+            "AWS_ACCESS_KEY_ID": "AKIAROOT",
+            "AWS_SECRET_ACCESS_KEY": "root-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr
+    roles = [line.split()[0] for line in finished.stdout.splitlines()]
+    assert roles == [f"arn:aws:iam::{account}:role/Audit" for account in ("111111111111", "222222222222")]
 
 
 def test_the_log_is_as_documented(sts: StsStub) -> None:

@@ -393,6 +393,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, "--Tags", "a=1", "b=2"), "b=... is not a role; if it is a tag, pass all tags as one argument"),
         ((HUB, "--Policy", "foo.json"), "did you mean file://foo.json?"),
         ((HUB, "--"), "COMMAND is missing"),
+        ((HUB, "--", ""), "COMMAND is missing"),
         ((HUB, "--static"), "--static needs -- COMMAND"),
         ((HUB, "--json", "--", "true"), "nothing is printed: leave out --format"),
         ((HUB, "--env", "--json"), "not allowed with"),
@@ -690,7 +691,7 @@ def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -
 def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command and the profile that --help shows can be pasted."""
     text = run("--help").stdout.partition("examples:\n")[2]
-    shell, profile = text.split("in ~/.aws/config, for everything that reads it:\n")
+    shell, profile = text.split("in ~/.aws/config, for any program that reads it:\n")
     command = f'aws-assume-role-lib() {{ {shlex.join(COMMAND)} "$@"; }}\n'
     (tmp_path / "terraform").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -700,7 +701,7 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
         keys
         + textwrap.dedent(profile)
         .replace("= aws-assume-role-lib", f"= {shlex.join(COMMAND)}")
-        .replace("(all of it on one line)", "")
+        .replace("(all on one line)", "")
     )
     subprocess.run(
         ["bash", "-ec", command + textwrap.dedent(shell)], cwd=tmp_path, timeout=LIMIT, check=True, capture_output=True

@@ -105,7 +105,7 @@ def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: py
     assert after["AWS_CA_BUNDLE"] == "/bundle"
     changed = {name for name in after if after[name] != before.get(name) and name.startswith(("AWS_", "BOTO"))}
     assert {name for name in changed if f"`{name}`" not in was_set} == set()
-    assert len(changed) == 9
+    assert len(changed) == 10
 
 
 def test_settings_of_the_source_profile_come_along(sts: StsStub) -> None:
@@ -270,7 +270,7 @@ except botocore.exceptions.BotoCoreError as error:
 
 def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
     """While STS refuses, the SDK has the endpoint's error, and stderr one line, however often the SDK tries."""
-    sts.lifetime = 5
+    sts.lifetime = 8
     with start(sys.executable, "-c", USE_UNTIL_IT_FAILS, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "on\n"
@@ -287,7 +287,7 @@ MFA = "a new MFA code is needed, which cannot be entered while the program runs.
 
 def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_path: Path) -> None:
     """Where a refresh takes an MFA code, of the role or of the source profile, the line on stderr says so."""
-    sts.lifetime = 2
+    sts.lifetime = 8
     device = "arn:aws:iam::111111111111:mfa/me"
     failure = f"aws_assume_role_lib: {HUB} could not be refreshed: {MFA}Start it again, or pass a longer "
     options = ("--SerialNumber", device, "--TokenCode", "123456")
@@ -482,6 +482,23 @@ def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr.startswith("aws_assume_role_lib: true could not be run: ")
     assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has pidfd_open()")
+def test_a_descriptor_of_a_large_number_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has inherited more than a thousand open files notices the end of the program, too."""
+    import fcntl
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    try:
+        opened = os.pidfd_open
+        monkeypatch.setattr(os, "pidfd_open", lambda pid: fcntl.fcntl(opened(pid), fcntl.F_DUPFD, 1100))
+        with subprocess.Popen(["true"]) as process:
+            assert _run._waiting_for(process.pid)()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])

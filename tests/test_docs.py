@@ -144,7 +144,9 @@ def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
 
 
 def runs_the_package(block: Block) -> bool:
-    return block.language == "shell" and bool(re.search(r"aws_assume_role_lib|aws-assume-role-lib .*arn:", block.text))
+    return block.language == "shell" and bool(
+        re.search(r"aws_assume_role_lib|^aws-assume-role-lib (.|\\\n)*arn:", block.text, re.MULTILINE)
+    )
 
 
 # The command line's own page is tested in test_cli.py and test_cli_run.py.

@@ -643,3 +643,17 @@ def test_a_loaded_session_is_a_parent(sts: StsStub, root: boto3.Session) -> None
     spoke = assume_role(loaded(assume_role(root, HUB)), SPOKE)
     assert pickle.dumps(spoke) == pickle.dumps(assume_role(root, HUB).assume_role(SPOKE))
     assert key(loaded(spoke))
+
+
+class OwnSession(AssumedRoleSession):
+    """A program's own kind of session."""
+
+
+def test_a_programs_own_kind_of_session_is_refused(root: boto3.Session) -> None:
+    """A subclass of AssumedRoleSession would be loaded without what it adds, so dumps() refuses it."""
+    session = assume_role(root, HUB)
+    session.__class__ = OwnSession
+    with pytest.raises(
+        pickle.PicklingError, match=r"it is a test_pickling\.OwnSession\. Define __reduce__\(\) in that"
+    ):
+        pickle.dumps(session)

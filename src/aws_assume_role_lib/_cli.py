@@ -277,7 +277,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             parser.error(f"{name}=... is not a role; if it is a tag, pass all tags as one argument: --Tags a=1,b=2")
     if not options.ROLE_ARN:
         parser.error("ROLE_ARN is missing")
-    if command == []:
+    if command is not None and not any(command[:1]):
         parser.error("COMMAND is missing after --")
     if options.static and not command:
         parser.error("--static needs -- COMMAND")

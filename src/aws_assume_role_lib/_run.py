@@ -167,8 +167,10 @@ def _waiting_for(program: int) -> Callable[[], object]:
     """Return a function that waits until a process has ended."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):  # an old kernel, or a sandbox
-            descriptor = os.pidfd_open(program)
-            return lambda: select.select([descriptor], [], [])
+            # Not select(), which refuses descriptors from 1024 on.
+            end = select.poll()
+            end.register(os.pidfd_open(program), select.POLLIN)
+            return end.poll
 
     def poll() -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -211,6 +213,7 @@ def _environment(session: AssumedRoleSession, folder: Path) -> dict[str, str]:
     environment |= {
         "AWS_CONFIG_FILE": str(config),
         "AWS_SHARED_CREDENTIALS_FILE": str(empty),
+        "AWS_CREDENTIAL_PROFILES_FILE": str(empty),
         "BOTO_CONFIG": str(empty),
         # A program that does not support the endpoint must fail, not act as the machine's own role. The second variable
         # is for Rust's object_store, which ignores the first.

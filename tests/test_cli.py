@@ -518,7 +518,7 @@ def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str
 def test_one_advice_is_enough(sts: StsStub) -> None:
     """An error that says what to do is not followed by the general advice."""
     sts.fault = Fault.html()
-    assert run(HUB).stderr.endswith("Check for a proxy, or for an endpoint URL that is not STS's.\n")
+    assert run(HUB).stderr.endswith("Check for a proxy or an endpoint URL that is not STS's.\n")
     sts.fault = Fault.error(403, "AccessDenied")
     assert run(HUB).stderr.endswith("If a policy requires MFA, pass SerialNumber.\n")
     sts.fault = Fault.error(400, "RegionDisabledException")
@@ -690,7 +690,7 @@ def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -
 def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command and the profile that --help shows can be pasted."""
     text = run("--help").stdout.partition("examples:\n")[2]
-    shell, profile = text.split("in ~/.aws/config, for everything that reads it:\n")
+    shell, profile = text.split("in ~/.aws/config, for any program that reads it:\n")
     command = f'aws-assume-role-lib() {{ {shlex.join(COMMAND)} "$@"; }}\n'
     (tmp_path / "terraform").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -700,7 +700,7 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
         keys
         + textwrap.dedent(profile)
         .replace("= aws-assume-role-lib", f"= {shlex.join(COMMAND)}")
-        .replace("(all of it on one line)", "")
+        .replace("(all on one line)", "")
     )
     subprocess.run(
         ["bash", "-ec", command + textwrap.dedent(shell)], cwd=tmp_path, timeout=LIMIT, check=True, capture_output=True

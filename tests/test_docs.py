@@ -8,6 +8,7 @@ import inspect
 import io
 import logging
 import os
+import pickle
 import re
 import runpy
 import shlex
@@ -32,6 +33,7 @@ from sts_stub import Fault, StsStub
 import aws_assume_role_lib
 from aws_assume_role_lib import (
     JSONFileCache,
+    aio,
     assume_role,
     generate_lambda_session_name,
     get_role_arn,
@@ -189,14 +191,17 @@ def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_
 
 @pytest.mark.parametrize(("name", "passed"), [("testing", 6), ("lambda", 1)])
 def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None:
-    """The tests that a page teaches, with its fixtures, pass under pytest."""
+    """The tests that a page teaches, with its fixtures, pass under pytest, whatever profile and endpoint are set."""
     found = [block.text for block in blocks(DOCS / "guides" / f"{name}.md") if block.language == "python"]
     (tmp_path / "handler.py").write_text(found[0], encoding="utf-8")
     code = [text for text in found if ">>>" not in text and (name != "lambda" or "pytest" in text)]
-    (tmp_path / "test_page.py").write_text("\n\n".join(code), encoding="utf-8")
+    conftest = [text for text in code if "autouse=True" in text]
+    (tmp_path / "conftest.py").write_text("".join(conftest), encoding="utf-8")
+    (tmp_path / "test_page.py").write_text("\n\n".join(t for t in code if t not in conftest), encoding="utf-8")
     environment = {
         **os.environ,
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_PROFILE": "missing",
         "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
     }
     finished = subprocess.run(
@@ -209,6 +214,30 @@ def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None
     )
     assert finished.returncode == 0, finished.stdout
     assert re.search(rf"^{passed} passed", finished.stdout, re.MULTILINE), finished.stdout
+
+
+@needs_posix
+def test_the_pool_on_the_page_counts(moto: str, tmp_path: Path) -> None:
+    """The script that begins the page of other processes prints a line for each role, from a pool of processes."""
+    (tmp_path / "count.py").write_text(blocks(DOCS / "guides" / "processes.md")[0].text, encoding="utf-8")
+    finished = subprocess.run(
+        [sys.executable, "count.py"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "AWS_ENDPOINT_URL": moto,
+            "AWS_ACCESS_KEY_ID": "AKIAROOT",
+            "AWS_SECRET_ACCESS_KEY": "root-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr
+    roles = [line.split()[0] for line in finished.stdout.splitlines()]
+    assert roles == [f"arn:aws:iam::{account}:role/Audit" for account in ("111111111111", "222222222222")]
 
 
 def test_the_log_is_as_documented(sts: StsStub) -> None:
@@ -393,6 +422,14 @@ class World:
         session = self.call(SerialNumber=MFA, TokenCode=lambda: session.client("sts").get_caller_identity()["Account"])
         session.client("sts").get_caller_identity()
 
+    def role_within_client_creation(self) -> None:
+        def handler(**_: object) -> None:
+            sibling.get_frozen_credentials()
+
+        sibling = assume_role(self.parent, SPOKE).get_credentials()
+        self.parent.events.register("creating-client-class.sts", handler)
+        self.use()
+
     def expired_on_arrival(self) -> None:
         self.use(Fault.expiration("2030-01-31T11:59:00Z"))
 
@@ -414,7 +451,7 @@ class World:
         session.client("sts").get_caller_identity()
 
 
-KINDS = (BotoCoreError, ClientError, KeyError, RuntimeError, TypeError, ValueError)
+KINDS = (BotoCoreError, ClientError, ImportError, KeyError, pickle.PicklingError, RuntimeError, TypeError, ValueError)
 CACHE = JSONFileCache("cache")
 DENIED = f"User: arn:aws:iam::123456789012:user/alice is not authorized to perform: sts:AssumeRole on resource: {HUB}"
 
@@ -428,11 +465,14 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "code without device": lambda w: w.call(TokenCode="123456"),
     "tag from nowhere": lambda w: w.call(TransitiveTagKeys=["team"]),
     "given twice": lambda w: w.call(ExternalId="abc", additional_kwargs={"ExternalId": "abc"}),
+    "misspelled": lambda w: w.call(ExternalID="abc"),
+    "no role": lambda w: assume_role(w.parent, None, validate=False),
     "unknown STS option": lambda w: w.call(sts_client_kwargs={"service_name": "sts"}),
     "STS options are no dict": lambda w: w.call(sts_client_kwargs="eu-west-1"),
     "STS option of a wrong type": lambda w: w.call(sts_client_kwargs={"verify": 1}),
     "additional parameters are no dict": lambda w: w.call(additional_kwargs=["ExternalId"]),
     "endpoint is no URL": lambda w: w.call(sts_client_kwargs={"endpoint_url": "sts.example.com"}),
+    "endpoint with a user name": lambda w: w.call(sts_client_kwargs={"endpoint_url": "https://me:pw@sts.example.com"}),
     "cache is a path": lambda w: w.call(cache="/tmp/cache"),
     "region is a number": lambda w: w.call(region_name=1),
     "region is no region": lambda w: w.call(region_name="us east 1"),
@@ -442,6 +482,10 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "account is a float": lambda w: get_role_arn(111111111111.0, "Hub"),
     "role name is nothing": lambda w: get_role_arn("111111111111", None),
     "path is nothing": lambda w: get_role_arn("111111111111", "Hub", path=None),
+    "asyncio for a plain session": lambda w: aio.get_session(w.parent),
+    # It pins botocore, and so is not installed for these tests.
+    "no aiobotocore": lambda w: aio.get_session(w.call()),
+    "keys in a pickle": lambda w: pickle.dumps(w.call()),
     "cache key is a number": lambda w: CACHE[1],
     "cache entry is a list": lambda w: CACHE.__setitem__("hub", []),
     "cache entry has a set": lambda w: CACHE.__setitem__("hub", {"roles": {HUB}}),
@@ -470,6 +514,7 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "bad name": lambda w: w.use(RoleSessionName=lambda: "two words"),
     "bad code": lambda w: w.use(SerialNumber=MFA, TokenCode=lambda: 123456),
     "code from itself": World.code_from_itself,
+    "role within client creation": World.role_within_client_creation,
     "no terminal": World.no_terminal,
     "code spent": World.code_spent,
 }

@@ -272,9 +272,9 @@ def write_profile(**settings: str) -> None:
 KEYS = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "root-secret", "region": "us-east-1"}
 
 
-def test_script_runs_on_moto_by_default(sts: StsStub) -> None:
-    """Without arguments, the script scans a made-up organisation and contacts nothing else, in any environment."""
-    status, table, stderr = scan(AWS_PROFILE="nobody")
+def test_script_runs_on_moto_for_a_demo(sts: StsStub) -> None:
+    """With --demo, the script scans a made-up organisation and contacts nothing else, in any environment."""
+    status, table, stderr = scan("--demo", AWS_PROFILE="nobody")
     assert status == 0, stderr
     assert sorted(name for name, _, _ in table.values()) == ["master", *(f"team-{n:02}" for n in range(24))]
     assert all(buckets == str(int(name[-2:]) % 4) for name, buckets, _ in table.values() if name != "master")
@@ -282,9 +282,18 @@ def test_script_runs_on_moto_by_default(sts: StsStub) -> None:
     assert sts.requests == []
 
 
-def test_script_goes_through_hops(moto: str, parent: boto3.Session) -> None:
-    """With a profile and hops, the script assumes the hops one by another, and from the last one the role in each
-    account of its organisation but its own."""
+def test_script_scans_the_environments_account(moto: str, parent: boto3.Session) -> None:
+    """Without arguments the script scans the organisation of the account that AWS_PROFILE leads to."""
+    write_profile(**KEYS)
+    names = make_organisation(parent, accounts=3)
+    status, table, stderr = scan(AWS_PROFILE="audit")
+    assert status == 0, stderr
+    assert {account: name for account, (name, *_) in table.items()} == names
+
+
+def test_script_goes_through_roles(moto: str, parent: boto3.Session) -> None:
+    """With a profile and roles, the script assumes the roles in order, and from the last one the role in each account
+    of its organisation but its own."""
     write_profile(**KEYS)
     names = make_organisation(parent, accounts=3)
     own = parent.client("sts").get_caller_identity()["Account"]
@@ -292,7 +301,9 @@ def test_script_goes_through_hops(moto: str, parent: boto3.Session) -> None:
     # moto takes the keys of another STS for the parent's account: each has its buckets.
     buckets = str(len(parent.client("s3").list_buckets()["Buckets"]))
     with StsStub() as sts:
-        status, table, stderr = scan("--profile", "audit", "--hops", *hops, AWS_ENDPOINT_URL_STS=sts.url)
+        status, table, stderr = scan(
+            "--profile", "audit", "--role-arn", hops[0], "--role-arn", hops[1], AWS_ENDPOINT_URL_STS=sts.url
+        )
     assert status == 0, stderr
     assert table == {account: [name, buckets, ""] for account, name in names.items()}
     members = {f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole" for account in names if account != own}

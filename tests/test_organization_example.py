@@ -70,12 +70,12 @@ def assumed(sts: StsStub) -> list[str]:
 @pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
 @pytest.mark.parametrize("options", [[], ["--dask", "--workers", "2"]], ids=["threads", "dask"])
 def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
-    """Without a profile the script scans a made-up organization, on threads or on Dask, and prints a summary."""
+    """With --demo the script scans a made-up organization, on threads or on Dask, and prints a summary."""
     pytest.importorskip("rich", reason="pip install rich")
     if options:
         pytest.importorskip("distributed", reason="pip install distributed")
     done = subprocess.run(
-        [sys.executable, "scan.py", *options],
+        [sys.executable, "scan.py", "--demo", *options],
         cwd=ORGANIZATION,
         env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
         capture_output=True,

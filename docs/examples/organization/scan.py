@@ -1,8 +1,8 @@
 """Count the SQS queues in every account and region of an AWS organization.
 
-python scan.py                        a made-up organization, without AWS, on threads
-python scan.py --dask                 the same, on the worker processes of Dask
-python scan.py --profile audit        that of the profile's account
+python scan.py                the organization of your own account, on threads
+python scan.py --dask         the same, on the worker processes of Dask
+python scan.py --demo         a made-up organization, without AWS
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 def scan_account(session: boto3.Session, account_id: str, regions: Sequence[str]) -> list[Row]:
-    """Scan one account. It is one task, so that its role is assumed once."""
+    """Scan one account, as one task, so that its role is assumed once."""
     rows = []
     for region in regions:
         try:
@@ -61,7 +61,7 @@ def scan(
     submit: Callable[..., Any],
     as_completed: Callable[[Iterable[Any]], Iterable[Any]],
 ) -> list[Row]:
-    """Scan each account of the hub's organization; one that fails has a problem."""
+    """Scan each account of the hub's organization; if one fails, its rows have a problem."""
     own_arn = hub.client("sts").get_caller_identity()["Arn"]
     _, partition, _, _, own_account, _ = own_arn.split(":", 5)
     paginator = hub.client("organizations").get_paginator("list_accounts")
@@ -78,7 +78,7 @@ def scan(
     for task in done:
         try:
             rows += task.result()
-        except Exception as error:  # Dask gives a task up that has killed four workers
+        except Exception as error:  # Dask gives up on a task after four of its workers died
             problem = f"{type(error).__name__}: {error}"
             rows += [Row(tasks[task], region, problem=problem) for region in regions]
     return sorted(rows)
@@ -103,7 +103,7 @@ def on_dask(workers: int) -> Iterator[tuple[Any, Any]]:
 
 @contextlib.contextmanager
 def made_up_organization() -> Iterator[None]:
-    """An organization that moto plays; the environment leads to it, in workers too."""
+    """An organization that moto simulates; the environment leads to it, in workers too."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -144,7 +144,7 @@ def summary(rows: Iterable[Row]) -> Table:
 
 
 def main() -> int:
-    """Run the command line; 1 is returned where a region could not be scanned."""
+    """Run the command line; return 1 if a region could not be scanned."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--profile", help="profile to start from")
     parser.add_argument("--hub", metavar="ROLE_ARN", help="role to assume first")
@@ -152,10 +152,11 @@ def main() -> int:
     parser.add_argument("--regions", nargs="+", default=REGIONS)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--dask", action="store_true", help="use worker processes")
+    parser.add_argument("--demo", action="store_true", help="scan a made-up organization")
     arguments = parser.parse_args()
 
     with contextlib.ExitStack() as stack:
-        if not (arguments.profile or arguments.hub):
+        if arguments.demo:
             stack.enter_context(made_up_organization())
         session = boto3.Session(profile_name=arguments.profile)
         session._session.set_default_client_config(CONFIG)

@@ -1,8 +1,8 @@
 """Count the S3 buckets of every account of an AWS organization.
 
-python scan.py                                  a made-up organization, without AWS
-python scan.py --profile audit                  the organization of the profile's account
-python scan.py --profile audit --hops ROLE_ARN  the organization of the last role's account
+python scan.py                      the organization of your own account
+python scan.py --role-arn ROLE_ARN  the organization of the role's account; repeat it for a chain
+python scan.py --demo               a made-up organization, without AWS
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def scan(session: boto3.Session, role_name: str) -> list[Row]:
 @contextlib.contextmanager
 def made_up_organization(role_name: str) -> Iterator[boto3.Session]:
     """A session in the management account of an organization that moto simulates."""
-    # Only needed without AWS.
+    # Only --demo needs it.
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -110,27 +110,27 @@ def main() -> int:
     # None, not "default", so that boto3 looks where it always does, including AWS_PROFILE.
     parser.add_argument("--profile", default=None, help="profile to start from")
     parser.add_argument(
-        "--hops",
-        nargs="+",
+        "--role-arn",
+        action="append",
         default=[],
-        metavar="ROLE_ARN",
-        help="roles to assume, one after the other",
+        help="a role to assume first; repeat it for a chain",
     )
     parser.add_argument(
         "--role",
         default="OrganizationAccountAccessRole",
         help="the role's name in each account",
     )
+    parser.add_argument("--demo", action="store_true", help="scan a made-up organization")
     arguments = parser.parse_args()
 
-    if arguments.profile or arguments.hops:
-        session = boto3.Session(profile_name=arguments.profile)
-        for role_arn in arguments.hops:
-            session = assume_role(session, role_arn)
-        rows = scan(session, arguments.role)
-    else:
+    if arguments.demo:
         with made_up_organization(arguments.role) as session:
             rows = scan(session, arguments.role)
+    else:
+        session = boto3.Session(profile_name=arguments.profile)
+        for role_arn in arguments.role_arn:
+            session = assume_role(session, role_arn)
+        rows = scan(session, arguments.role)
 
     table = Table("Account", "Name", "Buckets", "Problem")
     for row in rows:

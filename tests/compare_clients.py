@@ -53,7 +53,7 @@ def handlers(client: Any) -> Any:
 
 
 def attributes(client: Any) -> dict[str, Any]:
-    """What a program can see of a client."""
+    """Everything a program can see of a client."""
     names = ["copy_object", *list(client.meta.method_to_api_mapping)[:4]]
     paginators = [name for name in client.meta.method_to_api_mapping if client.can_paginate(name)]
     return {
@@ -80,7 +80,7 @@ def attributes(client: Any) -> dict[str, Any]:
 
 
 def requests(session: Any) -> list[Any]:
-    """What a few calls of each kind send, and what comes of them."""
+    """The requests that a few calls of each kind send, and their results."""
     sent: list[Any] = []
 
     def note(request: Any, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What every test gets: a machine without AWS settings, and servers on loopback."""
+"""Fixtures for all tests: a machine without AWS settings, and servers on loopback."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from sts_stub import StsStub
 
-# Each new session reads botocore's models from disk, for longer than a test takes. Here they are read once.
+# Each new session reads botocore's models from disk, which takes longer than a test. Here they are read once.
 _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 _shared_cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
 Loader._cache = _shared_cache
 
-# A shell starts background jobs with SIGINT ignored, and everything that the tests start would inherit that.
+# A shell starts background jobs with SIGINT ignored; every process that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# aiobotocore pins botocore, and the SDKs in Rust and C++ are large: each has a tox environment of its own.
+# aiobotocore pins botocore, and the Rust and C++ SDKs are large, so each has its own tox environment.
 collect_ignore = [
     folder
     for folder, package in {"aio": "aiobotocore", "sdks": "obstore"}.items()
     if not importlib.util.find_spec(package)
 ]
 
-# How long an example takes is the machine's business.
+# No deadline: how long an example takes depends on the machine.
 settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")
 
@@ -66,7 +66,7 @@ def key(session: boto3.Session) -> str:
 
 
 def later(work: Callable[[], T]) -> Future[T]:
-    """Start work in a thread of its own, which does not keep the run from ending if it hangs."""
+    """Start work in a daemon thread, which does not keep the test run alive if it hangs."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -79,12 +79,12 @@ def later(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-# Seconds. Threads that wait for each other go on after 30 of them, which no test may take for success.
+# Seconds. Must be less than 30, after which threads that wait for each other give up: a test must not pass then.
 HANG = 25
 
 
 def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
-    """What `work` returns for 0, 1, ..., each in a thread of its own, all let loose at the same moment."""
+    """Return work(0), work(1), ..., each called in its own thread, all released at the same moment."""
     start = threading.Barrier(number)
 
     def run(index: int) -> T:
@@ -103,7 +103,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def waiting_threads() -> int:
-    """The number of threads that wait, at this moment, for an attempt that another thread makes."""
+    """Return how many threads are currently waiting for another thread's attempt."""
     return sum(map(_waits_for_another, sys._current_frames().values()))
 
 
@@ -120,7 +120,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # botocore reads this constant, once it has it, in the modules where it imports it.
+    # Newer botocore versions read this constant in each module that imports it.
     modules = [module for module in (botocore.credentials, botocore.utils) if hasattr(module, NEW_REFRESH)]
     if config.getoption("--new-credential-refresh"):
         if not modules:
@@ -131,7 +131,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the machine reaches a test, and no test asks the network who it is."""
+    """No setting of the machine reaches a test, and no test queries the metadata service."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -140,13 +140,13 @@ def _no_aws_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
-# The keys, secrets and tokens of the STS stub, and those that the tests begin with.
+# The STS stub's keys, secrets and tokens, and those of the tests' parents.
 SECRET = re.compile(r"A[KS]IA[A-Z0-9]|root-secret|secret-\d|token-\d|kept-secret|KeptSecret")
 
 
 @pytest.fixture(autouse=True)
 def _our_logger_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that a test makes our logger say, at any level, has a key, a secret or a token in it."""
+    """Nothing that our logger logs during a test, at any level, contains a key, a secret or a token."""
     logger, told = logging.getLogger("aws_assume_role_lib"), []
     enabled, handle = logger.isEnabledFor, logger.handle
 
@@ -155,7 +155,7 @@ def _our_logger_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         if enabled(record.levelno):
             handle(record)
 
-    # Not by setting the level: tests look at what a user's own level lets through.
+    # The level itself is not changed, because tests check which records it lets through.
     monkeypatch.setattr(logger, "isEnabledFor", lambda level: True)
     monkeypatch.setattr(logger, "handle", look)
     yield
@@ -172,20 +172,20 @@ def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsStub]:
 
 @pytest.fixture
 def clock() -> Iterator[time_machine.Traveller]:
-    """A clock that stands still until a test moves it."""
+    """A clock that is frozen until a test moves it."""
     with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
         yield traveller
 
 
 @pytest.fixture
 def models_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore's own loader, which each session has for itself."""
+    """Give each session its own loader cache again, as botocore does."""
     monkeypatch.delattr(Loader, "_cache")
 
 
 @pytest.fixture
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore sends each request once, so that requests count attempts and nothing is slept through."""
+    """botocore sends each request once, so that requests count attempts and there are no backoff pauses."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
@@ -197,7 +197,7 @@ def parent() -> boto3.Session:
 
 @pytest.fixture
 def clients_made(parent: boto3.Session) -> list[str]:
-    """The STS clients that the parent makes."""
+    """A list that grows with each STS client that the parent creates."""
     made: list[str] = []
     parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
     return made

@@ -21,7 +21,7 @@ _OUTCOME = re.compile(r"/2018-06-01/runtime/(?:invocation/([^/]+)/(response|erro
 
 
 class Outcome(NamedTuple):
-    """What the runtime client posted: `kind` is "response", "error" or "init"."""
+    """A post from the runtime client: `kind` is "response", "error" or "init"."""
 
     kind: str
     request_id: str | None

@@ -1,4 +1,4 @@
-"""What tests of parameters have in common."""
+"""Helpers for the parameter tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERIAL = "arn:aws:iam::111111111111:mfa/jane"
 
 
 def policy_of(length: int) -> dict[str, str]:
-    """A policy of so many characters as compact JSON."""
+    """Return a policy with this many characters as compact JSON."""
     return {"Id": "x" * (length - len('{"Id":""}'))}
 
 
@@ -43,7 +43,7 @@ def refusal(session: boto3.Session, role_arn: str = HUB, **parameters: Any) -> s
 
 
 def params_sent(session: boto3.Session, sts: StsStub, role_arn: str = HUB, **parameters: Any) -> dict[str, str]:
-    """What arrives at STS, without what each request has."""
+    """Return the parameters that arrive at STS, without those that every request has."""
     assume_role(session, role_arn, **parameters).get_credentials().get_frozen_credentials()
     return {
         name: value for name, value in sts.assumed[-1].params.items() if name not in ("Action", "Version", "RoleArn")

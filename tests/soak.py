@@ -99,7 +99,7 @@ class FlakySts(StsStub):
 
 
 def serve(pipe: Any, lineages: list[Lineage]) -> None:
-    """Be the STS until something is sent, then send what was seen.
+    """Run the STS until a message arrives, then send back what it saw.
 
     It is a process of its own, so that what it remembers is not taken for growth.
     """
@@ -274,7 +274,7 @@ class Soak:
 
 
 def size() -> dict[str, int]:
-    """What the process holds once its threads have ended."""
+    """Count what the process holds once its threads have ended."""
     gc.collect()
     everything = gc.get_objects()
     return {

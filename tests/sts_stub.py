@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
 
 class Issued(NamedTuple):
-    """What an access key was issued for, and `by` which key it was asked for."""
+    """What an access key was issued for, and `by` which key the request was signed."""
 
     role_arn: str
     session_name: str
@@ -67,7 +67,7 @@ def _error(status: int, code: str, message: str) -> Answer:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong. Faults that spoil a true answer (slow, cut, reset, other fields) use up an issued key."""
+    """A fault to inject. Faults that spoil a real response (slow, cut, reset, other fields) use up an issued key."""
 
     before: float = 0.0  # seconds before the first byte
     within: float = 0.0  # seconds between the halves of the body
@@ -206,7 +206,7 @@ class StsStub:
         self.server.start()
 
     def down(self) -> None:
-        """Close every connection and refuse new ones; what waits for the gate is never answered."""
+        """Close every connection and refuse new ones; requests waiting at the gate are never answered."""
         self.server.stop()
         with self.lock:
             self._end_waits()

@@ -50,7 +50,7 @@ def test_account_is_padded(build, account_id):
 
 @pytest.mark.parametrize("kind", [int, str])
 def test_account_of_an_enum(kind):
-    """A member of an enum of ints or strs is the account that it stands for."""
+    """An int or str enum member is accepted as the account that it represents."""
     accounts = enum.Enum("Account", {"PROD": kind("123456789012")}, type=kind)
     assert get_role_arn(accounts.PROD, "r") == "arn:aws:iam::123456789012:role/r"
 
@@ -86,7 +86,7 @@ def test_two_paths():
 )
 @pytest.mark.parametrize("build", BUILDERS)
 def test_impossible_account(build, account_id):
-    """An account that cannot be is a ValueError that shows it and says what to pass."""
+    """An impossible account is a ValueError that shows it and says what to pass."""
     with pytest.raises(ValueError, match=re.escape(repr(str(account_id))) + ".*pass .*12 digits"):
         build(account_id=account_id)
 

@@ -59,7 +59,7 @@ def test_parameters_are_keywords(parent):
 
 
 def test_a_class_that_mixes_in_more_is_borne():
-    """Where a library has put a subclass with other bases in its place, boto3's own class is a session still."""
+    """If a library has replaced boto3.Session with a subclass of other bases, boto3's own class is still accepted."""
     script = (
         "import boto3, boto3.session\n"
         "session = boto3.Session('AKIAROOT', 's', region_name='us-east-1')\n"
@@ -71,7 +71,7 @@ def test_a_class_that_mixes_in_more_is_borne():
 
 
 def test_a_function_in_the_place_of_the_class_is_borne(parent, monkeypatch):
-    """Where boto3.Session has been replaced by what is no class, sessions are assumed all the same."""
+    """Roles can still be assumed if boto3.Session has been replaced by something that is not a class."""
     monkeypatch.setattr(boto3, "Session", lambda **_: None)
     monkeypatch.setattr(boto3.session, "Session", lambda **_: None)
     assert assume_role(parent, HUB).role_arn == HUB
@@ -102,7 +102,7 @@ def test_region_name_has_a_type(parent, region):
 
 @pytest.mark.parametrize("region", ["", "us east", "us-east-1.example.com", "-"])
 def test_region_name_can_be_a_region(parent, region):
-    """A region_name that can be no host name is refused at the call, as botocore would at the first client."""
+    """A region_name that cannot be part of a host name is refused at the call, not at the first client."""
     with pytest.raises(InvalidRegionError):
         assume_role(parent, HUB, region_name=region)
 

@@ -1,4 +1,4 @@
-"""The benchmark runs. Nothing here looks at how fast anything is."""
+"""The benchmark runs. No test here checks how fast anything is."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_quick_benchmark_runs_and_fills_table_json_and_charts(tmp_path: Path
 
 
 def test_the_documented_versions_share_what_the_docs_say() -> None:
-    """Clients share all four parts on this version, and the docs' row for it, if there is one, says what is true."""
+    """Clients share all four parts on this version, and the docs' row for it, if there is one, is correct."""
     script = BENCH.with_name("speedups.py")
     source = os.pathsep.join(path for path in sys.path if path)
     row = subprocess.check_output([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": source}, text=True)

@@ -1,4 +1,4 @@
-"""The cache of assume_role(): shared by the same request of the same identity, by no other, and never in the way."""
+"""The cache of assume_role(): shared by equal requests of one identity, and by no others, and never an obstacle."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def profiles(tmp_path: Path) -> Callable[[str], None]:
 
 
 def process(account: str) -> str:
-    """A credential_process whose keys expire, and are others each time."""
+    """A credential_process that returns new keys, which expire, on each run."""
     script = (
         "import json, uuid; print(json.dumps({'Version': 1, 'AccessKeyId': 'AKIA' + uuid.uuid4().hex, "
         f"'SecretAccessKey': '{account}', 'SessionToken': 't', 'Expiration': '2099-01-01T00:00:00Z'}}))"
@@ -55,7 +55,7 @@ def test_the_same_request_by_the_same_identity_is_one_assume_role(sts: StsStub) 
 
 
 def test_the_account_id_comes_out_of_the_cache_too(sts: StsStub) -> None:
-    """Cached credentials have the account id that fetched ones have."""
+    """Cached credentials have the same account ID as fetched ones."""
     cache: dict[str, Any] = {}
     fetched, cached = (assume_role(session(), HUB, cache=cache).get_credentials() for _ in range(2))
     assert fetched.get_frozen_credentials() == cached.get_frozen_credentials()
@@ -104,7 +104,7 @@ SAME = [
 
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_requests_that_mean_the_same_share_an_entry(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
-    """How a request is written makes no difference, nor what STS is not asked."""
+    """Neither the form of a request nor options that are not sent to STS make a difference."""
     cache: dict[str, Any] = {}
     assert key(assume_role(session(), HUB, cache=cache, **one)) == key(
         assume_role(session(), HUB, cache=cache, **other)
@@ -127,7 +127,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_requests_that_differ_share_nothing(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Any difference in what STS is asked is another entry."""
+    """Any difference in the request to STS makes a separate entry."""
     cache: dict[str, Any] = {}
     assert key(assume_role(session(), HUB, cache=cache, **one)) != key(
         assume_role(session(), HUB, cache=cache, **other)
@@ -136,7 +136,7 @@ def test_requests_that_differ_share_nothing(sts: StsStub, one: dict[str, Any], o
 
 
 def test_parents_with_other_keys_share_nothing(sts: StsStub) -> None:
-    """What one access key assumed is not given to another."""
+    """Credentials that one access key obtained are not given to another."""
     cache: dict[str, Any] = {}
     key(assume_role(session("AKIAONE"), HUB, cache=cache))
     key(assume_role(session("AKIATWO"), HUB, cache=cache))
@@ -144,7 +144,7 @@ def test_parents_with_other_keys_share_nothing(sts: StsStub) -> None:
 
 
 def test_the_same_role_through_two_hubs_is_two_entries(sts: StsStub) -> None:
-    """Which role assumed it is part of who a role is, down the chain."""
+    """A role's identity includes the role that assumed it, all the way down the chain."""
     cache: dict[str, Any] = {}
     for hub in (HUB, SPOKE):
         key(assume_role(session(), hub).assume_role(SPOKE, cache=cache))
@@ -152,7 +152,7 @@ def test_the_same_role_through_two_hubs_is_two_entries(sts: StsStub) -> None:
 
 
 def test_an_sts_elsewhere_is_another_identity(sts: StsStub) -> None:
-    """The keys of one store say nothing at another: endpoints share no entry."""
+    """One store's keys mean nothing to another: different endpoints never share an entry."""
     cache: dict[str, Any] = {}
     with StsStub() as other:
         for url in (sts.url, other.url):
@@ -175,7 +175,7 @@ def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: 
 def test_an_entry_is_of_who_the_parent_was_at_the_call(
     sts: StsStub, profiles: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_PROFILE may be another's by the first use, which then leaves no entry for that other."""
+    """If AWS_PROFILE changes before the first use, no entry is left for the new profile."""
     profiles(f"[profile one]\n{process('1')}\n[profile two]\n{process('2')}\n")
     cache: dict[str, Any] = {}
     monkeypatch.setenv("AWS_PROFILE", "one")
@@ -185,7 +185,7 @@ def test_an_entry_is_of_who_the_parent_was_at_the_call(
 
 
 def test_a_role_of_a_profile_keeps_its_entries(sts: StsStub, profiles: Callable[[str], None]) -> None:
-    """A parent that a profile makes a role is known by that role and by whose credentials assume it."""
+    """A parent whose profile assumes a role is identified by that role and by the credentials that assume it."""
     profiles(f"[profile base]\n{process('1')}\n[profile one]\nrole_arn = {HUB}\nsource_profile = base\n")
     cache: dict[str, Any] = {}
     assert key(assume_role(with_profile("one"), SPOKE, cache=cache)) == key(
@@ -194,7 +194,7 @@ def test_a_role_of_a_profile_keeps_its_entries(sts: StsStub, profiles: Callable[
 
 
 def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, profiles: Callable[[str], None]) -> None:
-    """An edit of the profile, or of one that it has its credentials from in the end, ends the use of its entries."""
+    """Entries are no longer used once the profile, or one that it takes credentials from, has been edited."""
     cache: dict[str, Any] = {}
     for account in ("1", "2"):
         profiles(
@@ -208,7 +208,7 @@ def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, pro
 
 @pytest.mark.parametrize("method", ["custom", "assume-role", "sso"])
 def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, method: str) -> None:
-    """Refreshable credentials put into a session by hand share an entry with themselves alone."""
+    """Refreshable credentials set by hand on a session share an entry with no other credentials."""
     cache: dict[str, Any] = {}
 
     def parent(access_key: str) -> boto3.Session:
@@ -227,7 +227,7 @@ def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, 
 
 
 def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) -> None:
-    """Credentials that only look static may change who they are: they share an entry with themselves alone."""
+    """Credentials that only look static may change identity, so they share an entry with no other credentials."""
 
     class Looks(Credentials):
         pass
@@ -254,7 +254,7 @@ def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) ->
 def test_the_key_is_worked_out_without_fetching(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str, variables: tuple[str, ...]
 ) -> None:
-    """With an entry in the cache, a parent that would have to fetch its credentials is not asked for them."""
+    """With a cache entry, a parent does not have to fetch its own credentials."""
     for variable in variables:
         monkeypatch.setenv(variable, "http://127.0.0.1/creds")
     cache: dict[str, Any] = {}
@@ -323,7 +323,7 @@ GOOD = {"AccessKeyId": "ASIACACHED", "SecretAccessKey": "s", "SessionToken": "t"
 def test_what_is_no_entry_is_a_miss_and_is_overwritten(
     sts: StsStub, caplog: pytest.LogCaptureFixture, damage: Callable[[Any], Any]
 ) -> None:
-    """Damaged, foreign, half-typed, wrongly shaped and expired entries are fetched anew, and replaced, in silence."""
+    """Damaged, foreign, incomplete, malformed and expired entries are silently fetched again and replaced."""
     cache: dict[str, Any] = {}
     key(assume_role(session(), HUB, cache=cache))
     (name,) = cache
@@ -337,7 +337,7 @@ def test_what_is_no_entry_is_a_miss_and_is_overwritten(
 
 
 class Raises(dict):
-    """A mapping that fails where it is told to."""
+    """A mapping whose given method fails."""
 
     def __init__(self, *where: str, error: Exception) -> None:
         self.where, self.error = where, error
@@ -364,7 +364,7 @@ class Raises(dict):
 def test_a_cache_that_raises_is_a_warning(
     sts: StsStub, caplog: pytest.LogCaptureFixture, where: str, error: Exception
 ) -> None:
-    """A mapping that raises costs a line in the log, without what it said, and no credentials."""
+    """A mapping that raises causes one log line, which does not quote it, and no loss of credentials."""
     child = assume_role(session(), HUB, cache=Raises(where, error=error))
     assert key(child) == "ASIA0000000000000001"
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
@@ -377,7 +377,7 @@ def test_a_cache_that_raises_is_a_warning(
 def test_a_folder_that_cannot_be_used_is_a_warning(
     sts: StsStub, tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
-    """A disk that cannot be written costs a line in the log, and no credentials."""
+    """A read-only disk causes one log line, and no loss of credentials."""
     folder = tmp_path / "c"
     if trouble == "a file in its place":
         folder.write_text("")
@@ -393,7 +393,7 @@ def test_a_folder_that_cannot_be_used_is_a_warning(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk without room, is Linux's")
 def test_a_full_disk_is_a_warning(sts: StsStub, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No room for an entry costs a line in the log, no credentials, and leaves no file behind."""
+    """A full disk causes one log line, no loss of credentials, and leaves no file behind."""
 
     class Full(JSONFileCache):
         def __setitem__(self, key: str, value: Any) -> None:
@@ -415,7 +415,7 @@ def test_an_entry_serves_while_more_than_its_window_remains(sts: StsStub) -> Non
 
 
 def test_a_lifetime_cut_short_is_kept_with_the_entry(sts: StsStub) -> None:
-    """The window of a cached entry is that of the lifetime granted, not of the one asked for."""
+    """A cached entry's refresh window depends on the lifetime granted, not on the one requested."""
     cache: dict[str, Any] = {}
     sts.lifetime = 600
     with time_machine.travel(0, tick=False) as clock:
@@ -433,7 +433,7 @@ def test_a_lifetime_cut_short_is_kept_with_the_entry(sts: StsStub) -> None:
 
 
 def test_a_refresh_is_found_by_the_others(sts: StsStub) -> None:
-    """What one session has refreshed, the next that shares the cache takes from there."""
+    """Credentials that one session refreshed are taken from the cache by the next session that shares it."""
     cache: dict[str, Any] = {}
     with time_machine.travel(0, tick=False) as clock:
         one, two = (assume_role(session(), HUB, cache=cache) for _ in range(2))
@@ -445,13 +445,13 @@ def test_a_refresh_is_found_by_the_others(sts: StsStub) -> None:
 
 @pytest.mark.parametrize(("cache", "method"), [("folder", "setitem"), (7, "contains"), (object(), "contains")])
 def test_what_is_no_mapping_is_refused_at_the_call(cache: Any, method: str) -> None:
-    """A cache that cannot be one is a TypeError at once, which names the first method that it lacks."""
+    """An object that cannot be a cache is a TypeError at the call, which names the first missing method."""
     with pytest.raises(TypeError, match=f"cache must be a mapping.* has no __{method}__"):
         assume_role(session(), HUB, cache=cache)
 
 
 def test_a_cache_that_raises_costs_no_chain_its_credentials(sts: StsStub, parent: boto3.Session) -> None:
-    """What assumes a role whose cache raises has credentials all the same, with one AssumeRole for each."""
+    """If its cache raises, a session still gets credentials, with one AssumeRole each."""
 
     class Raises(dict[str, Any]):
         def __contains__(self, key: object) -> bool:

@@ -1,4 +1,4 @@
-"""What a role may be asked for depends on whether its parent is a role."""
+"""Which parameters are allowed depends on whether the parent is itself a role."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def parent_of(tmp_path) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("duration", [3601, timedelta(hours=1, seconds=1), 43200])
 def test_a_role_assumed_by_a_role_has_an_hour(sts, parent_of, kind, duration):
-    """Where the parent is a role for certain, more than an hour is refused, and an hour is not."""
+    """If the parent is certainly a role, more than an hour is refused, and an hour is not."""
     session = parent_of[kind]()
     text = refusal(session, DurationSeconds=duration)
     assert "DurationSeconds" in text
@@ -69,12 +69,12 @@ def test_a_role_assumed_by_a_role_has_an_hour(sts, parent_of, kind, duration):
 
 @pytest.mark.parametrize("kind", ["temporary keys", "long-term keys"])
 def test_a_parent_that_may_be_no_role_is_not_held_to_an_hour(parent_of, kind):
-    """Where the parent may be something else than a role, twelve hours pass."""
+    """If the parent may not be a role, twelve hours are accepted."""
     assume_role(parent_of[kind](), HUB, DurationSeconds=43200)
 
 
 def test_an_hour_is_told_along_with_other_problems(parent):
-    """What is wrong with another parameter does not hide that a chained role has an hour."""
+    """Problems with other parameters do not hide the one-hour limit of a chained role."""
     text = refusal(assume_role(parent, SPOKE), ExternalId="x", DurationSeconds=3601)
     assert "ExternalId must be" in text
     assert "DurationSeconds is 3601; STS grants at most 3600" in text
@@ -82,12 +82,12 @@ def test_an_hour_is_told_along_with_other_problems(parent):
 
 @pytest.mark.parametrize("kind", ["assumed role", "assumed by a profile", "temporary keys"])
 def test_transitive_keys_may_come_from_the_parent(parent_of, kind):
-    """Where the parent may be a role, a transitive key need not be among the tags."""
+    """If the parent may be a role, a transitive key need not be among the tags."""
     assume_role(parent_of[kind](), HUB, TransitiveTagKeys=["inherited"])
 
 
 def test_transitive_keys_cannot_come_from_a_user(parent_of):
-    """Where the parent is no role, a transitive key that is not among the tags is refused by name and key."""
+    """If the parent is not a role, a transitive key that is not among the tags is refused by name and key."""
     text = refusal(parent_of["long-term keys"](), Tags={"Team": "blue"}, TransitiveTagKeys=["Team", "other"])
     assert "TransitiveTagKeys" in text
     assert "'other'" in text

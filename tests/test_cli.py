@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "aws_assume_role_lib"]
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
-LIMIT = 60  # seconds that no process of these tests comes near, unless it hangs
+LIMIT = 60  # seconds, far more than any process takes unless it hangs
 
 Finished = subprocess.CompletedProcess[str]
 Cli = Callable[..., Finished]
@@ -81,7 +81,7 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
 
 
-# What is printed
+# Output
 
 
 def test_prints_environment_variables(sts: StsStub) -> None:
@@ -173,7 +173,7 @@ def test_formats_are_the_aws_clis(name: str) -> None:
     ],
 )
 def test_values_are_quoted_for_the_shell(name: str, line: str) -> None:
-    """What is special to the shell is quoted, should a token ever contain it."""
+    """Characters that are special to the shell are quoted, in case a token ever contains them."""
     assert _cli._FORMATS[name](KEYS._replace(token="a\"$`^&b '\\")).splitlines()[2] == line
 
 
@@ -208,16 +208,16 @@ def test_prints_json(sts: StsStub) -> None:
 
 @pytest.mark.parametrize("sent", ["2030-01-31T12:00:00Z", "2030-01-31T13:30:00+01:30", "2030-01-31T12:00:00.750Z"])
 def test_the_expiration_is_the_one_granted(sts: StsStub, sent: str) -> None:
-    """The expiration is STS's own, in UTC and whole seconds, whatever its form and the time asked for."""
+    """The expiration is STS's own, in UTC and whole seconds, whatever its format and the requested duration."""
     sts.fault = Fault.expiration(sent)
     assert credentials(run("--json", HUB, "--DurationSeconds", "900"))["Expiration"] == "2030-01-31T12:00:00+00:00"
 
 
-# What is asked of STS
+# Requests to STS
 
 
 def test_several_arns_are_hops(sts: StsStub) -> None:
-    """Each role is assumed once, by the one before it, and the options go to the last alone."""
+    """Each role is assumed once, by the one before it, and the options apply only to the last."""
     middle = "arn:aws:iam::333333333333:role/Middle"
     output = credentials(run("--json", HUB, middle, SPOKE, "--ExternalId", "secret-id", "--DurationSeconds", "900"))
     assert [(request.params["RoleArn"], request.access_key) for request in sts.requests] == [
@@ -231,7 +231,7 @@ def test_several_arns_are_hops(sts: StsStub) -> None:
 
 
 def test_every_option_reaches_sts(sts: StsStub) -> None:
-    """Each option arrives as the parameter of its name, wherever it stands among the ARNs."""
+    """Each option arrives as the parameter of the same name, wherever it appears among the ARNs."""
     tags = "team=red,formula=a=b,empty="
     contexts = '[{"ProviderArn": "arn:aws:iam::aws:contextProvider/Idc", "ContextAssertion": "asserted"}]'
     names = ("--RoleSessionName", "night", "--SourceIdentity", "ann", "--ExternalId", "secret-id")
@@ -313,7 +313,7 @@ def test_a_policy_is_read_from_a_file(
 
 
 def test_profile_and_region_are_the_first_hops(sts: StsStub) -> None:
-    """--profile chooses who assumes the first role, before any variable, and --region where STS is asked."""
+    """--profile selects who assumes the first role, before any variable, and --region selects which STS is called."""
     configure("[profile dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = dev-secret\n")
     credentials(run("--profile", "dev", "--region", "ap-south-1", "--json", HUB, SPOKE))
     assert [(request.access_key, request.region) for request in sts.requests] == [
@@ -323,7 +323,7 @@ def test_profile_and_region_are_the_first_hops(sts: StsStub) -> None:
 
 
 def test_roles_of_moto_are_assumed(moto: str) -> None:
-    """On moto, two hops lead to credentials that are the second role's."""
+    """On moto, a chain of two roles yields the second role's credentials."""
     output = credentials(run("--json", HUB, SPOKE, "--RoleSessionName", "last"))
     keys = (output["AccessKeyId"], output["SecretAccessKey"], output["SessionToken"])
     who = boto3.Session(*keys, region_name="us-east-1").client("sts").get_caller_identity()
@@ -344,7 +344,7 @@ def spoke(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_profile_uses_the_command_as_its_credential_process(sts: StsStub, spoke: str) -> None:
-    """A session of such a profile acts as the last role, and its client outlives the credentials."""
+    """A session with such a profile acts as the last role, and its client outlives the credentials."""
     client = boto3.Session(profile_name=spoke).client("sts")
     spoke_arn = "arn:aws:sts::222222222222:assumed-role/Spoke/process"
     assert client.get_caller_identity()["Arn"] == spoke_arn
@@ -416,7 +416,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
     ],
 )
 def test_wrong_usage(sts: StsStub, arguments: tuple[str, ...], fragment: str) -> None:
-    """What cannot be meant ends with 2 and one line that names it, before anything is asked of STS."""
+    """An impossible command line ends with 2 and one line that names the mistake, before any call to STS."""
     assert_failed(run(*arguments), 2, fragment, "See --help.")
     assert not sts.requests
 
@@ -448,7 +448,7 @@ BROKEN_PROFILES = {
 
 @pytest.mark.parametrize(("config", "fragment"), BROKEN_PROFILES.items())
 def test_no_or_broken_source(sts: StsStub, monkeypatch: pytest.MonkeyPatch, config: str, fragment: str) -> None:
-    """No credentials to begin with, or a profile that has none that work, ends with 3 and a hint."""
+    """Missing source credentials, or a profile without working ones, end with 3 and a hint."""
     without_keys(monkeypatch)
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     configure(config)
@@ -467,7 +467,7 @@ def test_no_or_broken_source(sts: StsStub, monkeypatch: pytest.MonkeyPatch, conf
     ids=["denied", "bad keys", "cut"],
 )
 def test_a_profile_whose_own_role_fails(sts: StsStub, fault: Fault) -> None:
-    """A source profile that cannot assume its own role ends with 3, without a traceback or what was answered."""
+    """A source profile that cannot assume its own role ends with 3, without a traceback or the response."""
     configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\n")
     sts.fault = fault
     finished = run("--profile", "dev", SPOKE)
@@ -477,14 +477,14 @@ def test_a_profile_whose_own_role_fails(sts: StsStub, fault: Fault) -> None:
 
 
 def test_a_profile_that_needs_a_code(sts: StsStub) -> None:
-    """A source profile with an MFA device ends with 3 and one line where there is nobody to ask."""
+    """A source profile with an MFA device ends with 3 and one line if there is no terminal to prompt on."""
     configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\nmfa_serial = {DEVICE}\n")
     assert_failed(run("--profile", "dev", SPOKE, start_new_session=True), 3, "No MFA code")
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId"])
 def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
-    """Keys of the source that STS does not take end with 3, as a profile does that has none."""
+    """Source keys that STS rejects end with 3, like a profile without keys."""
     sts.fault = Fault.error(403, code, "these keys")
     assert_failed(run(HUB), 3, f"{HUB} could not be assumed", code, "Log in again")
 
@@ -509,7 +509,7 @@ def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str) -> None:
-    """Any answer but credentials ends with 4 and one line that names the role and what was answered."""
+    """Any response without credentials ends with 4 and one line that names the role and the response."""
     sts.fault = fault
     finished = run(HUB)
     assert_failed(finished, 4, f"{HUB} could not be assumed", fragment)
@@ -517,9 +517,9 @@ def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str
 
 
 def test_one_advice_is_enough(sts: StsStub) -> None:
-    """An error that says what to do is not followed by the advice that others end with."""
+    """An error that says what to do is not followed by the general advice."""
     sts.fault = Fault.html()
-    assert run(HUB).stderr.endswith("Check for a proxy, or for an endpoint URL that is not STS's.\n")
+    assert run(HUB).stderr.endswith("Check for a proxy or an endpoint URL that is not STS's.\n")
     sts.fault = Fault.error(403, "AccessDenied")
     assert run(HUB).stderr.endswith("If a policy requires MFA, pass SerialNumber.\n")
     sts.fault = Fault.error(400, "RegionDisabledException")
@@ -533,7 +533,7 @@ def test_sts_is_not_there(sts: StsStub) -> None:
 
 
 def test_the_hop_that_failed_is_named(sts: StsStub) -> None:
-    """Whatever STS has against the second hop ends with 4 and its ARN: the source was good enough for the first."""
+    """If STS refuses the second role, for any reason, the run ends with 4 and its ARN: the source is not at fault."""
     sts.any_root = False
     sts.fault = Fault(element="AccessKeyId", text="<AccessKeyId>ASIAUNKNOWN</AccessKeyId>")
     assert_failed(run(HUB, SPOKE), 4, f"{SPOKE} could not be assumed", "InvalidClientTokenId", "trust policy")
@@ -556,7 +556,7 @@ def test_the_hop_that_failed_is_named(sts: StsStub) -> None:
     ids=["quoted", "signed", "cut", "echoed", "failed"],
 )
 def test_no_secret_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
-    """No key, token, code, external id or policy is printed, not even where STS quotes it."""
+    """No key, token, code, external ID or policy is printed, even if STS quotes it."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "root-token")
     sts.fault = fault
     policy = json.dumps({**POLICY, "Id": "my-policy"})
@@ -581,7 +581,7 @@ def test_no_secret_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_no_secret_is_in_a_usage_error(arguments: tuple[str, ...]) -> None:
-    """The value of a misspelt option, or one that is wrong in itself, is not repeated."""
+    """The value of a misspelled option, or an invalid value, is not repeated."""
     finished = run(HUB, *arguments)
     assert_failed(finished, 2)
     assert "my-secret" not in finished.stderr
@@ -589,7 +589,7 @@ def test_no_secret_is_in_a_usage_error(arguments: tuple[str, ...]) -> None:
 
 # MFA, and the terminal
 
-# Makes the terminal that is its stdin the controlling one, as a shell does, and becomes the command.
+# Makes the terminal on stdin the controlling terminal, as a shell does, and becomes the command.
 ON_TERMINAL = (
     sys.executable,
     "-c",
@@ -599,7 +599,7 @@ ON_TERMINAL = (
 
 
 def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
-    """Run on a terminal, type when asked for the code, and return the result and what the terminal showed."""
+    """Run on a terminal, type at the prompt for the code, and return the result and what the terminal showed."""
     screen, terminal = os.openpty()
     shown = b""
     try:
@@ -625,7 +625,7 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
 
 @needs_terminal
 def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
-    """--SerialNumber alone asks on the terminal, once and without an echo, and stdout has the credentials alone."""
+    """--SerialNumber alone prompts on the terminal, once and without an echo; stdout has only the credentials."""
     finished, shown = type_in(b"123456\n", "--json", HUB, SPOKE, "--SerialNumber", DEVICE)
     assert credentials(finished)["AccessKeyId"] == "ASIA0000000000000002"
     assert [request.params.get("TokenCode") for request in sts.requests] == [None, "123456"]
@@ -650,7 +650,7 @@ def test_no_code_is_typed(sts: StsStub, keys: bytes, code: int) -> None:
 
 @needs_posix
 def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
-    """Without a terminal --SerialNumber fails at once with 4 and a hint, and waits for nothing on stdin."""
+    """Without a terminal, --SerialNumber fails at once with 4 and a hint, and does not wait for stdin."""
     read_end, write_end = os.pipe()
     try:
         for through, stdin in (((), read_end), ((), subprocess.DEVNULL), (("sh", "-c", 'exec "$@" <&-', "sh"), None)):
@@ -664,7 +664,7 @@ def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
 
 @needs_posix
 def test_an_interrupt(sts: StsStub) -> None:
-    """An interrupt while STS is asked ends with 130, and prints nothing."""
+    """An interrupt during the call to STS ends with 130, and prints nothing."""
     sts.gate.clear()
     with subprocess.Popen([*COMMAND, HUB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert sts.arrived.acquire(timeout=LIMIT)
@@ -736,13 +736,13 @@ def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None
 
 @needs_posix
 def test_errors_that_nobody_reads() -> None:
-    """With a closed stderr the exit code stays, and the error does not go to stdout."""
+    """With a closed stderr, the exit code is the same, and the error does not go to stdout."""
     finished = run("x", "--json", through=("sh", "-c", 'exec "$@" 2>&-', "sh"))
     assert (finished.returncode, finished.stdout) == (2, "")
 
 
 def test_only_sts_is_asked(sts: StsStub) -> None:
-    """A run makes one request per hop, all of them AssumeRole, and loads no service model but STS's."""
+    """A run makes one AssumeRole request per role and no others, and loads no service model but STS's."""
     script = (
         "import botocore.loaders, sys; load = botocore.loaders.Loader.load_service_model\n"
         "def seen(self, name, *rest, **more): print(name, file=sys.stderr); return load(self, name, *rest, **more)\n"
@@ -769,13 +769,13 @@ def test_the_package_does_not_load_the_command_line() -> None:
 
 @pytest.mark.parametrize("arguments", [("Hub",), (HUB, "Spoke"), (HUB, "--DurationSeconds", "1")])
 def test_mistakes_come_before_missing_credentials(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
-    """Without credentials too, what is wrong with the roles is reported first."""
+    """Problems with the roles are reported first, even without credentials."""
     without_keys(monkeypatch)
     assert_failed(run(*arguments), 2, "Parameter validation failed")
 
 
 def test_no_advice_is_for_programmers(sts: StsStub) -> None:
-    """The command line never advises to pass a callable."""
+    """The command line never suggests passing a callable."""
     for arguments in (("--TokenCode", "12"), ()):
         finished = run(HUB, "--SerialNumber", DEVICE, *arguments, start_new_session=True)
         assert "callable" not in finished.stderr

@@ -1,4 +1,4 @@
-"""The command line runs a program as a role, for as long as it takes, and is not noticed by it."""
+"""The command line runs a program as a role, for as long as it takes, without the program noticing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PRINT_ARN = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'
 
 @pytest.fixture(autouse=True)
 def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A source profile, and a [default] profile whose keys would win over an endpoint's."""
+    """A source profile, and a [default] profile whose keys would take precedence over an endpoint's."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "credentials").write_text(f"[default]\n{HOSTILE}")
     (tmp_path / "config").write_text(
@@ -64,7 +64,7 @@ def finish(*command: str, options: tuple[str, ...] = (), **popen: Any) -> tuple[
 
 
 def assert_gone(port: int, folder: Path) -> None:
-    """Nothing listens at the port soon, and no folder of settings is left."""
+    """Soon nothing listens on the port, and no settings folder is left."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with socket.socket() as probe:
@@ -154,7 +154,7 @@ def test_credentials_refresh_while_the_program_runs(sts: StsStub) -> None:
 
 
 def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
-    """What the program reads, writes and returns is its own."""
+    """The program has its own stdin, stdout and exit code."""
     with start("sh", "-c", "cat; echo error >&2; exit 7", stdin=subprocess.PIPE) as process:
         assert process.communicate("input", timeout=50) == ("input", "error\n")
     assert process.returncode == 7
@@ -162,7 +162,7 @@ def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, number: signal.Signals) -> None:
-    """A signal that is sent to the command is the program's, which may handle it, or die of it."""
+    """A signal sent to the command reaches the program, which may handle it or die from it."""
     program = (
         f"import signal, sys; signal.signal({int(number)}, lambda *_: sys.exit(5));"
         "print('on', flush=True); signal.pause()"
@@ -184,7 +184,7 @@ def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, number: sign
     [("/no/such/program", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],
 )
 def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, reason: str) -> None:
-    """A program that is not there, or is none, is one line and the exit code that shells use."""
+    """A missing or non-executable program gives one line and the exit code that shells use."""
     assert finish(command) == (code, "", f"aws_assume_role_lib: {command} could not be run: {reason}.\n")
 
 
@@ -235,7 +235,7 @@ def test_a_pipe_ends_with_the_program(sts: StsStub) -> None:
 
 
 def test_a_pipeline_ends_with_the_program(sts: StsStub) -> None:
-    """In a pipeline, the reader sees the end when the program ends, and a reader that leaves is SIGPIPE's business."""
+    """In a pipeline, the reader sees EOF when the program ends, and SIGPIPE ends the program if the reader leaves."""
     run = shlex.join([sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--"])
     script = f"{run} echo one | cat; {run} yes | head -n 1; echo ${{PIPESTATUS[0]}}"
     finished = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=50)
@@ -244,7 +244,7 @@ def test_a_pipeline_ends_with_the_program(sts: StsStub) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str) -> None:
-    """A standard stream that is closed is closed for the program too, which is served all the same."""
+    """A closed standard stream is closed for the program too, which still gets credentials."""
     arn = tmp_path / "arn"
     program = f"import boto3; open({str(arn)!r}, 'w').write(boto3.client('sts').get_caller_identity()['Arn'])"
     run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", sys.executable, "-c", program]
@@ -269,7 +269,7 @@ except botocore.exceptions.BotoCoreError as error:
 
 
 def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
-    """While STS refuses, the SDK has the endpoint's error, and stderr one line, however often the SDK tries."""
+    """While STS refuses, the SDK reports the endpoint's error, and stderr has one line, however often the SDK tries."""
     sts.lifetime = 8
     with start(sys.executable, "-c", USE_UNTIL_IT_FAILS, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -286,7 +286,7 @@ MFA = "a new MFA code is needed, which cannot be entered while the program runs.
 
 
 def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_path: Path) -> None:
-    """Where a refresh takes an MFA code, of the role or of the source profile, the line on stderr says so."""
+    """If a refresh needs an MFA code, for the role or for the source profile, the line on stderr says so."""
     sts.lifetime = 8
     device = "arn:aws:iam::111111111111:mfa/me"
     failure = f"aws_assume_role_lib: {HUB} could not be refreshed: {MFA}Start it again, or pass a longer "
@@ -393,7 +393,7 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
 def test_the_endpoint_survives_rude_clients(
     sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many connections say nothing, or one letter now and then, the program is served at once."""
+    """However many connections send nothing, or a byte now and then, the program is served at once."""
     address = ("127.0.0.1", endpoint.server_address[1])
     rude = []
     for number in range(3 * _run.MAX_WAITING):
@@ -411,7 +411,7 @@ def test_the_endpoint_survives_rude_clients(
 
 
 def test_a_silent_connection_is_closed(sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that says nothing is closed after a while."""
+    """A connection that sends nothing is closed after a while."""
     monkeypatch.setattr(_run._Handler, "timeout", 0.2)
     assert say(endpoint, "") == b""
     assert endpoint._waiting == []
@@ -420,7 +420,7 @@ def test_a_silent_connection_is_closed(sts: StsStub, endpoint: _run.Endpoint, mo
 def test_an_endpoint_whose_stderr_is_closed(
     sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed refresh is answered with an error, also where nobody reads stderr."""
+    """A failed refresh is answered with an error, even if nobody reads stderr."""
     monkeypatch.setattr(sys, "stderr", None)
     sts.fault = Fault.error(403, "AccessDenied")
     status, body = ask(endpoint)
@@ -431,7 +431,7 @@ def test_an_endpoint_whose_stderr_is_closed(
 
 
 def test_a_client_that_leaves_is_not_reported(endpoint: _run.Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
-    """What goes wrong with a connection is nobody's business: stderr belongs to the program."""
+    """Connection errors are not reported: stderr belongs to the program."""
     try:
         raise BrokenPipeError
     except BrokenPipeError:
@@ -440,7 +440,7 @@ def test_a_client_that_leaves_is_not_reported(endpoint: _run.Endpoint, capfd: py
 
 
 def test_a_prompt_of_botocores_has_no_reader() -> None:
-    """botocore's own prompt for a code ends at once where nobody can type, and is described as that."""
+    """botocore's own prompt for a code ends at once if nobody can type, and the error says so."""
     assert _run._reason(EOFError()).startswith(MFA)
     with pytest.raises(CredentialRetrievalError) as caught:
         MfaDevice("arn:aws:iam::111111111111:mfa/me", None).code()
@@ -518,7 +518,7 @@ def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pi
 
 
 def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that has become another user's, as with sudo, may not be signalled, and still runs."""
+    """A program that now runs as another user, as with sudo, cannot be signalled and still runs."""
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     answers: list[type[OSError]] = [PermissionError, ProcessLookupError]
 

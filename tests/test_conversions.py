@@ -1,4 +1,4 @@
-"""What is sent to STS: friendly types arrive as the API has them, and nothing else arrives."""
+"""What is sent to STS: convenient types arrive in the API's form, and nothing else arrives."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ FRIENDLY: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize(("parameters", "expected"), FRIENDLY.values(), ids=FRIENDLY)
 def test_sends_what_was_given(sts, parent, parameters, expected, validate):
-    """Each friendly form arrives as the API has it, validated or not, and nothing else arrives."""
+    """Each convenient form arrives in the API's form, validated or not, and nothing else arrives."""
     sent = params_sent(parent, sts, RoleSessionName="name", validate=validate, **parameters)
     assert sent == {"RoleSessionName": "name", **expected}
 
@@ -129,7 +129,7 @@ def test_sends_a_policy_of_many_keys(sts, parent):
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_a_policy_with_a_key_twice_is_not_widened(parent, sts, validate):
-    """Of a key that is there twice JSON's reader would drop the first: it is refused, or sent as it is."""
+    """Python's JSON parser would drop the first of two duplicate keys: the policy is refused, or sent unchanged."""
     policy = '{"Statement": {"Condition": {"StringEquals": {"a": "1"}, "StringEquals": {"b": "2"}}}}'
     if validate:
         with pytest.raises(ParamValidationError, match="Policy"):
@@ -160,7 +160,7 @@ def test_what_was_given_is_not_changed(sts, parent):
     ],
 )
 def test_what_is_changed_after_the_call_is_not_sent(parent, sts, name, value, change):
-    """STS is asked for what was given at the call, whatever becomes of the caller's own list."""
+    """STS is sent what was passed at the call, even if the caller changes its own list."""
     now, later = (assume_role(parent, HUB, **{name: value}) for _ in range(2))
     now.get_credentials().get_frozen_credentials()
     change(value)
@@ -207,7 +207,7 @@ def test_a_generated_name_passes_its_own_check(sts, parent):
 
 
 def test_additional_kwargs_are_sent(sts, parent):
-    """What is in additional_kwargs is sent as if it had been a keyword, friendly types included."""
+    """additional_kwargs are sent as if they had been keywords, convenient types included."""
     sent = params_sent(parent, sts, additional_kwargs={"ExternalId": "abc", "Tags": {"Team": "blue"}})
     assert sent["ExternalId"] == "abc"
     assert sent["Tags.member.1.Value"] == "blue"

@@ -88,7 +88,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     for owner in (boto3, boto3.Session):
-        # So that what a patch_boto3() adds is taken away again.
+        # So that what patch_boto3() adds is removed again.
         monkeypatch.setattr(owner, "assume_role", None, raising=False)
         monkeypatch.delattr(owner, "assume_role")
     with mock_aws():
@@ -97,7 +97,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def logging_as_before() -> Iterator[None]:
-    """What a page does to the levels and handlers of loggers is undone."""
+    """A page's changes to logger levels and handlers are undone."""
     loggers = [logging.getLogger(name) for name in ("aws_assume_role_lib", "botocore.endpoint", "botocore.parsers")]
     before = [(logger.level, logger.handlers[:]) for logger in loggers]
     yield
@@ -135,7 +135,7 @@ NOT_RUN = r"^from (boto3_refresh_session|boto3_assume|boto_session_manager|airfl
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
-    """A block that is only compiled imports a package of others; all other Python is in blocks that run."""
+    """A block that is only compiled imports another project's package; all other Python is in blocks that run."""
     for block in blocks(page):
         assert block.language not in ("Python", "python3", "pycon")
         if block.language == "py":
@@ -282,7 +282,7 @@ def test_docstring_examples_run(name: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link from a page to another, with its anchor, and every image leads to something that is there."""
+    """Every link between pages, with its anchor, and every image has an existing target."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", link):
@@ -344,7 +344,7 @@ def test_every_public_name_is_in_the_api_reference() -> None:
 
 
 class World:
-    """What the errors of the errors page happen in."""
+    """The environment in which the errors on the errors page occur."""
 
     def __init__(self, sts: StsStub, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sts = sts
@@ -618,7 +618,7 @@ def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: 
 def test_errors_of_the_command_line_are_verbatim(
     code: int, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the command line writes on stderr is on the errors page, under the exit code that it ends with."""
+    """Each line that the command writes on stderr is on the errors page, under its exit code."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -637,6 +637,6 @@ def test_errors_of_the_command_line_are_verbatim(
 
 
 def test_no_message_is_made_up() -> None:
-    """The errors page has as many messages as these tests produce, none twice."""
+    """The errors page has exactly the messages that these tests produce, without duplicates."""
     texts = documented_messages()
     assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS) + len(COMMANDS)

@@ -117,7 +117,7 @@ def test_lambda_assumes_its_role_once(sts: StsStub) -> None:
 
 @needs_runtime_client
 def test_lambda_survives_a_refusal(sts: StsStub) -> None:
-    """Where STS refuses, the invocation fails with what STS said, and the same instance serves the next one."""
+    """If STS refuses, the invocation fails with STS's error, and the same instance serves the next one."""
     sts.fault = Fault.error(403, "AccessDenied", "not yet", times=1)
     with function_instance(sts.url, **SETTINGS) as api:
         refused = api.invoke({"order_id": "1"})
@@ -128,7 +128,7 @@ def test_lambda_survives_a_refusal(sts: StsStub) -> None:
 
 @needs_runtime_client
 def test_lambda_without_its_settings_does_not_start(sts: StsStub) -> None:
-    """A setting that is missing fails the start of the instance, with its name."""
+    """A missing setting stops the instance from starting, with an error that names it."""
     with function_instance(sts.url) as api:
         outcome = api.outcomes.get(timeout=LIMIT)
     assert (outcome.kind, outcome.payload["errorType"]) == ("init", "KeyError")
@@ -273,7 +273,7 @@ KEYS = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "root-secret",
 
 
 def test_script_runs_on_moto_for_a_demo(sts: StsStub) -> None:
-    """With --demo the script scans a made-up organisation, and calls nobody else, whatever the environment."""
+    """With --demo, the script scans a made-up organisation and contacts nothing else, in any environment."""
     status, table, stderr = scan("--demo", AWS_PROFILE="nobody")
     assert status == 0, stderr
     assert sorted(name for name, _, _ in table.values()) == ["master", *(f"team-{n:02}" for n in range(24))]

@@ -28,7 +28,7 @@ from aws_assume_role_lib import assume_role
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "faults.md"
 
 FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second role")
-# Seconds into the hour of the credentials at hand; at the other moments there are none.
+# Seconds into the current credentials' hour; at the other moments there are none.
 AT_HAND = {EARLY: 46 * 60, LAST: 59 * 60 + 30}
 
 CURRENT, NEW = "current keys", "new keys"
@@ -39,7 +39,7 @@ ALL_ATTEMPTS = 3
 
 class Case(NamedTuple):
     fault: Fault | None  # None: nothing listens
-    surfaces: str  # as what, where no credentials are at hand
+    surfaces: str  # the error class if there are no valid credentials
     requests: int = 1
     ahead: int = 0  # seconds by which this machine's clock is ahead
 
@@ -102,7 +102,7 @@ class Seen(NamedTuple):
     violations: list[str]
 
 
-# To read botocore's service models for each session would be most of the time that this takes.
+# Reading botocore's service models for each session would take most of the time.
 LOADER = create_loader()
 
 
@@ -238,7 +238,7 @@ def skewed(ahead: int, lifetime: int) -> Skewed:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_the_user_sees(name: str, moment: str) -> None:
-    """With good keys at hand no fault surfaces; with none it surfaces as what it is, after botocore's attempts."""
+    """While valid keys remain, no fault surfaces; without them, it surfaces unchanged, after botocore's attempts."""
     found = seen(name, moment)
     assert (found.what, found.requests) == (promised(FAULTS[name], moment), FAULTS[name].requests)
     assert found.violations == []
@@ -247,7 +247,7 @@ def test_what_the_user_sees(name: str, moment: str) -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_the_log_says(name: str, moment: str) -> None:
-    """A refresh that failed while the keys are good is one warning, which names the hop; nothing else is any."""
+    """A refresh that fails while the keys are valid logs one warning, which names the role; nothing else logs any."""
     warnings = seen(name, moment).warnings
     if promised(FAULTS[name], moment) == CURRENT:
         [warning] = warnings
@@ -259,7 +259,7 @@ def test_what_the_log_says(name: str, moment: str) -> None:
 @pytest.mark.parametrize("moment", [FIRST, HOP])
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_error_is_stss_own_with_a_note(name: str, moment: str) -> None:
-    """A ClientError is as a plain client raises it; every error names the hop, in a note where Python has notes."""
+    """A ClientError is the same as a plain client's; every error names the role, in a note if Python supports notes."""
     found = seen(name, moment)
     assert found.changed == ""
     if promised(FAULTS[name], moment) != NEW:
@@ -272,7 +272,7 @@ def test_the_error_is_stss_own_with_a_note(name: str, moment: str) -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", FAULTS)
 def test_it_recovers(name: str, moment: str) -> None:
-    """Once the fault is over the next call gets new keys: at once with none at hand, else within a minute."""
+    """Once the fault is over, the next call gets new keys: at once if there are none, otherwise within a minute."""
     assert seen(name, moment).recovered
 
 
@@ -287,7 +287,7 @@ def test_every_documented_error_has_its_row() -> None:
 @pytest.mark.parametrize("lifetime", LIFETIMES)
 @pytest.mark.parametrize("ahead", [600, -600])
 def test_a_wrong_clock_fails_no_request(ahead: int, lifetime: int) -> None:
-    """With the clock off by ten minutes, either way, keys are replaced before their true end."""
+    """With the clock off by ten minutes, either way, keys are replaced before they really expire."""
     assert skewed(ahead, lifetime).refused == []
 
 

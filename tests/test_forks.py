@@ -46,7 +46,7 @@ class Forked(NamedTuple):
         return cls(pid, reader)
 
     def result(self) -> str:
-        """What the work returned, or what it raised, or that it hangs."""
+        """Return the work's result, raise its exception, or fail if it hangs."""
         ready, _, _ = select.select([self.pipe], [], [], 15)
         answer = os.read(self.pipe, 4096).decode() if ready else "it hangs"
         os.close(self.pipe)
@@ -82,7 +82,7 @@ def test_a_pre_fork_server(sts: StsStub, parent: boto3.Session, clock: time_mach
 
 
 def test_credentials_that_are_good_serve_in_the_fork(sts: StsStub, parent: boto3.Session) -> None:
-    """A forked child goes on with the credentials that were there, and asks STS for nothing."""
+    """A forked child keeps using the existing credentials, without calling STS."""
     child = assume_role(parent, HUB)
     first = key(child)
     assert Forked.start(lambda: key(child)).result() == first
@@ -90,7 +90,7 @@ def test_credentials_that_are_good_serve_in_the_fork(sts: StsStub, parent: boto3
 
 
 def test_a_chain_in_a_fork(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """Each hop of a chain has a client of its own in a forked child."""
+    """In a forked child, each role of a chain has its own client."""
     hub = assume_role(parent, HUB)
     spoke = hub.assume_role(SPOKE)
     key(spoke)
@@ -147,7 +147,7 @@ def test_a_fork_while_the_client_is_made(sts: StsStub, parent: boto3.Session) ->
 
 
 def test_a_fork_in_a_handler(sts: StsStub, parent: boto3.Session) -> None:
-    """A thread that forks while it makes a client, or asks for a code, goes on with that in both processes."""
+    """A thread that forks while it creates a client, or gets a code, continues in both processes."""
     child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=lambda: fork("123456"))
 
     def fork(code: str = "", **_: Any) -> str:
@@ -180,7 +180,7 @@ def test_a_fork_in_a_handler(sts: StsStub, parent: boto3.Session) -> None:
 
 
 def test_a_fork_that_does_not_come_back_from_a_handler(sts: StsStub, parent: boto3.Session) -> None:
-    """What forks in a handler and works there, as multiprocessing does, has threads that are as free as any."""
+    """In a child forked inside a handler, as by multiprocessing, threads are not blocked."""
     child, sibling = assume_role(parent, HUB), assume_role(parent, SPOKE)
     forked: list[Forked] = []
 
@@ -194,7 +194,7 @@ def test_a_fork_that_does_not_come_back_from_a_handler(sts: StsStub, parent: bot
 
 
 def test_a_fork_while_a_code_is_asked_for(sts: StsStub, parent: boto3.Session) -> None:
-    """A fork while another thread asks for an MFA code leaves the child free to ask."""
+    """A fork while another thread prompts for an MFA code leaves the child free to prompt."""
     asking, go_on, here = threading.Event(), threading.Event(), os.getpid()
 
     def code() -> str:
@@ -213,7 +213,7 @@ def test_a_fork_while_a_code_is_asked_for(sts: StsStub, parent: boto3.Session) -
 
 
 def test_the_fork_of_a_fork(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """A grandchild, too, makes a client of its own."""
+    """A grandchild creates its own client too."""
     child = assume_role(parent, HUB)
     key(child)
     clock.shift(2 * 3600)
@@ -276,7 +276,7 @@ def test_a_fork_inside_a_refresh_that_both_go_on_with(sts: StsStub, parent: boto
 
 
 def test_what_a_forked_child_forgets_may_still_end(sts: StsStub, parent: boto3.Session) -> None:
-    """An attempt that goes on in a forked child, where none is known any more, ends there like any other."""
+    """An attempt that continues in a forked child, where it is no longer registered, ends there like any other."""
     # What runs in the child, in this process, where it can be seen.
     parent.events.register("before-call.sts.AssumeRole", lambda **_: _flights._forget())
     child = assume_role(parent, HUB)

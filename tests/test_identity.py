@@ -102,7 +102,7 @@ def test_web_identity_is_known_by_its_role(monkeypatch: pytest.MonkeyPatch) -> N
 def test_credentials_put_into_a_session_of_a_profile_are_not_the_profiles(
     sts: StsStub, config: Path, monkeypatch: pytest.MonkeyPatch, through: str
 ) -> None:
-    """Credentials that somebody put into a session share no entry with others of the same profile."""
+    """Credentials that were set on a session share no entry with other credentials of the same profile."""
     config.write_text(
         f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nregion = us-east-1\n[profile s]\n{keys('A')}"
     )
@@ -126,7 +126,7 @@ def test_credentials_put_into_a_session_of_a_profile_are_not_the_profiles(
 def test_a_profile_of_the_environment_is_the_one_that_was_loaded(
     sts: StsStub, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_PROFILE may be another's by the time of the first use; who the parent is stays."""
+    """The parent's identity does not change if AWS_PROFILE changes before the first use."""
     roots = {"a": HUB, "b": "arn:aws:iam::333333333333:role/Other"}
     config.write_text(
         "".join(
@@ -161,7 +161,7 @@ def test_endpoints_of_the_profile_keep_stores_apart(config: Path) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
 def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, before: str, after: str) -> None:
-    """An answer that came while the parent's credentials were replaced is used, and not kept for either."""
+    """A response that arrives while the parent's credentials are replaced is used, but cached for neither identity."""
     cache: dict[str, Any] = {}
     parent = boto3.Session(before, "s", region_name="us-east-1")
     parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials(after, "s"))
@@ -194,7 +194,7 @@ def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machi
 
 @pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
 def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub, before: str, after: str) -> None:
-    """Where it is not known as whom a hub was assumed, what it assumes is shared with nobody."""
+    """If it is not known who assumed a hub, the credentials of roles that it assumes are not shared."""
     cache: dict[str, Any] = {}
 
     def spoke_of(parent: boto3.Session, code: Callable[[], str]) -> boto3.Session:
@@ -215,7 +215,7 @@ def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub, before: str, 
 
 
 def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: time_machine.Traveller) -> None:
-    """What is assumed with a hub's old keys, while the hub is being refreshed, is filed under those."""
+    """Credentials obtained with a hub's old keys, while the hub is being refreshed, are cached under those keys."""
     cache: dict[str, Any] = {}
     parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
     hub = assume_role(parent, HUB)
@@ -238,7 +238,7 @@ def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: ti
 
 
 def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.LogCaptureFixture) -> None:
-    """A fetcher that does not say who it is, as botocore's do, shares entries with nobody, and costs no credentials."""
+    """A fetcher that does not identify itself, unlike botocore's, shares no entries, and no credentials are lost."""
 
     class Fetcher(CachedCredentialFetcher):
         def __init__(self) -> None:
@@ -259,7 +259,7 @@ def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.L
 
 
 class Own(Credentials):
-    """Credentials of somebody's own class."""
+    """Credentials of a custom class."""
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -302,7 +302,7 @@ def test_other_keys_on_the_same_object_are_somebody_else(sts: StsStub) -> None:
 
 
 def test_credentials_without_weak_references_share_nothing(sts: StsStub) -> None:
-    """A class whose objects cannot be referred to weakly is a parent like any other, without shared entries."""
+    """Credentials without weak reference support work like any other, without shared entries."""
 
     class Slotted:
         __slots__ = ("access_key", "account_id", "secret_key", "token")

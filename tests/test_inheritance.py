@@ -140,7 +140,7 @@ SETTINGS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
 @pytest.mark.parametrize("how", ["profile_name", "AWS_PROFILE"])
 @pytest.mark.parametrize(("lines", "show", "expected"), SETTINGS.values(), ids=SETTINGS)
 def test_profile_settings_are_inherited(config_file, monkeypatch, lines, show, expected, how):
-    """What the profile of the parent sets holds for the child and the grandchild."""
+    """Settings in the parent's profile apply to the child and the grandchild."""
     config_file(
         "[default]\nregion = sa-east-1\nretry_mode = legacy\nmax_attempts = 2\n"
         "[profile team]\naws_access_key_id = AKIAROOT\naws_secret_access_key = secret\n"
@@ -263,7 +263,7 @@ def test_user_agent_is_inherited(sts, family):
 
 
 def test_a_child_may_have_its_own_user_agent(family):
-    """What a child's user agent is given is not the parent's, nor a sibling's."""
+    """Changes to a child's user agent do not affect the parent or a sibling."""
     parent, child, grandchild = family
     child._session.user_agent_extra += " mine/1"
     assert "mine/1" in grandchild._session.user_agent()
@@ -309,7 +309,7 @@ def test_config_providers_are_inherited(family):
 
 
 def test_another_config_store_is_inherited(family):
-    """A config store that is registered on the parent later is the one that child and grandchild ask."""
+    """A config store registered later on the parent is the one that child and grandchild use."""
     store = botocore.session.Session().get_component("config_store")
     store.set_config_variable("max_attempts", 5)
     family[0]._session.register_component("config_store", store)
@@ -366,7 +366,7 @@ def test_making_a_client_changes_no_setting(config_file, mode):
 
 
 def test_region_follows_the_parent(parent):
-    """With region_name=None the region is the parent's at the time of asking, through two hops."""
+    """With region_name=None, the region is the parent's, looked up each time, through two roles."""
     parent, child, grandchild = family_of(parent)
     for region in ("eu-west-1", "eu-west-2"):
         parent._session.set_config_variable("region", region)
@@ -404,7 +404,7 @@ def test_no_region_frozen(monkeypatch):
 
 
 def test_region_of_the_environment(parent, monkeypatch):
-    """False ignores a region set in code on the parent, and asks the environment at each time."""
+    """False ignores a region set in code on the parent, and reads the environment each time."""
     child = assume_role(parent, HUB, region_name=False)
     assert child.region_name is None
     for region in ("eu-west-1", "eu-west-2"):
@@ -414,7 +414,7 @@ def test_region_of_the_environment(parent, monkeypatch):
 
 
 def test_region_of_the_config_file(config_file):
-    """False takes the region of the parent's profile where the environment has none."""
+    """False uses the region of the parent's profile if the environment has none."""
     config_file(
         """
         [default]
@@ -430,7 +430,7 @@ def test_region_of_the_config_file(config_file):
 
 
 def test_region_of_a_grandchild_is_its_own(parent):
-    """Each hop has its own region_name."""
+    """Each role of a chain has its own region_name."""
     child = assume_role(parent, HUB, region_name="eu-west-1")
     assert child.assume_role(SPOKE, region_name="eu-west-2").region_name == "eu-west-2"
     assert child.assume_role(SPOKE, region_name=True).region_name == "eu-west-1"
@@ -491,7 +491,7 @@ def test_keys_in_the_environment_are_not_inherited(sts, monkeypatch):
 
 
 def test_a_token_of_the_parent_is_not_inherited(parent):
-    """A bearer token of the parent's is neither the child's nor the grandchild's."""
+    """The parent's bearer token is not inherited by the child or the grandchild."""
 
     class Provider:
         def load_token(self, **_: Any) -> FrozenAuthToken:
@@ -505,7 +505,7 @@ def test_a_token_of_the_parent_is_not_inherited(parent):
 
 @pytest.mark.parametrize("service", ["sts", "dynamodb", "codecatalyst"])
 def test_an_sso_session_of_the_profile_is_not_inherited(sts, config_file, service):
-    """A profile with an sso_session lends its role no token: what is sent is signed by the role, or nothing is."""
+    """A profile's sso_session gives its role no token: requests are signed by the role, or not sent."""
     config_file(
         """
         [profile team]
@@ -579,7 +579,7 @@ def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
 
 
 def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
-    """With a bearer token for a service set, what is not signed stays so, and what has a signature of its own too."""
+    """With a bearer token set for a service, unsigned operations stay unsigned, and special signatures stay."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_S3", "token-of-bearer")
     child = assume_role(parent, HUB)
     sent: list[str | bytes | None] = []
@@ -597,7 +597,7 @@ def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
 
 
 def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
-    """What the role does not take, the parent keeps: on a botocore that knows the variable, it sends the token."""
+    """The parent still uses the token that the role ignores, if botocore supports the variable."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):
         pytest.skip("this botocore does not know AWS_BEARER_TOKEN_BEDROCK")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
@@ -636,7 +636,7 @@ def test_handlers_of_a_child_are_its_own(sts, parent):
 
 
 def test_the_botocore_session_is_complete(sts, family):
-    """What third-party code asks the botocore session behind a child for, it gets."""
+    """Third-party code gets what it looks up on a child's botocore session."""
     for session in family[1:]:
         inner = session._session
         assert inner.get_config_variable("region") == "us-east-1"
@@ -656,7 +656,7 @@ def test_the_botocore_session_is_complete(sts, family):
 
 
 def test_keys_given_to_a_client_win(sts, family):
-    """A client of a child that is given keys of its own uses them, as a client of any session does."""
+    """A client created with explicit keys uses them, as with any session."""
     child = family[1]
     child.client("sts", aws_access_key_id="AKIAOTHER", aws_secret_access_key="secret").get_caller_identity()
     assert [request.access_key for request in sts.requests] == ["AKIAOTHER"]
@@ -763,7 +763,7 @@ def test_built_in_handlers_work_in_a_child(sts, family):
 
 
 class ExtendedSession(boto3.session.Session):
-    """A session as some libraries put in the place of boto3's, with an `__init__` from an older boto3."""
+    """A session class with which some libraries replace boto3's, with an `__init__` from an older boto3."""
 
     def __init__(
         self,
@@ -796,7 +796,7 @@ def replace_session(monkeypatch: pytest.MonkeyPatch, replacement: Any) -> None:
 
 @pytest.mark.parametrize("made", ["before", "after"])
 def test_a_replaced_session_class_keeps_its_features(sts, monkeypatch, made):
-    """Where a library has replaced boto3.Session, a role's session is one too, whenever the parent was made."""
+    """If a library has replaced boto3.Session, a role's session is an instance too, whenever the parent was created."""
     keys = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "s", "region_name": "us-east-1"}
     parent = boto3.Session(**keys)
     replace_session(monkeypatch, ExtendedSession)
@@ -815,7 +815,7 @@ def test_a_replaced_session_class_keeps_its_features(sts, monkeypatch, made):
 
 
 def test_a_session_class_put_back_is_gone(parent, monkeypatch):
-    """The class of a role's session is of what boto3.Session is at the call, not of what it was before."""
+    """A role's session subclasses what boto3.Session is at the call, not what it was before."""
     with monkeypatch.context() as patch:
         replace_session(patch, ExtendedSession)
         child = assume_role(parent, HUB)

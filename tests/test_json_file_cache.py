@@ -67,7 +67,7 @@ def test_home_folder(tmp_path, monkeypatch):
 
 
 def test_missing_entry(folder):
-    """A missing entry is a KeyError and not contained, and looking for it makes no folder."""
+    """A missing entry is a KeyError and not contained, and looking for it creates no folder."""
     cache = JSONFileCache(folder)
     assert "key" not in cache
     with pytest.raises(KeyError):
@@ -76,7 +76,7 @@ def test_missing_entry(folder):
 
 
 def test_entry_is_replaced(folder):
-    """A second write takes the place of the first."""
+    """A second write replaces the first."""
     cache = JSONFileCache(folder)
     cache["key"] = {"padding": "x" * 1000}
     cache["key"] = ENTRY
@@ -93,7 +93,7 @@ def test_datetimes_become_iso_8601(folder):
 
 @posix_only
 def test_modes_without_umask(folder, no_umask):
-    """The folder is 0700 and the file 0600 even where the umask takes nothing away."""
+    """The folder is 0700 and the file 0600 even if the umask is 0."""
     JSONFileCache(folder)["key"] = ENTRY
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "key.json").stat().st_mode) == 0o600
@@ -141,7 +141,7 @@ DAMAGED = {
 
 @pytest.fixture
 def no_collection():
-    """What another test has left is not collected here: a finalizer would fail for want of stack."""
+    """Postpone garbage collection of other tests' objects: a finalizer would run out of stack."""
     gc.disable()
     yield
     gc.enable()
@@ -252,7 +252,7 @@ def test_read_only_folder(folder):
 @posix_only
 @pytest.mark.parametrize("unreadable", ["folder", "file"])
 def test_unreadable_folder_or_file(folder, unreadable):
-    """What cannot be read is not contained, and an OSError on reading."""
+    """An unreadable entry is not contained, and raises an OSError when read."""
     JSONFileCache(folder)["key"] = ENTRY
     (folder / "key.json").chmod(0o644 if unreadable == "folder" else 0o000)
     folder.chmod(0o000 if unreadable == "folder" else 0o755)

@@ -50,7 +50,7 @@ def test_environment_is_read_at_each_call(in_lambda, monkeypatch):
 
 
 def test_arguments_win_over_the_environment(in_lambda):
-    """What is passed is used, and only the rest comes from the environment."""
+    """Passed arguments are used, and only the rest comes from the environment."""
     assert generate_lambda_session_name("other") == f"other.7.{INSTANCE}"
     assert generate_lambda_session_name(function_version="8") == f"report.8.{INSTANCE}"
     assert generate_lambda_session_name(function_version=8) == f"report.8.{INSTANCE}"

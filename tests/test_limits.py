@@ -1,4 +1,4 @@
-"""Each parameter is held to the limits of STS at the call, by name, and all problems are told at once."""
+"""Each parameter is checked against STS's limits at the call, by name, and all problems are reported together."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_takes_the_arn_of_any_role(parent, role_arn):
 
 @pytest.mark.parametrize("role_arn", WRONG_ROLE_ARNS.values(), ids=WRONG_ROLE_ARNS)
 def test_refuses_what_is_no_arn_of_a_role(parent, role_arn):
-    """What is not the ARN of an IAM role, or has an account that cannot be, is refused by name and value."""
+    """Anything but an IAM role's ARN with a possible account is refused by name and value."""
     text = refusal(parent, role_arn)
     assert "RoleArn" in text
     assert repr(role_arn) in text
@@ -65,7 +65,7 @@ def test_refuses_what_is_no_arn_of_a_role(parent, role_arn):
 
 @pytest.mark.parametrize("role_arn", [None, 1, ["arn"], HUB.encode()])
 def test_role_arn_is_a_string(parent, role_arn):
-    """Anything but a string as RoleArn is refused along with what else is wrong, and by itself without validation."""
+    """Anything but a string as RoleArn is refused along with other problems, or by itself without validation."""
     text = refusal(parent, role_arn, DurationSeconds=1)
     assert f"RoleArn is {role_arn!r}" in text
     assert "DurationSeconds" in text
@@ -108,7 +108,7 @@ AT_THE_LIMIT: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("parameters", AT_THE_LIMIT, ids=lambda parameters: "+".join(parameters))
 def test_passes_at_the_limit(parent, parameters):
-    """What is just within a limit is no error."""
+    """A value just within a limit is not an error."""
     assume_role(parent, HUB, **parameters)
 
 
@@ -205,7 +205,7 @@ def _id(parameters: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("parameters", OVER_THE_LIMIT, ids=_id)
 def test_refuses_over_the_limit(parent, parameters):
-    """What is just over a limit, or of another type, is refused by name."""
+    """A value just over a limit, or of another type, is refused by name."""
     assert next(iter(parameters)) in refusal(parent, **parameters)
 
 
@@ -282,7 +282,7 @@ def test_refuses_a_token_size(parent, size):
 
 
 def test_additional_kwargs_are_checked(parent):
-    """What is in additional_kwargs is checked as a keyword would be."""
+    """additional_kwargs are checked as keywords are."""
     assert "ExternalId" in refusal(parent, additional_kwargs={"ExternalId": "x"})
 
 
@@ -293,7 +293,7 @@ def test_a_parameter_that_botocore_does_not_know_is_refused(parent):
 
 @pytest.mark.parametrize("name", ["x", "a b", "", "x" * 65, None, 7])
 def test_a_callable_role_session_name_must_return_a_name(parent, sts, name):
-    """What a callable RoleSessionName returns is checked when it is asked, before STS is."""
+    """The name returned by a callable RoleSessionName is checked before STS is called."""
     child = assume_role(parent, HUB, RoleSessionName=lambda: name)
     with pytest.raises(ParamValidationError, match="callable given as RoleSessionName"):
         child.get_credentials().get_frozen_credentials()
@@ -302,7 +302,7 @@ def test_a_callable_role_session_name_must_return_a_name(parent, sts, name):
 
 @pytest.mark.parametrize("code", ["12345", "abcdef", "", 123456, None])
 def test_a_callable_token_code_must_return_a_code(parent, sts, code):
-    """What a callable TokenCode returns is checked when it is asked, before STS is, and not repeated."""
+    """The code returned by a callable TokenCode is checked before STS is called, and not repeated."""
     child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=lambda: code)
     with pytest.raises(ParamValidationError, match="callable given as TokenCode") as error:
         child.get_credentials().get_frozen_credentials()
@@ -317,5 +317,5 @@ def test_text_that_is_not_unicode_is_refused(parent):
 
 
 def test_tags_that_differ_in_more_than_case(parent):
-    """Keys that only a dictionary would take for the same are two."""
+    """Keys that only a dictionary would treat as equal are distinct."""
     assume_role(parent, HUB, Tags={"stra\u00dfe": "a", "strasse": "b"})

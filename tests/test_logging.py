@@ -1,4 +1,4 @@
-"""One logger tells an operator what happened, in one line each, and never a secret."""
+"""One logger tells an operator what happened, one line per event, and never a secret."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_failed_early_refresh_is_one_line(
     fault: Fault,
     reason: str,
 ) -> None:
-    """A failed early refresh is one line of WARNING a minute: the hop, the reason, the end, the next attempt."""
+    """A failed early refresh is one WARNING line a minute: the role, the reason, the expiry, the next attempt."""
     options = {"config": Config(read_timeout=0.25, retries={"total_max_attempts": 1})}
     child = assume_role(parent, HUB, sts_client_kwargs=options)
     key(child)
@@ -102,7 +102,7 @@ def test_a_failed_early_refresh_is_one_line(
 def test_a_failure_that_raises_is_not_logged(
     sts: StsStub, parent: boto3.Session, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is raised is the caller's to log: neither this library nor botocore adds a line or a traceback."""
+    """Logging raised errors is up to the caller: neither this library nor botocore adds a line or a traceback."""
     sts.fault = Fault.error(403, "AccessDenied")
     child = assume_role(parent, HUB)
     with pytest.raises(ClientError):

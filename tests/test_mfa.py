@@ -1,4 +1,4 @@
-"""An MFA code is asked for when STS is, by one thread at a time, and never where nobody can answer."""
+"""An MFA code is requested just before STS is called, by one thread at a time, and never if nobody can answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Codes:
 def test_a_static_code_serves_once(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A code is sent once, the credentials serve to their end, and RefreshWithMFAUnsupportedError follows."""
+    """A code is sent once, the credentials are used until they expire, and RefreshWithMFAUnsupportedError follows."""
     child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode="012345")
     first = key(child)
     [request] = sts.assumed
@@ -71,7 +71,7 @@ def test_a_static_code_survives_a_failure(sts: StsStub, parent: boto3.Session) -
 def test_a_callable_is_asked_for_each_assume_role(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A callable is asked when STS is, at first use and at each refresh, and not before."""
+    """A callable is called just before STS, on first use and at each refresh, and not earlier."""
     codes = Codes()
     child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=codes)
     client = child.client("sts")
@@ -95,7 +95,7 @@ def test_a_callable_is_not_asked_for_a_cached_entry(sts: StsStub, parent: boto3.
 
 
 def test_each_hop_asks_when_its_turn_comes(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """In a chain, a hop's code is asked for after the hop before it was assumed, so that it does not grow old."""
+    """In a chain, a role's code is requested after the previous role was assumed, so that it does not expire."""
     asked = []
 
     def code(role: str) -> str:
@@ -112,7 +112,7 @@ def test_each_hop_asks_when_its_turn_comes(sts: StsStub, parent: boto3.Session, 
 
 @pytest.mark.parametrize("error", [LookupError("no device"), KeyboardInterrupt()])
 def test_what_a_callable_raises_surfaces(sts: StsStub, parent: boto3.Session, error: BaseException) -> None:
-    """What a callable raises surfaces as it is, STS is not asked, and the next use asks the callable again."""
+    """A callable's exception propagates unchanged, STS is not called, and the next use calls the callable again."""
     answers: list[BaseException | str] = [error, "000000"]
 
     def code() -> str:
@@ -132,7 +132,7 @@ def test_what_a_callable_raises_surfaces(sts: StsStub, parent: boto3.Session, er
 def test_a_callable_that_raises_early_costs_nothing(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A callable that raises while the credentials are good is asked again after a minute, and they serve meanwhile."""
+    """If a callable raises while the credentials are valid, they stay in use, and it is called again after a minute."""
     codes = Codes()
 
     def code() -> str:
@@ -205,7 +205,7 @@ def start(*arguments: str, script: str = SCRIPT, **options: Any) -> subprocess.P
 @needs_terminal
 @pytest.mark.parametrize("arguments", [["terminal"], []], ids=["controlling", "stdin alone"])
 def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub, arguments: list[str]) -> None:
-    """With SerialNumber alone, the terminal is asked once for each AssumeRole, names the device and echoes nothing."""
+    """With SerialNumber alone, the terminal prompts once per AssumeRole, names the device and echoes nothing."""
     sts.lifetime = 10_000
     terminal, theirs = os.openpty()
     process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
@@ -236,7 +236,7 @@ def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub, arguments: lis
 
 @pytest.mark.parametrize("stdin", ["null", "pipe", "closed"])
 def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
-    """Without a terminal, the first use raises what names the device and TokenCode, and nothing is read from stdin."""
+    """Without a terminal, the first use raises an error that names the device and TokenCode, and stdin is not read."""
     source, ours = os.pipe()
     options: dict[str, Any] = {"stdin": {"null": subprocess.DEVNULL, "pipe": source, "closed": None}[stdin]}
     if stdin == "closed":
@@ -272,7 +272,7 @@ BACKGROUND = {
 @needs_terminal
 @pytest.mark.parametrize("order", BACKGROUND)
 def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub, order: str) -> None:
-    """A job in the background of a terminal raises as one without does, where asking would have it stopped."""
+    """A background job raises as one without a terminal does, since a prompt would stop it."""
     terminal, theirs = os.openpty()
     try:
         script = SCRIPT.replace("session =", f"import os, signal; {BACKGROUND[order]}\nsession =")
@@ -287,7 +287,7 @@ def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub, order: s
 
 
 def test_a_code_that_is_no_string_is_sent_as_one_without_validation(sts: StsStub, parent: boto3.Session) -> None:
-    """With validate=False a TokenCode of another type is left to STS to judge."""
+    """With validate=False, a TokenCode of another type is left for STS to reject."""
     child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=123456, validate=False)
     child.get_credentials().get_frozen_credentials()
     assert sts.assumed[0].params["TokenCode"] == "123456"

@@ -1,4 +1,4 @@
-"""STS may be away, hung or replaced by something else; as long as the credentials are good, nobody notices."""
+"""STS may be unreachable, hung or replaced by something else; while the credentials are valid, nobody notices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MINUTE = 60
 
 @pytest.fixture
 def s3(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[StsStub]:
-    """An S3 that stays when the STS goes away, and knows the keys that the STS issued."""
+    """An S3 that stays up when STS goes down, and knows the keys that STS issued."""
     with StsStub() as stub:
         stub.issued = sts.issued
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.url)
@@ -145,7 +145,7 @@ def test_good_credentials_are_used_to_their_end(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """Whatever is wrong with STS, the credentials serve to their last second, the error then surfaces, and it heals."""
+    """Whatever goes wrong with STS, credentials work until they expire, then the error surfaces until STS recovers."""
     child = role_behind(parent, name)
     first = key(child)
     with monkeypatch.context() as patched:
@@ -161,7 +161,7 @@ def test_good_credentials_are_used_to_their_end(
 
 
 def test_the_rest_of_the_answer_is_not_needed(sts: StsStub, parent: boto3.Session) -> None:
-    """An answer with credentials and without AssumedRoleUser, as some S3-compatible stores send it, is good enough."""
+    """A response with credentials but no AssumedRoleUser, as some S3-compatible stores send, is accepted."""
     sts.fault = Fault.without("AssumedRoleUser")
     assert key(assume_role(parent, HUB)) == "ASIA0000000000000001"
 
@@ -200,7 +200,7 @@ def test_the_error_of_sts_surfaces_unchanged(sts: StsStub, parent: boto3.Session
 def test_the_error_names_the_hop(
     sts: StsStub, one_attempt: None, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The error carries a note for each hop that it stopped: the role, and the parent that assumes it."""
+    """The error has a note for each role that it affected: the role, and the parent that assumes it."""
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE)
     break_sts(sts, name, monkeypatch)
@@ -230,7 +230,7 @@ def test_the_warning_names_the_profile(
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
 def test_the_error_names_only_the_hop_that_failed(sts: StsStub, parent: boto3.Session) -> None:
-    """A note names the refused hop, and not the hop before it, which was served."""
+    """A note names the refused role, and not the role before it, which was assumed."""
     hub = assume_role(parent, HUB)
     key(hub)
     sts.fault = Fault.error(403, "AccessDenied")
@@ -259,7 +259,7 @@ def test_the_call_after_a_failed_first_use_tries_again(
 
 @pytest.mark.parametrize("name", NOT_STS)
 def test_an_answer_that_is_not_stss(sts: StsStub, parent: boto3.Session, name: str) -> None:
-    """What is no AssumeRole response raises a CredentialRetrievalError that says so and quotes no key."""
+    """Anything but an AssumeRole response raises a CredentialRetrievalError that says so and quotes no key."""
     child = assume_role(parent, HUB)
     sts.fault = NOT_STS[name]
     with pytest.raises(CredentialRetrievalError, match=f"{sts.url} is not an AssumeRole response") as caught:
@@ -326,7 +326,7 @@ def test_a_hung_sts_delays_one_request_a_minute(
 def test_a_hung_sts_delays_a_chain_once(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session, region: str | None
 ) -> None:
-    """The hops of a chain fall due together; while their credentials are good one of them waits, and none is lost."""
+    """If a chain's roles are due together while their credentials are valid, one waits, and no credentials are lost."""
     short = {"config": Config(read_timeout=0.25)}
     chain = [parent]
     for role in (HUB, SPOKE, HUB):
@@ -349,7 +349,7 @@ def test_a_hung_sts_delays_a_chain_once(
 def test_a_chain_whose_first_hop_is_refused_goes_on(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """A hop that STS refuses to renew assumes the next role with what it has, to the end."""
+    """A role that STS refuses to renew keeps assuming the next role with its current keys until they expire."""
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE)
     before = key(spoke)
@@ -360,7 +360,7 @@ def test_a_chain_whose_first_hop_is_refused_goes_on(
 
 
 def test_defaults_give_way_to_the_default_client_config(sts: StsStub, parent: boto3.Session) -> None:
-    """What the parent's default client config says wins, and what it does not say stays as the docs say."""
+    """Options in the parent's default client config take precedence; the others stay as documented."""
     parent._session.set_default_client_config(Config(read_timeout=33))
     assert limits(sts_config(parent)) == (2, 33, 3)
     parent._session.set_default_client_config(Config(connect_timeout=11, retries={"max_attempts": 6}))
@@ -374,7 +374,7 @@ def test_defaults_give_way_to_the_default_client_config(sts: StsStub, parent: bo
 def test_defaults_give_way_to_the_environment(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_MAX_ATTEMPTS and AWS_RETRY_MODE win."""
+    """AWS_MAX_ATTEMPTS and AWS_RETRY_MODE take precedence."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "8")
     monkeypatch.setenv("AWS_RETRY_MODE", "standard")
     config: Any = sts_config(parent)
@@ -382,7 +382,7 @@ def test_defaults_give_way_to_the_environment(
 
 
 def test_defaults_give_way_to_the_profile(sts: StsStub, tmp_path: Path) -> None:
-    """max_attempts and retry_mode of the parent's profile win."""
+    """max_attempts and retry_mode of the parent's profile take precedence."""
     (tmp_path / "config").write_text(
         "[profile patient]\nregion = eu-west-1\nmax_attempts = 9\nretry_mode = standard\n"
         "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
@@ -394,7 +394,7 @@ def test_defaults_give_way_to_the_profile(sts: StsStub, tmp_path: Path) -> None:
 def test_defaults_give_way_to_sts_client_kwargs(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The Config of sts_client_kwargs wins over the environment and over the parent's default client config."""
+    """The Config in sts_client_kwargs overrides the environment and the parent's default client config."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "8")
     parent._session.set_default_client_config(Config(read_timeout=33, connect_timeout=22))
     own = Config(read_timeout=44, retries={"total_max_attempts": 2})
@@ -405,7 +405,7 @@ def test_defaults_give_way_to_sts_client_kwargs(
 def test_a_hung_sts_delays_the_roles_of_a_parent_once(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """Of many roles that fall due together one waits for an STS that hangs, and all go on with what they have."""
+    """If many roles are due together, one waits for an STS that hangs, and all keep using their current keys."""
     roles = [assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=0.25)}) for _ in range(10)]
     before = [key(role) for role in roles]
     clock.shift(46 * MINUTE)
@@ -424,7 +424,7 @@ def test_a_hung_sts_delays_the_roles_of_a_parent_once(
 def test_an_sts_that_cannot_be_reached_is_tried_once(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session, where: str
 ) -> None:
-    """Where connections are refused, or lead nowhere, one hop of a chain tries, and one role of a parent."""
+    """If connections are refused or go nowhere, one role of a chain tries, and one role of a parent."""
     tried: list[str] = []
     short = {"config": Config(connect_timeout=0.25)}
     hub = assume_role(parent, HUB, sts_client_kwargs=short)
@@ -450,7 +450,7 @@ def test_an_sts_that_cannot_be_reached_is_tried_once(
 def test_a_failure_of_the_users_own_is_not_blamed_on_sts(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """A TokenCode callable whose own request times out keeps no other role from being refreshed."""
+    """A TokenCode callable whose own request times out does not stop other roles from being refreshed."""
 
     def code() -> str:
         if len(sts.assumed) > 1:
@@ -467,7 +467,7 @@ def test_a_failure_of_the_users_own_is_not_blamed_on_sts(
 
 @pytest.mark.usefixtures("one_attempt")
 def test_credentials_of_a_class_of_somebodys_own(sts: StsStub, clock: time_machine.Traveller) -> None:
-    """A parent's credentials that do not say where they come from are none the worse for it while STS is away."""
+    """Parent credentials that do not say where they come from work just as well while STS is unreachable."""
 
     class Own(Credentials):
         def __init__(self) -> None:
@@ -488,7 +488,7 @@ def test_credentials_of_a_class_of_somebodys_own(sts: StsStub, clock: time_machi
 
 
 def test_what_a_users_own_handler_raises_is_not_blamed_on_sts(parent: boto3.Session) -> None:
-    """An error of a handler that runs in the call to STS surfaces as it is."""
+    """An exception from a handler that runs during the call to STS propagates unchanged."""
 
     def complain(**_: Any) -> None:
         raise TypeError("my own check says no")
@@ -590,7 +590,7 @@ def test_a_parent_that_hands_out_expired_keys_is_named(
     credentials: Callable[..., Credentials],
     named: str,
 ) -> None:
-    """Where STS says that the keys which signed have expired, the error is its own, and a note names the parent."""
+    """If STS says that the signing keys have expired, its own error is raised, and a note names the parent."""
     root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
     expired = key(assume_role(root, HUB))
     clock.shift(2 * 3600)
@@ -628,7 +628,7 @@ def test_siblings_try_an_sts_that_hangs_once_a_minute(
 def test_a_clock_that_was_ahead_during_an_outage(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """An outage that lies in the future, since the clock has been set right, does not keep a role from its refresh."""
+    """An outage recorded in the future, before the clock was corrected, does not prevent a refresh."""
     first, second = (assume_role(parent, HUB, RoleSessionName=name) for name in ("first", "second"))
     clock.shift(24 * 60 * MINUTE)
     sts.fault = Fault.hang()
@@ -644,7 +644,7 @@ def test_a_clock_that_was_ahead_during_an_outage(
 def test_a_healthy_parent_whose_keys_are_always_due(
     sts: StsStub, clock: time_machine.Traveller, tmp_path: Path
 ) -> None:
-    """A profile's role with keys for 900 seconds, which botocore always takes for due, does not look like an outage."""
+    """A profile's role with 900-second keys, which botocore always considers due, does not look like an outage."""
     (tmp_path / "config").write_text(
         "[profile short]\nregion = us-east-1\nduration_seconds = 900\nrole_session_name = me\n"
         f"role_arn = {HUB}\nsource_profile = keys\n"

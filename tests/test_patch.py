@@ -23,7 +23,7 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_boto3_assumes_roles_with_its_default_session(sts: StsStub) -> None:
-    """boto3.assume_role() uses the default session as it is at the time of the call."""
+    """boto3.assume_role() uses the current default session at each call."""
     patch_boto3()
     boto3.setup_default_session(aws_access_key_id="AKIAONE", aws_secret_access_key="s", region_name="us-east-1")
     first = boto3.assume_role(HUB)
@@ -62,7 +62,7 @@ def test_again_changes_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["boto3", "boto3.Session"])
 def test_an_assume_role_of_boto3s_own_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """If boto3 has something of that name one day, patching raises, and changes nothing at all."""
+    """If boto3 ever defines one of these names, patching raises, and changes nothing."""
     owner, other = (boto3, boto3.Session) if name == "boto3" else (boto3.Session, boto3)
     monkeypatch.setattr(owner, "assume_role", print, raising=False)
     with pytest.raises(RuntimeError, match="assume_role already exists; not overwriting it"):

@@ -67,14 +67,14 @@ def loaded(session: boto3.Session, protocol: int | None = None) -> Any:
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_a_loaded_chain_makes_the_same_requests(sts: StsStub, root: boto3.Session, protocol: int) -> None:
-    """Each hop of a loaded chain asks STS for what the original asks for, and each session is one of its own."""
+    """Each role of a loaded chain sends the original's request to STS, and each session is separate."""
     spoke = assume_role(root, HUB, **ALL).assume_role(SPOKE, RoleSessionName=session_name)
     key(spoke)
     again = loaded(spoke, protocol)
     assert isinstance(again, AssumedRoleSession)
     assert again.role_arn == SPOKE
     key(again)
-    # The order of tags means nothing.
+    # The order of tags does not matter.
     hops = [{name: sorted(request.params.values()) for name in request.params} for request in sts.assumed]
     assert hops[2:] == hops[:2]
     copied = [request.params for request in sts.assumed[2:]]
@@ -156,7 +156,7 @@ def test_it_signs_with_the_surroundings_of_where_it_is_used(
 
 @pytest.fixture
 def metadata() -> Iterator[str]:
-    """A server that has credentials, as those of a container and of an instance do."""
+    """A server that returns credentials, as a container's or an instance's metadata server does."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -246,11 +246,11 @@ def by_hand(method: str) -> RefreshableCredentials:
 
 
 class OwnCredentials(Credentials):
-    """Somebody's own."""
+    """A custom class."""
 
 
 class OwnBotocoreSession(botocore.session.Session):
-    """Somebody's own."""
+    """A custom class."""
 
 
 def later(root: boto3.Session) -> boto3.Session:
@@ -428,7 +428,7 @@ def test_what_the_environment_has_set_does_not_travel(root: boto3.Session, monke
 
 
 def test_settings_of_a_role_travel(root: boto3.Session) -> None:
-    """What was set on a role's session is set on the loaded one, and reaches the roles that it assumes."""
+    """Settings made on a role's session are set on the loaded one, and apply to the roles that it assumes."""
     hub = assume_role(root, HUB)
     hub._session.set_config_variable("region", "eu-west-2")
     hub._session.set_default_client_config(Config())
@@ -469,7 +469,7 @@ def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:
 
 
 def test_handlers_do_not_travel(sts: StsStub, root: boto3.Session) -> None:
-    """Event handlers of neither the root nor the role are in a pickle, and what is loaded has handlers of its own."""
+    """A pickle has no event handlers of the root or the role, and each loaded session has its own handlers."""
     hub = assume_role(root, HUB)
     called: list[str] = []
     for session in (root, hub):
@@ -485,7 +485,7 @@ def test_handlers_do_not_travel(sts: StsStub, root: boto3.Session) -> None:
 
 
 def test_a_root_that_pickles_by_itself_does(sts: StsStub, root: boto3.Session) -> None:
-    """A subclass with a pickle of its own is the root of what is loaded, and equal ones are one in a process."""
+    """A subclass with its own pickle support is the root of loaded sessions, once per process if equal."""
     data = pickle.dumps(assume_role(OwnPickle("blue"), HUB))
     one, two = pickle.loads(data), pickle.loads(data)
     assert one.assume_role_parent_session.team == "blue"
@@ -495,7 +495,7 @@ def test_a_root_that_pickles_by_itself_does(sts: StsStub, root: boto3.Session) -
 
 
 def test_a_replaced_session_class(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a library has replaced boto3.Session, sessions pickle, and what is loaded is an instance of it too."""
+    """If a library has replaced boto3.Session, sessions pickle, and loaded sessions are instances of it too."""
     monkeypatch.setattr(boto3, "Session", NoPickle)
     hub = assume_role(boto3.Session(), HUB)
     again = loaded(hub)
@@ -538,7 +538,7 @@ def test_what_is_shared_is_bounded(sts: StsStub, root: boto3.Session, monkeypatc
 
 
 def test_what_cannot_be_compared_is_not_shared(sts: StsStub, root: boto3.Session) -> None:
-    """Callables without a hash travel; what has them is made anew each time, from the one root."""
+    """Unhashable callables are pickled; sessions that have them are created separately, from one root."""
 
     hub = assume_role(root, HUB, RoleSessionName=functools.partial(str.join, "-", ["a", "b"]))
     one, two = loaded(hub), loaded(hub)
@@ -550,7 +550,7 @@ def test_what_cannot_be_compared_is_not_shared(sts: StsStub, root: boto3.Session
 def test_a_root_that_cannot_be_compared_is_not_shared(
     sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A root that was loaded and cannot be pickled again is a root of its own."""
+    """A loaded root that cannot be pickled again is not shared."""
     data = pickle.dumps(assume_role(OwnPickle("blue"), HUB))
     monkeypatch.setattr(OwnPickle, "__reduce__", lambda _: 1 / 0)
     one, two = pickle.loads(data), pickle.loads(data)
@@ -589,7 +589,7 @@ def test_threads_that_open_one_session_get_one(root: boto3.Session, monkeypatch:
 def test_a_shared_session_may_be_dropped_while_it_is_used(
     sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session that another thread drops from the shared ones at the same moment is used all the same."""
+    """A shared session that another thread drops at the same moment is still used."""
     made = _pickling._make_root
 
     class Forgetful(dict[Any, Any]):
@@ -604,7 +604,7 @@ def test_a_shared_session_may_be_dropped_while_it_is_used(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork(sts: StsStub, root: boto3.Session) -> None:
-    """What was loaded works in a forked child, and so does what the child loads, on a connection of its own."""
+    """Loaded sessions work in a forked child, and so do sessions that the child loads, on a separate connection."""
     hub = assume_role(root, HUB)
     one, two = loaded(hub), loaded(assume_role(root, SPOKE))
     key(one)

@@ -1,4 +1,4 @@
-"""What roles' clients share changes nothing about plain clients, and nothing that a program can see of a role's."""
+"""Sharing between roles' clients changes nothing about plain clients, and nothing visible about a role's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parent / "compare_clients.py"
 
 
 def without_ours(value: Any) -> Any:
-    """The same without the one handler that a role's session has of its own: it refuses bearer tokens."""
+    """The same without the one handler that only a role's session has, which refuses bearer tokens."""
     if isinstance(value, dict):
         return {name: without_ours(each) for name, each in value.items()}
     if isinstance(value, list):

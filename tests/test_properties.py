@@ -1,4 +1,4 @@
-"""What holds for parameters of any kind: only documented errors, nothing that botocore refuses later, nothing lost."""
+"""Parameters of any kind raise only documented errors, are not refused later by botocore, and are not lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sts_stub import StsStub
 
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, assume_role
 
-# One parent and one stub for all examples of a test is what is wanted: a session outlives its calls.
+# All examples of a test deliberately share one parent and one stub: a session outlives its calls.
 ONE_STUB = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -78,7 +78,7 @@ ANY: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 
-# What is right, or nearly: what only differs from the right in one character or one element is passed on soonest.
+# Valid values, or nearly: those that differ in only one character or element are the most likely to be accepted.
 NAME = st.text("AZaz09_+=,.@-", min_size=2, max_size=64)
 TEXT = st.text(max_size=6) | ANY_TEXT | NAME
 ARN = st.builds("arn:{}:iam::{}:{}/{}".format, st.just("aws") | TEXT, st.just("aws"), st.just("policy"), NAME | TEXT)
@@ -136,7 +136,7 @@ def test_no_parameter_raises_what_is_not_documented(
             assert "additional_kwargs" in str(error)  # noqa: PT017  # the message, not the raising, is what is looked at
 
 
-# Of these no error can show the value, hypothesis's own among them.
+# No error can show these values, not even hypothesis's own.
 NO_TEXT = [pytest.param(10**5000, id="long"), pytest.param(nested(2000), id="deep")]
 
 
@@ -150,7 +150,7 @@ def test_what_has_no_text_is_refused(parent: boto3.Session, name: str, value: An
 
 
 def test_what_has_no_text_is_no_cache(parent: boto3.Session) -> None:
-    """A cache that is none is a TypeError, even if it is a number that repr() does not take."""
+    """An object that is not a cache is a TypeError, even if it is a number that repr() fails on."""
     with pytest.raises(TypeError, match="cache must be a mapping"):
         assume_role(parent, HUB, cache=10**5000)
 
@@ -168,7 +168,7 @@ def test_without_validation_no_parameter_raises(
 @ONE_STUB
 @given(role_arn=ANY | ANY_TEXT.map("arn:aws:iam::111111111111:role/{}".format), validate=st.booleans())
 def test_no_role_raises_what_is_not_documented(parent: boto3.Session, role_arn: Any, validate: bool) -> None:
-    """Whatever the role is, it passes, or raises ParamValidationError, or TypeError where it is no string."""
+    """Any value as the role is accepted, or raises ParamValidationError, or TypeError if it is not a string."""
     try:
         assert assume_role(parent, role_arn, validate=validate).role_arn == role_arn
     except ParamValidationError:
@@ -182,7 +182,7 @@ def test_no_role_raises_what_is_not_documented(parent: boto3.Session, role_arn: 
 @example(name="sts_client_kwargs", value={"endpoint_url": "http://["})
 @example(name="region_name", value="")
 def test_no_other_argument_raises_what_is_not_documented(parent: boto3.Session, name: str, value: Any) -> None:
-    """Whatever an argument that is not STS's is, what it may raise is TypeError, or the error of its own for values."""
+    """Any value of an argument that is not STS's is accepted, or raises TypeError or its documented error."""
     try:
         assume_role(parent, HUB, **{name: value})
     except TypeError as error:
@@ -196,13 +196,13 @@ def test_no_other_argument_raises_what_is_not_documented(parent: boto3.Session, 
 
 @given(session=ANY)
 def test_no_session_raises_what_is_not_documented(session: Any) -> None:
-    """Whatever is given for the session, if it is none, raises TypeError."""
+    """Anything but a session as the session raises TypeError."""
     with pytest.raises(TypeError, match="session must be a boto3.Session"):
         assume_role(session, HUB)
 
 
 def sent(sts: StsStub, session: boto3.Session) -> dict[str, str]:
-    """What arrives at STS when a session is used first."""
+    """The request that arrives at STS when a session is first used."""
     session.get_credentials().get_frozen_credentials()
     return sts.assumed[-1].params
 
@@ -218,7 +218,7 @@ def test_what_passes_is_sent(sts: StsStub, parent: boto3.Session, parameters: di
     """Parameters that pass at the call are refused by neither botocore's own check nor its serializer later."""
     with contextlib.suppress(ParamValidationError):
         session = assume_role(parent, HUB, **parameters)
-        assume("SerialNumber" not in parameters or "TokenCode" in parameters)  # else the terminal is asked
+        assume("SerialNumber" not in parameters or "TokenCode" in parameters)  # or else the terminal prompts
         before = len(sts.assumed)
         try:
             session.get_credentials().get_frozen_credentials()
@@ -231,16 +231,16 @@ def test_what_passes_is_sent(sts: StsStub, parent: boto3.Session, parameters: di
 @given(end=NAME | TEXT)
 @example(end="\ud800")
 def test_a_role_that_passes_is_sent(sts: StsStub, parent: boto3.Session, end: str) -> None:
-    """A role's ARN that passes at the call arrives at STS as it is."""
+    """A role's ARN that is accepted at the call arrives at STS unchanged."""
     role_arn = f"arn:aws:iam::111111111111:role/{end}"
     with contextlib.suppress(ParamValidationError):
         session = assume_role(parent, role_arn)
-        with contextlib.suppress(ClientError):  # what STS makes of it is not asked
+        with contextlib.suppress(ClientError):  # STS's response does not matter here
             session.get_credentials().get_frozen_credentials()
         assert sts.assumed[-1].params["RoleArn"] == role_arn
 
 
-# What is right: Unicode's and AWS's limits are kept, so that all of it passes.
+# Valid values, within Unicode's and AWS's limits.
 UNICODE = st.characters(exclude_categories=["Cs"])
 CODE = st.from_regex(r"[0-9]{6}", fullmatch=True)
 RIGHT_TAGS = st.lists(
@@ -254,7 +254,7 @@ SECONDS = st.integers(900, 43200) | st.just(Number.HOUR)
 
 @st.composite
 def requests(draw: st.DrawFn) -> dict[str, Any]:
-    """Parameters that are right, in the form that their meaning is told by."""
+    """Valid parameters, in the form that defines their meaning."""
     return draw(
         some_of(
             {
@@ -353,7 +353,7 @@ def written(draw: st.DrawFn, request: dict[str, Any], reordered: bool = False) -
 
 
 def meaning(request: dict[str, Any]) -> Any:
-    """A request such that two are equal where STS is asked the same."""
+    """A request in a form in which two are equal if they mean the same to STS."""
     parts: dict[str, Any] = dict(request)
     if "SourceIdentity" in parts:
         parts.setdefault("RoleSessionName", parts["SourceIdentity"])
@@ -413,7 +413,7 @@ def roots() -> dict[str, boto3.Session]:
 def test_an_entry_is_shared_exactly_by_the_same_request_of_the_same_identity(
     sts: StsStub, roots: dict[str, boto3.Session], pair: tuple[Any, Any], data: st.DataObject
 ) -> None:
-    """Two sessions share a cache entry if all hops of their chains ask the same and start at one key, and only then."""
+    """Two sessions share a cache entry if, and only if, their chains make equal requests from the same first key."""
     cache: dict[str, Any] = {}
     used = []
     for key, hops in pair:

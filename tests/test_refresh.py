@@ -1,4 +1,4 @@
-"""Credentials are refreshed when they are due, from hop to hop, and whoever uses the session never notices."""
+"""Credentials are refreshed when due, role by role, without the session's user noticing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def watch_keys(client: Any, sts: StsStub) -> list[str]:
 def test_first_use_and_each_refresh_are_one_request(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """Nothing is asked before the first use, one AssumeRole is made then and at each refresh, signed by the parent."""
+    """The first use and each refresh make one AssumeRole, signed by the parent; nothing is called before."""
     client = assume_role(parent, HUB).client("sts")
     assert (sts.requests, sts.connections) == ([], 0)
     for number in (1, 2, 3):
@@ -70,7 +70,7 @@ def test_first_use_and_each_refresh_are_one_request(
 def test_expirations_that_a_parser_leaves_as_text(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """Where the user has told botocore to leave times as they come, expirations are understood all the same."""
+    """Expirations are understood even if botocore is configured to leave timestamps unparsed."""
     parent._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     child = assume_role(parent, HUB)
     first = key(child)
@@ -131,7 +131,7 @@ def test_an_hour_of_calls(
 
 
 def test_a_day_of_an_hour_long_session(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """An hour-long session asks STS once per 45 to 60 minutes."""
+    """A session with one-hour credentials calls STS once per 45 to 60 minutes."""
     child = assume_role(parent, HUB)
     for _ in range(24 * 60):
         key(child)
@@ -144,7 +144,7 @@ def test_a_day_of_an_hour_long_session(sts: StsStub, parent: boto3.Session, cloc
 def test_a_chain_of_three_hops_survives_a_day(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """Three hops make one AssumeRole per hop and refresh, each signed by the hop before, in the chain's order."""
+    """A chain of three makes one AssumeRole per role and refresh, each signed by the role before, in order."""
     hub = assume_role(parent, HUB)
     spoke = hub.assume_role(SPOKE)
     client = spoke.assume_role(LEAF).client("sts")
@@ -163,7 +163,7 @@ def test_a_chain_of_three_hops_survives_a_day(
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_chain_of_120_hops(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, cached: bool) -> None:
-    """A chain of 120 hops is assumed hop by hop, cold, early and after its expiry, with a cache, too."""
+    """A chain of 120 roles is assumed one by one, cold, early and after expiry, with a cache too."""
     chain, cache = [parent], {} if cached else None
     for number in range(120):
         chain.append(assume_role(chain[-1], f"{HUB}-{number}", cache=cache))
@@ -179,7 +179,7 @@ def test_a_chain_of_120_hops(sts: StsStub, parent: boto3.Session, clock: time_ma
 
 
 def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """A hop whose credentials end sooner is refreshed sooner, without a request for the hops that are still good."""
+    """A role whose credentials expire sooner is refreshed sooner, without a request for roles that are still valid."""
     hub = assume_role(parent, HUB, DurationSeconds=43200)
     spoke = hub.assume_role(SPOKE, DurationSeconds=900)
     for _ in range(4):
@@ -298,7 +298,7 @@ def test_a_url_presigned_in_the_refresh_window_outlives_it(
 def test_credentials_that_arrive_expired_raise(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, lifetime: int
 ) -> None:
-    """Credentials that have expired when they arrive raise, after one request; the next call asks again."""
+    """Credentials that have already expired on arrival raise, after one request; the next call tries again."""
     child = assume_role(parent, HUB)
     sts.lifetime = lifetime
     with pytest.raises(CredentialRetrievalError, match=r"expired when they arrived.*clock"):
@@ -309,7 +309,7 @@ def test_credentials_that_arrive_expired_raise(
 
 
 def test_a_clock_set_back_and_forth(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """A clock that jumps ahead and back costs an AssumeRole at most, and leaves nothing behind."""
+    """A clock that jumps ahead and back causes at most one extra AssumeRole, and leaves nothing behind."""
     child = assume_role(parent, HUB)
     first = key(child)
     clock.shift(-2 * HOUR)
@@ -349,7 +349,7 @@ def test_keyboard_interrupt_during_a_refresh(
 
 
 def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bool]:
-    """A handler of the user's that uses a session during AssumeRole, for as long as the list is not empty."""
+    """A caller's handler that uses a session during AssumeRole, while the list is not empty."""
     on: list[bool] = []
     parent.events.register("before-call.sts.AssumeRole", lambda **_: use() and None if on else None)
     return on
@@ -358,7 +358,7 @@ def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bo
 def test_a_handler_that_uses_the_session_during_its_early_refresh(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A handler that makes a request of the session that is being refreshed signs with the keys that are still good."""
+    """A handler that makes a request with the session being refreshed signs with the keys that are still valid."""
     child = assume_role(parent, HUB)
     on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
     first = key(child)
@@ -371,7 +371,7 @@ def test_a_handler_that_uses_the_session_during_its_early_refresh(
 def test_a_handler_that_uses_the_session_during_its_first_use(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A handler that needs the credentials that are being fetched is told so, and does not recurse or hang."""
+    """A handler that needs the credentials being fetched gets an error, and does not recurse or hang."""
     child = assume_role(parent, HUB)
     on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
     on.append(True)
@@ -430,7 +430,7 @@ def test_refresh_needed_says_when_the_session_asks_sts(
 def test_an_answer_without_a_date_is_taken_as_it_is(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, headers: dict[str, str]
 ) -> None:
-    """Where the answer does not tell STS's time and its zone, the expiry is as it was sent."""
+    """If the response lacks STS's time or its zone, the expiry is used as sent."""
     parent.events.register(
         "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"].update(HTTPHeaders=headers)
     )
@@ -443,7 +443,7 @@ def test_an_answer_without_a_date_is_taken_as_it_is(
 def test_a_clock_that_is_behind_does_not_make_keys_last(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """The expiry counts from STS's own time, as its answer tells it."""
+    """The expiry is relative to STS's own time, taken from its response."""
     sts.clock_offset = 600
     credentials = assume_role(parent, HUB).get_credentials()
     credentials.get_frozen_credentials()
@@ -511,5 +511,5 @@ with StsStub() as sts:
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows takes no time zone from the environment")
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_date_that_is_wrong_by_hours_is_ignored(zone: str) -> None:
-    """A stand-in that sends local time as GMT grants good keys east and west of Greenwich."""
+    """An STS implementation that sends local time as GMT grants valid keys east and west of Greenwich."""
     assert in_zone(zone, SKEWED).split() == ["1", "3600.0"]

@@ -1,4 +1,4 @@
-"""A call that is refused has no effect and tells no secret; one that passes calls nobody yet."""
+"""A refused call has no effect and reveals no secret; an accepted one does not contact STS yet."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_no_credentials_is_found_at_the_call(sts, validate):
 
 
 def test_mistakes_are_told_without_credentials_too(monkeypatch):
-    """A parent without credentials does not hide what is wrong with the parameters."""
+    """A parent without credentials does not hide problems with the parameters."""
     with pytest.raises(ParamValidationError, match=r"(?s)RoleArn.*DurationSeconds"):
         assume_role(boto3.Session(), "nonsense", DurationSeconds=1)
 
 
 def test_mistakes_are_told_before_a_program_is_run(tmp_path):
-    """A refused call does not run the program that a profile has its credentials from; a call that passes may."""
+    """A refused call does not run a profile's credential_process; an accepted call may."""
     ran = tmp_path / "ran"
     (tmp_path / "config").write_text(f"[default]\nregion = us-east-1\ncredential_process = touch {ran}\n")
     refusal(boto3.Session(), "nonsense")
@@ -84,7 +84,7 @@ def test_no_error_text_has_a_secret(parent, name, value, additional):
 
 
 def test_no_error_text_has_the_secret_of_another_parameter(parent):
-    """A parameter that is wrong does not bring one that is right into the text."""
+    """An error about an invalid parameter does not quote a valid one."""
     text = refusal(
         parent,
         "Hub",
@@ -98,13 +98,13 @@ def test_no_error_text_has_the_secret_of_another_parameter(parent):
 
 
 def test_a_policy_of_bytes_is_not_repeated(parent):
-    """Bytes are no policy, though they may hold one: the error says so without them."""
+    """Bytes are not a policy, even if they contain one: the error says so without quoting them."""
     assert "bucket" not in refusal(parent, Policy=b'{"Statement": "my-bucket"}')
 
 
 @pytest.mark.parametrize("contexts", ["a-jwt-of-mine", [{"ProviderArn": HUB, "ContextAssertion": b"a-jwt-of-mine"}]])
 def test_a_context_of_the_wrong_kind_is_not_repeated(parent, contexts):
-    """A context assertion is a token: what is wrong with it is told without it."""
+    """A context assertion is a token: the error describes the problem without quoting it."""
     with pytest.raises(ParamValidationError, match="ProvidedContexts must be a list") as error:
         assume_role(parent, HUB, ProvidedContexts=contexts)
     assert "a-jwt-of-mine" not in str(error.value)

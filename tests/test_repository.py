@@ -54,7 +54,7 @@ def test_the_readme_on_the_package_index_has_whole_links() -> None:
     ],
 )
 def test_the_release_refuses_a_wrong_tag_or_address(step: str, tag: str, repository: str, passes: bool) -> None:
-    """The release workflow stops at a tag of another version, and at metadata that does not name the repository."""
+    """The release workflow refuses a tag of another version, and metadata that does not name the repository."""
     steps = load(".github/workflows/release.yml")["jobs"]["build"]["steps"]
     (command,) = [each["run"] for each in steps if each.get("name") == step]
     server, name = re.findall(r"^(https://[^/]+)/(.+)$", repository)[0]

@@ -1,4 +1,4 @@
-"""What is secret stays secret: in what is logged, shown, raised and written, and in the list of processes."""
+"""Secrets never appear in logs, reprs, errors, files or the process list."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def clock() -> Iterator[time_machine.Traveller]:
 
 
 def shown(error: BaseException | None) -> str:
-    """All that a traceback shows of an error that is ours: not the text of STS's own, which comes as it is."""
+    """Everything a traceback shows of our own errors, without the text of STS's errors, which is passed through."""
     if error is None:
         return ""
     texts = [] if isinstance(error, ClientError) else [str(error), repr(error)]
@@ -84,7 +84,7 @@ def shown(error: BaseException | None) -> str:
 
 
 def use(session: boto3.Session) -> str:
-    """Use a session, and return what is shown of the error."""
+    """Use a session, and return what the traceback shows."""
     try:
         session.get_credentials().get_frozen_credentials()
     except (BotoCoreError, ClientError) as error:
@@ -131,7 +131,7 @@ def test_an_outage_tells_no_secret(
 def test_a_bad_code_is_not_logged(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, said: Callable[[], str], code: Any
 ) -> None:
-    """What an MFA callable gives by mistake, or puts in its error, is not logged when a refresh fails of it."""
+    """An invalid code from an MFA callable, or the text of its exception, is not logged when a refresh fails."""
     codes = [code, CODE]
 
     def ask() -> Any:
@@ -148,7 +148,7 @@ def test_a_bad_code_is_not_logged(
 
 
 class Broken(dict[str, Any]):
-    """A cache whose errors say what it was given."""
+    """A cache whose errors quote their arguments."""
 
     def __contains__(self, key: object) -> bool:
         raise RuntimeError(f"{EXTERNAL_ID} AKIAROOT")
@@ -158,7 +158,7 @@ class Broken(dict[str, Any]):
 
 
 class Odd(dict[str, Any]):
-    """A cache that has an entry for everything, which is not what was written."""
+    """A cache that has an entry for every key, but never the one that was written."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -171,7 +171,7 @@ class Odd(dict[str, Any]):
 def test_a_cache_tells_no_secret(
     sts: StsStub, parent: boto3.Session, said: Callable[[], str], cache: dict[str, Any]
 ) -> None:
-    """Nothing that is logged of a cache has a secret, and neither has a key that an entry is kept by."""
+    """Neither log messages about a cache nor its keys contain a secret."""
     for _ in range(2):
         assert use(with_secrets(parent, cache=cache)) == ""
     assert "ache" in said()
@@ -246,7 +246,7 @@ from aws_assume_role_lib import JSONFileCache, assume_role
 
 folder, device = sys.argv[1:]
 os.umask(0)
-boto3.Session("AKIA", "s", region_name="us-east-1").client("sts")  # what is imported on the way may read and write
+boto3.Session("AKIA", "s", region_name="us-east-1").client("sts")  # imports may read and write files
 
 
 def hook(event, arguments):
@@ -297,7 +297,7 @@ def test_only_the_cache_is_written(sts: StsStub, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the list of processes is read from /proc")
 def test_the_list_of_processes_tells_what_the_user_typed(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While STS is asked, the command line is one process, and its arguments are the user's."""
+    """During the call to STS, the command is one process, with the arguments that were passed to it."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -323,7 +323,7 @@ def test_the_list_of_processes_tells_what_the_user_typed(sts: StsStub, monkeypat
 def test_a_header_that_cannot_be_sent_is_not_quoted(
     sts: StsStub, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A parent's token with a stray newline fails in the HTTP client, whose text has it; the warning has none."""
+    """A parent's token with a stray newline fails in the HTTP client, whose error quotes it; our warning does not."""
     parent = boto3.Session("AKIAROOT", "root-secret", "root-token", region_name="us-east-1")
     child, sibling = assume_role(parent, HUB), assume_role(parent, SPOKE)
     before = [child.get_credentials().token, sibling.get_credentials().token]

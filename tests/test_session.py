@@ -16,7 +16,7 @@ from aws_assume_role_lib import AssumedRoleSession, assume_role
 
 
 def test_a_chain_acts_as_its_last_role(moto: str, parent: boto3.Session) -> None:
-    """Each hop acts as its own role, on moto's STS."""
+    """Each session of a chain acts as its own role, on moto's STS."""
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE, ExternalId="abc")
     reader = spoke.assume_role("arn:aws:iam::333333333333:role/path/Reader", RoleSessionName="me")
@@ -55,7 +55,7 @@ def test_the_repr_names_role_and_region_only(sts: StsStub, parent: boto3.Session
 
 
 def test_what_is_neither_set_nor_inherited_is_an_attribute_error(parent: boto3.Session) -> None:
-    """A child's botocore session does not have what no botocore session has."""
+    """A child's botocore session has no attributes that a plain one lacks."""
     with pytest.raises(AttributeError, match="has no attribute 'colour'"):
         _ = assume_role(parent, HUB)._session.colour
 

@@ -1,4 +1,4 @@
-"""What the clients of a family share, and that nobody can tell except by the time it takes."""
+"""What the clients of a family share, which nobody can tell except by the time it takes."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ def test_other_transport_settings_need_other_connections(parent: boto3.Session, 
 
 
 def test_settings_that_cannot_be_compared_are_not_shared(parent: boto3.Session) -> None:
-    """A setting of a type that botocore does not document costs the client its share, and nothing else."""
+    """A client with a setting of a type that botocore does not document shares nothing, but works."""
     child = assume_role(parent, HUB, region_name="us-east-1")
     clients = [child.client("s3", verify=pathlib.Path("/bundle.pem")) for _ in range(2)]
     assert [type(connections_of(client)) for client in clients] == [URLLib3Session] * 2
 
 
 def test_a_dict_of_proxies_that_is_changed_later(sts: StsStub, parent: boto3.Session) -> None:
-    """What a program does to the dict of one client does not lead other clients' requests elsewhere."""
+    """Changing the dict passed to one client does not redirect other clients' requests."""
     proxies = {"http": "http://user:one@127.0.0.1:9"}
     child = assume_role(parent, HUB)
     connections = connections_of(child.client("s3", config=Config(proxies=proxies)))
@@ -376,7 +376,7 @@ def test_client_certificates_are_not_mixed_up(monkeypatch, parent: boto3.Session
 
 @pytest.fixture
 def proxy() -> Iterator[Any]:
-    """An HTTP proxy that answers everything itself: `seen` has the URLs and who asked for them."""
+    """An HTTP proxy that answers everything itself: `seen` has the URLs and the user names."""
     seen: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -506,7 +506,7 @@ def test_a_handler_that_changes_the_class(sts: StsStub, parent: boto3.Session) -
 
 
 def test_each_api_version_has_its_own_code(sts: StsStub, parent: boto3.Session) -> None:
-    """An older API version that a client asks for is what it gets, whatever was made before."""
+    """A client gets the older API version that it requests, whatever clients exist already."""
     child = assume_role(parent, HUB)
     versions = child._session.get_component("data_loader").list_api_versions("cloudfront", "service-2")
     for version in (versions[0], None, versions[-1], versions[0]):
@@ -516,7 +516,7 @@ def test_each_api_version_has_its_own_code(sts: StsStub, parent: boto3.Session) 
 
 
 def test_another_loader_has_its_own_code(sts: StsStub, parent: boto3.Session, tmp_path: pathlib.Path) -> None:
-    """A child that is given models of its own has clients of these models."""
+    """A child with its own models creates clients from those models."""
     hub, spoke = assume_role(parent, HUB), assume_role(parent, SPOKE)
     model = copy.deepcopy(hub._session.get_component("data_loader").load_service_model("sts", "service-2"))
     del model["operations"]["GetAccessKeyInfo"]
@@ -534,7 +534,7 @@ def test_another_loader_has_its_own_code(sts: StsStub, parent: boto3.Session, tm
 
 
 def test_the_first_session_of_a_family_is_freed(sts: StsStub, parent: boto3.Session) -> None:
-    """The code that was generated for the first client does not keep its session, or that session's handlers."""
+    """Code generated for the first client does not keep its session, or that session's handlers, alive."""
     first, second = assume_role(parent, HUB), assume_role(parent, SPOKE)
 
     class Handler:
@@ -552,7 +552,7 @@ def test_the_first_session_of_a_family_is_freed(sts: StsStub, parent: boto3.Sess
 
 
 def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: boto3.Session) -> None:
-    """What one client has learnt of a bucket's region is not used for another role's requests."""
+    """A bucket's region that one client has learned is not used for another role's requests."""
     first, second = (assume_role(parent, role(number)).client("s3") for number in range(2))
     wrong = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
     call(first)
@@ -600,7 +600,7 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
 
     monkeypatch.delattr(Loader, "_cache")
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
-    root = boto3.Session("AKIAROOT", "root-secret")  # made now, when loaders have caches of their own
+    root = boto3.Session("AKIAROOT", "root-secret")  # created now, when each loader has its own cache
     sessions = [assume_role(root, role(number)) for number in range(8)]
     at_once(lambda index: sessions[index].client("sqs", region_name="us-east-1"), 8)
     models = [path for path in loaded if "sqs" in path]
@@ -608,7 +608,7 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
 
 
 def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
-    """A handler that makes a client, while another thread loads a model and logs that, delays and does not hang."""
+    """A handler that creates a client while another thread loads a model, and logs that, causes a delay, not a hang."""
     monkeypatch.setattr(_clients, "LOADING_TIMEOUT", 0.1)
     child = assume_role(parent, HUB)
     shared = _clients.shared_clients(parent._session)

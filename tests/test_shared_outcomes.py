@@ -112,7 +112,7 @@ def test_entries_of_a_cache_do_not_wait_for_each_other(sts: StsStub, parent: bot
 
 
 def test_sessions_that_share_a_cache_share_a_failure(sts: StsStub, parent: boto3.Session) -> None:
-    """Sessions that wait for one entry, of an STS that hangs, have the error of one request."""
+    """If STS hangs, sessions that wait for the same entry all get the error of one request."""
     cache: dict[str, Any] = {}
     sessions = [assume_role(parent, HUB, cache=cache, sts_client_kwargs=ONCE) for _ in range(16)]
     sts.fault = Fault.hang()
@@ -152,7 +152,7 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
     kind: str,
     chained: bool,
 ) -> None:
-    """While STS does not answer and all keys are good, one role of a family tries, its parent's refresh included."""
+    """While STS does not respond and all keys are valid, one role of a family tries, its parent's refresh included."""
     parent = PARENTS[kind](tmp_path, monkeypatch)
     parent._session.set_default_client_config(Config(read_timeout=0.25))
     roles = [assume_role(parent, HUB)]
@@ -173,7 +173,7 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
 def test_roles_that_need_a_parents_refresh_share_its_failure(
     sts: StsStub, clock: time_machine.Traveller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Cold roles of a parent whose own refresh hangs have the error of one request, within one timeout."""
+    """Cold roles of a parent whose own refresh hangs get the error of one request, within one timeout."""
     parent = PARENTS[kind](tmp_path, monkeypatch)
     parent._session.set_default_client_config(Config(read_timeout=1))
     roles = [assume_role(parent, f"{SPOKE}-{number}") for number in range(8)]
@@ -227,7 +227,7 @@ def test_the_frames_of_a_failed_attempt_are_freed(sts: StsStub, one_attempt: Non
 
 
 def test_an_error_that_cannot_be_copied_is_shared_as_it_is(sts: StsStub, parent: boto3.Session) -> None:
-    """An exception whose class cannot be made anew reaches every thread all the same."""
+    """An exception that cannot be copied still reaches every thread."""
 
     class Stubborn(Exception):
         def __new__(cls) -> Stubborn:

@@ -1,4 +1,4 @@
-"""What tools find out about a session at run time: its methods' parameters and types, and copies of it."""
+"""What tools see of a session at run time: its methods' parameters and types, and copies of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_type_hints_resolve_at_run_time() -> None:
 
 
 def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:
-    """copy.deepcopy() of a session is a session of the same role, with the very same credentials, as of copy.copy()."""
+    """Like copy.copy(), copy.deepcopy() returns a session of the same role with the same credentials object."""
     child = assume_role(parent, HUB)
     for copied in (copy.copy(child), copy.deepcopy(child), copy.deepcopy([child])[0]):
         assert repr(copied) == repr(child)

@@ -1,4 +1,4 @@
-"""The site reads well: no page is wider than a phone, and no page has a phrase that nobody would say."""
+"""The site reads well: no page is wider than a phone, and no page has an unidiomatic phrase."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_no_page_is_wider_than_the_screen(site: Path, served: str, tmp_path: Pat
 
 
 def test_each_page_has_a_description(site: Path) -> None:
-    """Each page of ours has a meta description of its own, which search engines show."""
+    """Each of our pages has its own meta description, which search engines show."""
     described = {}
     for page in PAGES:
         if page.is_relative_to(DOCS):

@@ -1,4 +1,4 @@
-"""Random trees of sessions, clocks, outages, forks and farewells: each request is signed by the right, good key."""
+"""Random trees of sessions, clock changes, outages, forks and drops: each request is signed by the right, valid key."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FAULTS = [
 ROOTS = ["AKIAROOT", "AKIAOTHER"]
 GOOD, RAISED, ANOTHER = 0, 1, 2
 
-# Few of each, so that sessions that are alike but not the same are frequent.
+# Few of each, so that similar but different sessions are frequent.
 REQUESTS = st.sampled_from(
     [
         {"RoleArn": HUB},
@@ -187,11 +187,11 @@ class Sessions(RuleBasedStateMachine):
 
     def good(self, key: str) -> bool:
         if not self.sts.server.started or key not in self.sts.issued:
-            return False  # a root's key serves for ever, but not while nothing listens
+            return False  # a root's key never expires, but nothing is listening
         return self.sts.issued[key].expires > datetime.now(timezone.utc).timestamp()
 
     def check(self, node: Node, before: int) -> None:
-        """Check who signed what has arrived since: the session's own request, and those of the hops before it."""
+        """Check who signed the requests since: the session's own, and those of the roles before it."""
         for request in self.sts.requests[before:]:
             if request.action == "AssumeRole":
                 assert any(self.asks_as(hop, request) for hop in lineage(node) if hop.parent), request
@@ -208,7 +208,7 @@ class Sessions(RuleBasedStateMachine):
         )
 
     def is_key_of(self, node: Node, key: str) -> bool:
-        """Whether the key was issued for all that the session asks, by a key of its parent, and so on to the root."""
+        """Whether the key was issued for the session's request, signed with its parent's key, and so on to the root."""
         if node.parent is None:
             return key == node.key
         issued = self.sts.issued.get(key)
@@ -254,7 +254,7 @@ def fork(node: Node) -> int:
 
 @pytest.fixture
 def quick_collections() -> Iterator[None]:
-    # A collection looks at all that the suite has ever made, 50 ms of it; what is frozen it skips.
+    # A collection takes 50 ms to go through all of the suite's objects; it skips frozen ones.
     gc.collect()
     gc.freeze()
     yield
@@ -266,7 +266,7 @@ def quick_collections() -> Iterator[None]:
 def test_no_session_ever_signs_with_expired_or_another_identitys_credentials(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever happens in whichever order, each session signs as its role through its chain, or raises in an outage."""
+    """Whatever happens in any order, each session signs as its role through its chain, or raises in an outage."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own retries would sleep
     sts.any_root, sts.roots = False, set(ROOTS)
     loader = botocore.session.Session().get_component("data_loader")

@@ -1,4 +1,4 @@
-"""One STS client per parent: made once, shared, up to date, and gone with its parent."""
+"""One STS client per parent: created once, shared, up to date, and freed with its parent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_made_on_first_need_and_kept(
 
 
 def test_shared_by_children_with_the_same_options(sts: StsStub, parent: boto3.Session, made: list[str]) -> None:
-    """Children share a client exactly where their sts_client_kwargs mean the same."""
+    """Children share a client if, and only if, their sts_client_kwargs mean the same."""
     shared = Config(retries={"max_attempts": 2})  # which botocore completes when a client is made
     options: list[dict[str, Any] | None] = [
         None,
@@ -69,7 +69,7 @@ def test_shared_by_children_with_the_same_options(sts: StsStub, parent: boto3.Se
 
 
 def test_each_parent_has_its_own(sts: StsStub, parent: boto3.Session) -> None:
-    """Two parents, and the hops of a chain, each call STS through a client of their own, with their own keys."""
+    """Two parents, and the roles of a chain, each call STS through their own client, with their own keys."""
     hub = assume_role(parent, HUB)
     key(hub.assume_role(SPOKE))
     key(assume_role(boto3.Session("AKIAOTHER", "s", region_name="us-east-1"), SPOKE))
@@ -107,7 +107,7 @@ def test_follows_the_parents_region(sts: StsStub, parent: boto3.Session, clock: 
 def test_follows_the_parents_default_client_config(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A default client config that is set on the parent later holds for the next AssumeRole."""
+    """A default client config set later on the parent applies to the next AssumeRole."""
     child = assume_role(parent, HUB)
     key(child)
     parent._session.set_default_client_config(Config(user_agent_extra="later/1"))
@@ -150,7 +150,7 @@ def test_freed_with_its_parent(sts: StsStub, clock: time_machine.Traveller) -> N
 
 
 def test_a_parent_lives_as_long_as_its_child(sts: StsStub, clock: time_machine.Traveller) -> None:
-    """A child keeps the parent that it refreshes from, although the caller holds the child alone."""
+    """A child keeps the parent that it refreshes from alive, even if the caller only holds the child."""
     child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB).assume_role(SPOKE)
     for _ in range(2):
         gc.collect()
@@ -195,7 +195,7 @@ def test_dropped_parents_do_not_grow_the_process(sts: StsStub) -> None:
 
 
 def test_a_parent_can_still_be_copied(sts: StsStub, parent: boto3.Session) -> None:
-    """A session that has assumed a role can be deep-copied as before, and the copy assumes with a client of its own."""
+    """A session that has assumed a role can be deep-copied as before, and the copy uses its own STS client."""
     assume_role(parent, HUB).get_credentials().get_frozen_credentials()
     copied = copy.deepcopy(parent)
     assume_role(copied, HUB).get_credentials().get_frozen_credentials()
@@ -203,7 +203,7 @@ def test_a_parent_can_still_be_copied(sts: StsStub, parent: boto3.Session) -> No
 
 
 def test_credentials_that_were_replaced_are_not_asked_again(sts: StsStub, parent: boto3.Session) -> None:
-    """A child goes by its parent's credentials of the time, though those that it began with are broken."""
+    """A child uses its parent's current credentials, even if the original ones are broken."""
 
     def broken() -> None:
         raise RuntimeError("the SSO token has expired")

@@ -40,7 +40,7 @@ from aws_assume_role_lib import assume_role
     ],
 )
 def test_sts_client_kwargs_are_checked_at_the_call(parent, clients_made, name, value, error):
-    """What a client of STS cannot be given is refused at the call, by name, and no client is made."""
+    """Options that an STS client cannot have are refused at the call, by name, and no client is created."""
     with pytest.raises(error, match=name) as caught:
         assume_role(parent, HUB, sts_client_kwargs={name: value}, validate=False)
     assert "7531" not in str(caught.value)
@@ -55,7 +55,7 @@ def test_sts_client_kwargs_is_a_mapping(parent, options):
 
 
 def test_an_endpoint_url_in_brackets_is_no_url(parent):
-    """A URL that Python cannot even take apart is a ValueError that names it."""
+    """A URL that Python cannot parse is a ValueError that names it."""
     with pytest.raises(ValueError, match=r"endpoint_url.*http://\[x"):
         assume_role(parent, HUB, sts_client_kwargs={"endpoint_url": "http://[x"})
 
@@ -73,7 +73,7 @@ def test_sts_client_kwargs_endpoint_and_region(sts, parent):
 
 
 def test_sts_client_kwargs_config(sts, parent):
-    """A config is that of the client that calls AssumeRole, and of no other."""
+    """A config applies to the client that calls AssumeRole, and to no other."""
     child = assume_role(parent, HUB, sts_client_kwargs={"config": Config(user_agent_extra="hop/1")})
     child.client("sts").get_caller_identity()
     assert ["hop/1" in request.user_agent for request in sts.requests] == [True, False]
@@ -83,7 +83,7 @@ def test_sts_client_kwargs_config(sts, parent):
     ("options", "scheme"), [({}, "https"), ({"use_ssl": False}, "http"), ({"use_ssl": True}, "https")]
 )
 def test_sts_client_kwargs_use_ssl(parent, options, scheme):
-    """use_ssl=False asks STS in the clear."""
+    """use_ssl=False calls STS over plain HTTP."""
     urls: list[str] = []
 
     class Seen(Exception):

@@ -1,4 +1,4 @@
-"""The STS stub does what the tests that stand on it take for granted."""
+"""The STS stub does what the tests take for granted."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_expired_and_foreign_keys_are_refused_and_recorded(sts: StsStub) -> None
     ],
 )
 def test_fault_fails_the_client(sts: StsStub, fault: Fault, error: str) -> None:
-    """Each fault reaches a real client as the error it stands for, and the next AssumeRole works once it is cleared."""
+    """Each fault reaches a real client as the error that it simulates; once it is cleared, AssumeRole works."""
     sts.fault = fault
     with pytest.raises((ClientError, BotoCoreError, ResponseParserError, KeyError)) as caught:
         assume(sts, read_timeout=0.3)
@@ -245,7 +245,7 @@ def test_gate_holds_assume_role_alone(sts: StsStub) -> None:
 @pytest.mark.parametrize("held", ["gate", "latency", "hang", "first byte", "body", "idle"])
 @pytest.mark.parametrize("end", ["close", "down"])
 def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
-    """`close()` and `down()` end what waits at once, on a clock that stands still too."""
+    """`close()` and `down()` end all waits at once, even if the clock is frozen."""
     with time_machine.travel(2_000_000_000, tick=False):
         sts = StsStub()
         if held == "gate":
@@ -336,7 +336,7 @@ def test_forked_children_are_clients(sts: StsStub) -> None:
 
 
 def test_many_threads_get_a_key_each(sts: StsStub) -> None:
-    """64 threads at once are all answered, each with a key of its own, over one connection each at most."""
+    """64 threads at once are all answered, each with its own key, over at most one connection each."""
     shared = client(sts, max_pool_connections=64)
 
     def ask(_: int) -> str:

@@ -1,4 +1,4 @@
-"""What others do with a session that they are handed, against moto's server."""
+"""What other libraries do with a session, against moto's server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def credential_scope(authorization: str) -> str:
 
 
 def test_credentials_are_held_and_frozen_again(sts, parent):
-    """Who holds a session's credentials has the same object as everybody, and asking for it fetches nothing."""
+    """get_credentials() always returns the same object, and fetches nothing."""
     child = assume_role(parent, HUB)
     credentials = child.get_credentials()
     assert child.get_credentials() is credentials
@@ -71,7 +71,7 @@ def test_credentials_are_read_directly(sts, parent, first):
 
 
 def test_frozen_credentials(sts, parent):
-    """Frozen credentials are one set, and what a held object gives again and again without a request."""
+    """Frozen credentials are one set, and a held object returns the same set each time without a request."""
     credentials = assume_role(parent, HUB).get_credentials()
     frozen = {credentials.get_frozen_credentials() for _ in range(3)}
     ((access_key, secret_key, token, *_),) = frozen
@@ -80,7 +80,7 @@ def test_frozen_credentials(sts, parent):
 
 
 def test_frozen_credentials_make_a_session(child):
-    """A session of frozen keys, as tools make for a subprocess, is the role."""
+    """A session created from frozen keys, as tools do for a subprocess, acts as the role."""
     access_key, secret_key, token, *_ = child.get_credentials().get_frozen_credentials()
     other = boto3.Session(access_key, secret_key, token, region_name="us-east-1")
     assert "assumed-role/Hub/" in other.client("sts").get_caller_identity()["Arn"]
@@ -118,7 +118,7 @@ def test_account_id(child, spoke, monkeypatch):
 
 
 def test_identities_of_a_chain(parent, child, spoke):
-    """Each session of a chain is who it says."""
+    """Each session of a chain acts as the role that it names."""
     arns = [session.client("sts").get_caller_identity()["Arn"] for session in (parent, child, spoke)]
     assert arns[1].startswith("arn:aws:sts::111111111111:assumed-role/Hub/")
     assert arns[2].startswith("arn:aws:sts::222222222222:assumed-role/Spoke/")
@@ -126,7 +126,7 @@ def test_identities_of_a_chain(parent, child, spoke):
 
 
 def test_the_data_is_the_roles(parent, child, spoke, bucket):
-    """What the last role makes is in its account, and in no other of the chain."""
+    """Resources that the last role creates are in its account, and in no other account of the chain."""
     names = [
         {found["Name"] for found in session.client("s3").list_buckets()["Buckets"]}
         for session in (parent, child, spoke)
@@ -219,7 +219,7 @@ def test_resource(spoke):
 
 
 def test_stubber(sts, parent):
-    """A Stubber answers for a role's client, and STS is not asked."""
+    """A Stubber answers for a role's client, and STS is not called."""
     client = assume_role(parent, HUB).client("sqs")
     with Stubber(client) as stubber:
         stubber.add_response("get_queue_url", {"QueueUrl": "http://queue"}, {"QueueName": "q"})
@@ -289,7 +289,7 @@ def test_requests_aws4auth(sts, parent):
 
 @pytest.mark.filterwarnings("ignore")  # awswrangler's own, of pandas
 def test_awswrangler(spoke, bucket):
-    """awswrangler writes, lists and reads with the session that it is handed."""
+    """awswrangler writes, lists and reads with the session that it is given."""
     wr = pytest.importorskip("awswrangler", reason="awswrangler is heavy, and is not installed")
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"id": [1, 2], "name": ["a", "b"]})

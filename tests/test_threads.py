@@ -1,4 +1,4 @@
-"""Sessions are shared between threads, from cold, and one thread's refresh serves all."""
+"""Threads share sessions, from the first use on, and one thread's refresh serves all."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_assume_role_from_many_threads(
 
 
 def test_the_parents_credentials_are_loaded_once(sts: StsStub) -> None:
-    """Threads that first assume roles from one parent have one set of its credentials between them."""
+    """Threads that first assume roles from one parent share one set of its credentials."""
     loads, go_on = [], threading.Event()
 
     class Provider(CredentialProvider):
@@ -101,7 +101,7 @@ def test_the_parents_credentials_are_loaded_once(sts: StsStub) -> None:
 
 
 def test_one_cold_session_shared_by_many_threads(sts: StsStub, parent: boto3.Session, switching: None) -> None:
-    """A session just made may be shared: clients, resources, credentials and next hops from any thread, from cold."""
+    """A new session can be shared at once: clients, resources, credentials and further roles from any thread."""
     uses: list[Callable[[Any], object]] = [
         lambda session: session.client("sts").get_caller_identity(),
         lambda session: session.client("dynamodb", region_name="eu-west-1").meta.region_name,
@@ -131,7 +131,7 @@ def test_models_that_each_session_reads_for_itself(sts: StsStub) -> None:
 
 
 class Watched(dict[str, Any]):
-    """A cache that tells when it is asked."""
+    """A cache that reports when it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def ask_while_another_refreshes(session: boto3.Session, refreshes: Callable[[], 
 def test_a_handler_asks_for_credentials_that_another_thread_refreshes(
     sts: StsStub, parent: boto3.Session, depth: int
 ) -> None:
-    """A handler that runs while a client is made has what another thread fetches at the time, with one AssumeRole."""
+    """A handler that runs while a client is created gets the keys that another thread fetches, with one AssumeRole."""
     cache = Watched()
     child = assume_role(parent, HUB, cache=cache)
     session = child if depth == 1 else child.assume_role(SPOKE)
@@ -173,7 +173,7 @@ def test_a_handler_asks_for_credentials_that_another_thread_refreshes(
 
 
 def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts: StsStub, parent: boto3.Session) -> None:
-    """A TokenCode callable may use a session with MFA, also while another thread is asked for that one's code."""
+    """A TokenCode callable may use a session with MFA, even while another thread gets that session's code."""
     device = "arn:aws:iam::111111111111:mfa/me"
     asked, asked_again = threading.Event(), threading.Event()
 
@@ -307,7 +307,7 @@ def test_a_failure_reaches_all_who_wait(
 def test_a_failed_early_refresh_is_not_repeated_by_another_thread(
     sts: StsStub, one_attempt: None, parent: boto3.Session, clock: time_machine.Traveller, switching: None
 ) -> None:
-    """However many threads find STS away in the refresh window, and in the last minute, it is tried once."""
+    """However many threads find STS unreachable in the refresh window, and in the last minute, it is tried once."""
     child = assume_role(parent, HUB)
     first = key(child)
     sts.fault = Fault.error(503, "ServiceUnavailable")

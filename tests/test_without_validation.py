@@ -15,7 +15,7 @@ from aws_assume_role_lib import assume_role
 
 
 class _RecordingLoader(Loader):
-    """A loader of botocore's that remembers which services it was asked for."""
+    """A botocore loader that remembers which services it loaded."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -71,11 +71,11 @@ def test_with_validation_only_the_model_of_sts_is_loaded(recording):
 
 
 def test_what_was_not_validated_is_for_sts_to_judge(sts, parent):
-    """With validate=False a value out of bounds reaches STS as it is."""
+    """With validate=False, an out-of-range value reaches STS unchanged."""
     sent = params_sent(parent, sts, RoleSessionName="x y", DurationSeconds=43201, ExternalId="x y", validate=False)
     assert sent == {"RoleSessionName": "x y", "DurationSeconds": "43201", "ExternalId": "x y"}
 
 
 def test_a_code_without_a_device_is_for_sts_to_judge(sts, parent):
-    """With validate=False a TokenCode without a SerialNumber reaches STS as it is."""
+    """With validate=False, a TokenCode without a SerialNumber reaches STS unchanged."""
     assert params_sent(parent, sts, TokenCode="123456", validate=False)["TokenCode"] == "123456"

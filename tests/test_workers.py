@@ -1,4 +1,4 @@
-"""A session crosses to the workers of the libraries that spread work over processes."""
+"""Sessions can be sent to the workers of libraries that spread work over processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The STS stub behind TLS, with a certificate authority of its own that is made when it starts."""
+"""The STS stub behind TLS, with its own certificate authority, created when it starts."""
 
 from __future__ import annotations
 

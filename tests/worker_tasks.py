@@ -1,4 +1,4 @@
-"""What the tests of pickling have worker processes do. A worker imports this module, and little else."""
+"""Tasks for the worker processes of the pickling tests. A worker imports this module, and little else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def identify(session: boto3.Session) -> tuple[int, str, str]:
 
 
 class OwnPickle(boto3.Session):
-    """A subclass that pickles by itself."""
+    """A subclass with its own pickle support."""
 
     def __init__(self, team: str) -> None:
         super().__init__(region_name="eu-west-3")
@@ -34,7 +34,7 @@ class OwnPickle(boto3.Session):
 
 
 class NoPickle(boto3.Session):
-    """A subclass that does not."""
+    """A subclass without pickle support."""
 
 
 class NeedsArguments(dict[str, Any]):
@@ -45,7 +45,7 @@ class NeedsArguments(dict[str, Any]):
 
 
 class Namer:
-    """Something to call that refers to the session that calls it."""
+    """A callable that refers to the session that calls it."""
 
     session: Any = None
 

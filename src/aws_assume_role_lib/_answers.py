@@ -57,7 +57,7 @@ def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
         expires = (expires - _clock_skew(response)).astimezone(timezone.utc)
         return expires, expires.timestamp() - time.time()
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError):
-        raise BadAnswer("no Expiration that is a time") from None
+        raise BadAnswer("no valid Expiration") from None
 
 
 def _clock_skew(response: Mapping[str, Any]) -> timedelta:
@@ -88,7 +88,7 @@ def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:
     return CredentialRetrievalError(
         provider="assume-role",
         error_msg=f"the response from {without_password(endpoint_url)} is not an AssumeRole response ({reason}). "
-        "Check for a proxy, or for an endpoint URL that is not STS's.",
+        "Check for a proxy or an endpoint URL that is not STS's.",
     )
 
 

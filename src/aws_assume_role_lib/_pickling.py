@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copyreg
 import functools
 import hashlib
 import inspect
+import json
 import math
 import os
 import pickle
@@ -41,9 +41,9 @@ class Part(NamedTuple):
     """One session of a chain, without its parent.
 
     Attributes:
-        text: A Python literal, in a fixed order, so that equal sessions have equal bytes. Empty for a root that has its
-            own pickle support.
-        objects: Values without a literal, such as callables, written as {0}, {1} and so on in the text.
+        text: JSON, in a fixed order, so that equal sessions have equal bytes. Empty for a root that has its own pickle
+            support. Arrays begin with what they are: a list, a tuple, UNSIGNED or the index of an object.
+        objects: Values that JSON cannot represent, such as callables.
     """
 
     text: str
@@ -105,26 +105,25 @@ Refusal = Callable[[str], pickle.PicklingError]
 def _part(refusal: Refusal, content: Mapping[str, Any]) -> Part:
     objects: list[tuple[str, Any]] = []
 
-    def literal(name: str, value: Any, depth: int = 0) -> Any:
+    def encoded(name: str, value: Any, depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
             raise refusal(f"its {name} is nested too deeply, or contains itself.")
         if isinstance(value, str):
             return str.__str__(value)
-        if value is None or type(value) in (bool, int, bytes) or (type(value) is float and math.isfinite(value)):
+        if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
             return value
         if type(value) in (list, tuple):
-            return type(value)(literal(name, item, depth + 1) for item in value)
+            return [type(value).__name__, *(encoded(name, item, depth + 1) for item in value)]
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             items = {str.__str__(key): value[key] for key in value}
             # A refusal names the parameter or option, not "request" around it or a key inside it.
-            return {key: literal(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
+            return {key: encoded(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
         if value is botocore.UNSIGNED:
-            return {"UNSIGNED"}
-        # A set, because nothing else in a recipe is one.
+            return ["UNSIGNED"]
         objects.append((name, value))
-        return {len(objects) - 1}
+        return ["object", len(objects) - 1]
 
-    text = repr(literal("", {name: value for name, value in content.items() if value is not None}))
+    text = json.dumps(encoded("", {name: value for name, value in content.items() if value is not None}))
     if objects and not _by_value():
         for name, value in objects:
             try:
@@ -286,17 +285,21 @@ def _by_value() -> bool:
 # Reading
 
 
-def _read(part: Part) -> dict[str, Any]:
-    def value(literal: Any) -> Any:
-        if isinstance(literal, (list, tuple)):
-            return type(literal)(map(value, literal))
-        if isinstance(literal, dict):
-            return {key: value(item) for key, item in literal.items()}
-        if isinstance(literal, set):
-            return botocore.UNSIGNED if literal == {"UNSIGNED"} else part.objects[literal.pop()]
-        return literal
+_SEQUENCES: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
 
-    content: dict[str, Any] = value(ast.literal_eval(part.text))
+
+def _read(part: Part) -> dict[str, Any]:
+    def decoded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: decoded(item) for key, item in value.items()}
+        if not isinstance(value, list):
+            return value
+        kind, *items = value
+        if kind == "UNSIGNED":
+            return botocore.UNSIGNED
+        return part.objects[items[0]] if kind == "object" else _SEQUENCES[kind](map(decoded, items))
+
+    content: dict[str, Any] = decoded(json.loads(part.text))
     return content
 
 

@@ -264,7 +264,7 @@ def test_an_answer_that_is_not_stss(sts: StsStub, parent: boto3.Session, name: s
     sts.fault = NOT_STS[name]
     with pytest.raises(CredentialRetrievalError, match=f"{sts.url} is not an AssumeRole response") as caught:
         key(child)
-    assert "Check for a proxy, or for an endpoint URL" in str(caught.value)
+    assert "Check for a proxy or an endpoint URL" in str(caught.value)
     assert "secret-" not in "".join(traceback.format_exception(None, caught.value, None))
     sts.fault = None
     assert key(child).startswith("ASIA")

@@ -261,8 +261,8 @@ try:
     while True:
         try:
             client.get_caller_identity()
-        except botocore.exceptions.ClientError:
-            pass  # the keys expired on the way
+        except (botocore.exceptions.ClientError, RuntimeError):
+            pass  # the keys expired on the way, or as soon as botocore had them
 except botocore.exceptions.BotoCoreError as error:
     print(error)
 """

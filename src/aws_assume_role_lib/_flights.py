@@ -136,5 +136,5 @@ def _forget() -> None:
     _flights, _this_thread = {}, _ThreadState()
 
 
-# Windows does not fork, and has no such function.
-getattr(os, "register_at_fork", dict)(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have it
+    os.register_at_fork(after_in_child=_forget)

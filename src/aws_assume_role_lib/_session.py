@@ -241,7 +241,7 @@ class ChildSession(InheritingSession):
 
     def _load_components(self) -> None:
         # botocore creates these on first use without a lock; two threads doing so at once can raise KeyError.
-        self.full_config  # noqa: B018
+        self.full_config  # noqa: B018  # reading the property loads the config
         for name in ("endpoint_resolver", "default_config_resolver", "smart_defaults_factory", "monitor"):
             # botocore internal. If it is gone, create_client() creates the components itself. Covered by
             # tests/test_internals.py.

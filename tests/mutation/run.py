@@ -26,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,9 @@ def _in_fork(tests: list[str], last: list[str], plugin: Killer) -> None:
     os._exit(code)
 
 
-def prepare(copy: Path) -> None:
-    """Make a copy of the repository, and import all that the tests need and that is not mutated."""
+def prepare(folder: Path) -> None:
+    """In a worker: make a copy of the repository, and import all that the tests need and that is not mutated."""
+    copy = folder / str(os.getpid())
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
     compileall.compile_dir(copy / "tests", quiet=1)
     os.chdir(copy)
@@ -175,8 +177,8 @@ def prepare(copy: Path) -> None:
     gc.freeze()  # pytest collects garbage ten times at its end, which would touch all that the forks share
 
 
-def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int]:
-    """The number of mutants of a module, and of those that live and are not listed; what matches no mutant is left."""
+def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tuple[str, str]]]:
+    """The number of mutants of a module, of those that live and are not listed, and what is listed and no mutant."""
     path = PACKAGE / f"{module}.py"
     original = path.read_text()
     tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]
@@ -201,29 +203,32 @@ def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int]:
         if code != 0:
             last = [killer, *(name for name in last if name != killer)] if killer else last
         print(f"{module}:{mutant.line} {result}: {mutant.before}  ->  {mutant.after}  {killer}", flush=True)
-    listed -= found
     print(f"{module}: {dict(count)}, in {time.monotonic() - start:.0f} seconds", flush=True)
-    return count.total(), count["lives"]
+    return count.total(), count["lives"], listed - found
 
 
 def main() -> None:
     listed: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for entry in tomllib.loads(SURVIVORS.read_text())["survivor"]:
         listed[entry["module"]] |= {(entry["line"], mutant) for mutant in entry["mutants"]}
-    modules = sys.argv[1:] or list(TESTS)
+    # The largest first, so that no processor waits long for the last.
+    modules = sorted(sys.argv[1:] or TESTS, key=lambda module: -(ROOT / PACKAGE / f"{module}.py").stat().st_size)
+    start = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(os.cpu_count(), FORK, prepare, (Path(folder),)) as pool,
+    ):
+        results = list(pool.map(check, modules, [listed[module] for module in modules]))
     number = sum(len(listed[module]) for module in modules)
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder) / "copy")
-        counts = [check(module, listed[module]) for module in modules]
-        os.chdir("/")
-    for module in modules:
-        for before, after in listed[module]:
-            print(f"{module}: listed in {SURVIVORS.name}, and no mutant: {before}  ->  {after}")
-    mutants_of_all, living = map(sum, zip(*counts, strict=True))
-    unlisted = living + sum(len(listed[module]) for module in modules)
-    killed = 1 - (living + number) / mutants_of_all
-    print(f"{mutants_of_all} mutants: {killed:.1%} killed, {number} listed, {living} live and are not listed.")
-    sys.exit(1 if unlisted else 0)
+    unmatched = [(module, *change) for module, result in zip(modules, results, strict=True) for change in result[2]]
+    for module, before, after in unmatched:
+        print(f"{module}: listed in {SURVIVORS.name}, and no mutant: {before}  ->  {after}")
+    total, living = (sum(result[i] for result in results) for i in (0, 1))
+    killed = 1 - (living + number) / total
+    minutes = (time.monotonic() - start) / 60
+    print(f"{total} mutants: {killed:.1%} killed, {number} listed, {living} live and are not listed.")
+    print(f"It took {minutes:.0f} minutes on {os.cpu_count()} processors.")
+    sys.exit(1 if living or unmatched else 0)
 
 
 if __name__ == "__main__":

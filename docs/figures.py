@@ -141,7 +141,7 @@ def lambda_instance() -> Figure:
     calls = (4, 7, 8, 14, 21, 22, 30, 39, 45, 52, 58, 59, 66, 71)
     due = (3600 - refresh_window(3600)) / 60
     refreshed = next(call for call in calls if call - calls[0] >= due)
-    figure.text(LEFT, 30, "init: assume_role(), no network", "ink small")
+    figure.text(LEFT, 30, "init: assume_role(), no call to STS", "ink small")
     figure.rect("box", at(0), 38, at(3) - at(0), 26)
     figure.text(LEFT, 88, "invocations", "ink small")
     for call in calls:
@@ -179,7 +179,7 @@ def chain() -> Figure:
 
 def call() -> Figure:
     """The way of a call: what assume_role() does at once, and what the first request does."""
-    figure = Figure("The way of a call: no network until the session is used", 520)
+    figure = Figure("The way of a call: STS is called when the session is first used", 520)
 
     def steps(y: float, *lines: tuple[str, str]) -> None:
         for number, (module, what) in enumerate(lines):
@@ -190,7 +190,7 @@ def call() -> Figure:
                 figure.arrow(LEFT + 61, y + 30, y + 42)
             y += 42
 
-    figure.text(LEFT, 32, "assume_role(...): no network", "strong ink")
+    figure.text(LEFT, 32, "assume_role(...): no call to STS", "strong ink")
     steps(
         44,
         ("_parameters", "checks what is requested"),

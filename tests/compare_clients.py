@@ -1,6 +1,7 @@
 """Print everything about clients as JSON, for tests/test_plain_clients.py: ``compare_clients.py alone|in-use|child``.
 
-Those of a plain session, in a process that does not use the package or does; or those of an assumed role.
+``alone`` and ``in-use`` are a plain session's clients, in a process without and with the package in use;
+``child`` is an assumed role's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ HUB = "arn:aws:iam::111111111111:role/Hub"
 
 
 def described(value: Any, depth: int = 0) -> Any:
-    """A value as JSON: objects of botocore by class and attributes."""
+    """Return a value as JSON, with botocore's objects as their class and attributes."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, bytes):
@@ -41,7 +42,7 @@ def described(value: Any, depth: int = 0) -> Any:
 
 
 def handlers(client: Any) -> Any:
-    """Every event handler of a client, by the path of names that it is registered under."""
+    """Return every event handler of a client, with the path of names that it is registered under."""
 
     def walk(node: Any, path: str) -> Any:
         if node["values"]:
@@ -53,7 +54,7 @@ def handlers(client: Any) -> Any:
 
 
 def attributes(client: Any) -> dict[str, Any]:
-    """Everything a program can see of a client."""
+    """Return everything that a program can see of a client."""
     names = ["copy_object", *list(client.meta.method_to_api_mapping)[:4]]
     paginators = [name for name in client.meta.method_to_api_mapping if client.can_paginate(name)]
     return {
@@ -80,7 +81,7 @@ def attributes(client: Any) -> dict[str, Any]:
 
 
 def requests(session: Any) -> list[Any]:
-    """The requests that a few calls of each kind send, and their results."""
+    """Send a few calls of each kind, and return the requests and their results."""
     sent: list[Any] = []
 
     def note(request: Any, **_: Any) -> None:
@@ -139,7 +140,7 @@ def main() -> None:
         r"0x[0-9a-f]+": "ADDRESS",
         r"AKIAROOT|ASIA\d{16}": "KEY",
         r"root-token|token-\d": "TOKEN",
-        # How credentials were found: part of the user agent.
+        # The user agent says how the credentials were found.
         r" m/[\w,]+": "",
     }.items():
         text = re.sub(pattern, word, text)

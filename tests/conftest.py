@@ -79,12 +79,12 @@ def later(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-# Seconds. Must be less than 30, after which threads that wait for each other give up: a test must not pass then.
+# Seconds. Must be less than 30, the time after which threads waiting for each other give up: no test may pass that way.
 HANG = 25
 
 
 def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
-    """Return work(0), work(1), ..., each called in its own thread, all released at the same moment."""
+    """Call work(0), work(1), ... in a thread each, all released at the same moment, and return the results."""
     start = threading.Barrier(number)
 
     def run(index: int) -> T:
@@ -197,7 +197,7 @@ def parent() -> boto3.Session:
 
 @pytest.fixture
 def clients_made(parent: boto3.Session) -> list[str]:
-    """A list that grows with each STS client that the parent creates."""
+    """A list that grows by one for each STS client that the parent creates."""
     made: list[str] = []
     parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
     return made

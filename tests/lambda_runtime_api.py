@@ -21,7 +21,7 @@ _OUTCOME = re.compile(r"/2018-06-01/runtime/(?:invocation/([^/]+)/(response|erro
 
 
 class Outcome(NamedTuple):
-    """A post from the runtime client: `kind` is "response", "error" or "init"."""
+    """What the runtime client posted: `kind` is "response", "error" or "init"."""
 
     kind: str
     request_id: str | None
@@ -29,12 +29,12 @@ class Outcome(NamedTuple):
 
 
 class LambdaRuntimeApi:
-    """The API of one function instance: serves from the moment it is made until the end of its `with` block."""
+    """The API of one function instance: it serves from its creation until the end of its `with` block."""
 
     def __init__(self) -> None:
         self.invocations: queue.Queue[tuple[str, Any] | None] = queue.Queue()
         self.outcomes: queue.Queue[Outcome] = queue.Queue()
-        self.asked = threading.Event()  # the instance has started, and has asked for its first invocation
+        self.asked = threading.Event()  # the instance has started, and has requested its first invocation
         self._server = _Server(self)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -48,7 +48,7 @@ class LambdaRuntimeApi:
         self._server.server_close()
 
     def invoke(self, event: Any) -> Outcome:
-        """Hand an event to the instance and wait for what becomes of it."""
+        """Send an event to the instance and wait for the outcome."""
         request_id = str(uuid.uuid4())
         self.invocations.put((request_id, event))
         outcome = self.outcomes.get(timeout=LIMIT)
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    server_bind = TCPServer.server_bind  # HTTPServer's looks its own name up in DNS
+    server_bind = TCPServer.server_bind  # HTTPServer's own method looks up its host name in DNS
 
     def __init__(self, api: LambdaRuntimeApi) -> None:
         self.api = api

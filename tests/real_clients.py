@@ -1,4 +1,4 @@
-"""Programs of several languages run as a role, each through a refresh; ``tox -e clients`` installs and runs them.
+"""Programs in several languages run as a role, each through a refresh; ``tox -e clients`` installs and runs them.
 
 boto3 is in ``test_cli_run.py``, which needs nothing else.
 """
@@ -25,7 +25,7 @@ JAVASCRIPT = """
     const keys = new Set();
     while (keys.size < 2) keys.add((await client.send(new GetCallerIdentityCommand({}))).UserId);
 """
-# AWS_FORCE_CREDENTIAL_LOAD: with an endpoint of its own it would take the service for one that is not AWS's.
+# AWS_FORCE_CREDENTIAL_LOAD: given a custom endpoint, delta-rs would otherwise assume that the service is not AWS's.
 RUST = """
     import contextlib, os, time
     from deltalake.fs import DeltaStorageHandler
@@ -39,7 +39,7 @@ RUST = """
 
 
 def run(tmp_path: Path, *command: str) -> None:
-    """Run a program as the role, where a [default] profile and the environment have other keys."""
+    """Run a program as the role, although a [default] profile and the environment have other keys."""
     (tmp_path / "credentials").write_text(HOSTILE)
     (tmp_path / "config").write_text(
         f"{HOSTILE}[profile dev]\nregion = eu-west-1\naws_access_key_id = AKIAROOT\naws_secret_access_key = s\n"
@@ -53,7 +53,7 @@ def run(tmp_path: Path, *command: str) -> None:
 
 
 def assert_refreshed(sts: StsStub) -> None:
-    """The program's requests were signed with keys of the role alone, of at least two generations."""
+    """The program signed its requests with the role's keys only, of at least two generations."""
     signers = {request.access_key for request in sts.requests if request.action != "AssumeRole"}
     assert "AKIAHOSTILE" not in signers
     assert len(signers) > 1
@@ -61,7 +61,7 @@ def assert_refreshed(sts: StsStub) -> None:
 
 
 def test_the_aws_cli(sts: StsStub, tmp_path: Path) -> None:
-    """The AWS CLI acts as the role, each run of a long script with keys that are good."""
+    """The AWS CLI acts as the role, and each command of a long script signs with valid keys."""
     sts.lifetime = LIFETIME
     script = f'end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do "{os.environ["CLI_OF_AWS"]}" '
     run(tmp_path, "sh", "-ec", script + "sts get-caller-identity; done")
@@ -69,9 +69,9 @@ def test_the_aws_cli(sts: StsStub, tmp_path: Path) -> None:
     assert sts.violations == []
 
 
-@pytest.mark.timeout(180)  # npm installs a few megabytes first
+@pytest.mark.timeout(180)  # npm first installs a few megabytes
 def test_the_javascript_sdk(sts: StsStub, tmp_path: Path) -> None:
-    """A client of the AWS SDK for JavaScript goes on with new keys."""
+    """A client of the AWS SDK for JavaScript switches to the new keys."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("Node.js is not installed")
@@ -86,7 +86,7 @@ def test_the_javascript_sdk(sts: StsStub, tmp_path: Path) -> None:
 
 
 def test_the_rust_sdk(sts: StsStub, tmp_path: Path) -> None:
-    """A store of delta-rs, whose credentials come from the AWS SDK for Rust, goes on with new keys."""
+    """A delta-rs store, whose credentials come from the AWS SDK for Rust, switches to the new keys."""
     sts.lifetime = LIFETIME
     run(tmp_path, os.environ["RUST_PYTHON"], "-c", textwrap.dedent(RUST))
     assert_refreshed(sts)

@@ -1,9 +1,9 @@
 """The soak: ``python tests/soak.py [--seconds N] [--json FILE]``.
 
 32 threads, and workers forked beside them, sign requests with a tree of 200 sessions whose credentials last for
-seconds, from an STS that fails often. It ends with 1 where a request was signed by the wrong identity or with expired
-credentials, where anything but botocore's errors came up, or where the process grew. Where a call does not come to
-its end, it prints the stacks of all threads and is killed by SIGALRM.
+seconds, from an STS that fails often. It exits with 1 if a request was signed by the wrong identity or with expired
+credentials, if anything but botocore's errors was raised, or if the process grew. If a call does not return, it prints
+the stacks of all threads and is killed by SIGALRM.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ THREADS = 32
 SESSIONS = 200
 ROOTS = ["AKIAROOT", "AKIAOTHER"]
 DEPTH = 4
-STUCK = 45  # seconds in which each thread must end a call; one that meets nothing but faults takes half of them
+STUCK = 45  # seconds within which each thread must finish a call; a call that meets only faults takes half of that
 WARM_UP = 15  # seconds
-# Of all objects, and of memory, after the warm-up: botocore makes a client's connections and its classes of errors when
-# each is first needed, and so is never quite warm. Of this package's own objects there may not be one more.
+# For all objects, and for memory, after the warm-up: botocore creates a client's connections and error classes when
+# each is first needed, and so is never quite warm. This package's own objects may not grow by even one.
 GROWTH = 1.10
 
 FAULT_RATE = 0.15
@@ -70,18 +70,18 @@ FAULTS = [
     Fault.slow_first_byte(1.5),  # longer than the client waits
 ]
 
-Lineage = tuple[str, ...]  # the key of the root, then the ARN and session name of each hop
+Lineage = tuple[str, ...]  # the root's key, then the ARN and session name of each hop
 
 
 class FlakySts(StsStub):
-    """An STS that spoils a part of its answers."""
+    """An STS that spoils some of its responses."""
 
     def __init__(self) -> None:
         super().__init__()
         self.faults = 0
         self.any_root, self.roots = False, set(ROOTS)
-        # A request may arrive after the expiry of the keys that it was signed with before it: a second later where 32
-        # threads share two busy cores. This STS's clock is behind, so that only what is far too late is a violation.
+        # A request may arrive after the keys that signed it have expired: a second later if 32 threads share two
+        # busy cores. This STS's clock is behind, so that only a request that is far too late is a violation.
         self.clock_offset = -3.0
 
     def take_fault(self, action: str) -> tuple[Fault, threading.Event]:
@@ -101,7 +101,7 @@ class FlakySts(StsStub):
 def serve(pipe: Any, lineages: list[Lineage]) -> None:
     """Run the STS until a message arrives, then send back what it saw.
 
-    It is a process of its own, so that what it remembers is not taken for growth.
+    It has a process of its own, so that its records do not count as growth.
     """
     with FlakySts() as sts:
         pipe.send(sts.url)
@@ -135,7 +135,7 @@ def serve(pipe: Any, lineages: list[Lineage]) -> None:
 
 @dataclass
 class Node:
-    """A session of the tree, a client of it, and who it is."""
+    """A session of the tree, its client and its identity."""
 
     number: int
     parent: boto3.Session
@@ -155,8 +155,8 @@ def client(session: boto3.Session, number: int) -> Any:
 
 
 def requests() -> list[tuple[int, dict[str, Any], Lineage]]:
-    """The tree: of each session its parent (a root, below 0, or another session), request and lineage."""
-    # Each request is made by several parents, so that only the lineage tells one session's credentials from another's.
+    """The tree: each session's parent (another session, or a root if negative), request and lineage."""
+    # Several parents make each request, so that only the lineage tells one session's credentials from another's.
     rng = random.Random(7)
     tree: list[tuple[int, dict[str, Any], Lineage]] = []
     for number in range(SESSIONS):
@@ -169,7 +169,7 @@ def requests() -> list[tuple[int, dict[str, Any], Lineage]]:
 
 
 class Soak:
-    """The sessions, and what came of their calls."""
+    """The sessions, and the outcomes of their calls."""
 
     def __init__(self) -> None:
         roots = [boto3.Session(key, "root-secret", region_name="us-east-1") for key in ROOTS]
@@ -177,7 +177,7 @@ class Soak:
         self.nodes: list[Node] = []
         for number, (parent, request, lineage) in enumerate(requests()):
             parent_session = self.nodes[parent].session if parent >= 0 else roots[-1 - parent]
-            # As short as the lifetimes are.
+            # Short, because the lifetimes are.
             options = {"config": Config(connect_timeout=1, read_timeout=1)}
             request = {**request, "sts_client_kwargs": options, "cache": cache if number % 3 else None}
             session = assume_role(parent_session, **request)
@@ -222,7 +222,7 @@ class Soak:
         try:
             while time.monotonic() < end:
                 node = random.choice(self.nodes)
-                if random.random() < 0.02:  # a session that is made for one call
+                if random.random() < 0.02:  # a session created for one call
                     session = assume_role(node.parent, **node.request)
                     self.note("sessions made and dropped")
                     self.call(node, client(session, node.number))
@@ -237,7 +237,7 @@ class Soak:
     def fork(self) -> None:
         reader, writer = os.pipe()
         with warnings.catch_warnings():
-            # Python 3.12 warns of forks beside threads: they are what this is about.
+            # Python 3.12 warns about forking a process with threads, which is the point here.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid:
@@ -294,7 +294,7 @@ def isolate(folder: str) -> None:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.path.join(folder, "none")
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-    os.environ["AWS_MAX_ATTEMPTS"] = "2"  # botocore sleeps between them
+    os.environ["AWS_MAX_ATTEMPTS"] = "2"  # botocore sleeps between attempts
 
 
 def main() -> int:
@@ -304,9 +304,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.seconds <= WARM_UP:
         parser.error(f"--seconds is {options.seconds:g}, of which {WARM_UP} are to warm up: pass more")
-    logging.disable(logging.WARNING)  # of every early refresh that fails
+    logging.disable(logging.WARNING)  # each early refresh that fails logs one
     faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
-    # Both are a minute where credentials last for an hour.
+    # Both are a minute for credentials that last an hour.
     _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = _sts.RETRY_INTERVAL = 0.25
 
     spawn = multiprocessing.get_context("spawn")

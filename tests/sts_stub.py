@@ -1,7 +1,7 @@
-"""An STS on loopback, in this process, for what moto cannot do: faults, counts of connections, odd expirations.
+"""An STS on loopback, in this process, for what moto cannot do: faults, connection counts, odd expirations.
 
-Wall time is `time.time()`, so time-machine moves this STS's clock with the test's. Waits are real, end with
-`close()`, and last `LIMIT` seconds at most. A forked child may talk to it as a client, no more.
+Wall time is `time.time()`, so time-machine moves this STS's clock with the test's. Waits take real time, end with
+`close()`, and last at most `LIMIT` seconds. A forked child may use it as a client only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Answer = tuple[int, str]  # HTTP status and body
 
 
 class Request(NamedTuple):
-    """A request as it arrived; `action` is empty when not for STS, `access_key` when not signed."""
+    """A request as it arrived; `action` is empty if it is not for STS, `access_key` if it is not signed."""
 
     action: str
     params: dict[str, str]
@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
 
 class Issued(NamedTuple):
-    """What an access key was issued for, and `by` which key the request was signed."""
+    """What an access key was issued for; `by` is the key that signed the request."""
 
     role_arn: str
     session_name: str
@@ -74,15 +74,15 @@ class Fault:
     hangs: bool = False
     resets: bool = False
     cut: bool = False
-    instead: Answer | None = None  # sent instead of the true answer
-    element: str = ""  # of the true answer, to be replaced by `text`
+    instead: Answer | None = None  # sent instead of the real response
+    element: str = ""  # the part of the real response that `text` replaces
     text: str = ""
-    times: int | None = None  # requests until it clears itself; None: no end
-    everything: bool = False  # meets every request, not AssumeRole alone
+    times: int | None = None  # requests until it clears itself; None: never
+    everything: bool = False  # affects every request, not only AssumeRole
 
     @classmethod
     def hang(cls, **options: Any) -> Fault:
-        """Say nothing until `StsStub.fault` is assigned; a client that still waits is then answered."""
+        """Do not respond until `StsStub.fault` is assigned; a client still waiting then is answered."""
         return cls(hangs=True, **options)
 
     @classmethod
@@ -108,7 +108,7 @@ class Fault:
 
     @classmethod
     def truncated(cls, **options: Any) -> Fault:
-        """Send the first half of the XML as if it were all of it."""
+        """Send the first half of the XML as if it were the whole."""
         return cls(cut=True, **options)
 
     @classmethod
@@ -126,21 +126,21 @@ class Fault:
 
     @classmethod
     def expiration(cls, text: str | None, **options: Any) -> Fault:
-        """Send this as the expiry, or none at all; a key is held to what was sent if that is ISO 8601."""
+        """Send this expiry, or none at all; if it is ISO 8601, that is when the key expires."""
         element = "" if text is None else f"<Expiration>{escape(text)}</Expiration>"
         return cls(element="Expiration", text=element, **options)
 
     @classmethod
     def without(cls, element: str, **options: Any) -> Fault:
-        """Leave out an element of the answer, such as `SecretAccessKey` or `AssumedRoleUser`."""
+        """Leave an element out of the response, such as `SecretAccessKey` or `AssumedRoleUser`."""
         return cls(element=element, **options)
 
 
-WEB_IDENTITY = "AssumeRoleWithWebIdentity"  # which nobody signs
+WEB_IDENTITY = "AssumeRoleWithWebIdentity"  # which is not signed
 
 
 class StsStub:
-    """The stub: serves from the moment it is made until `close()`, or the end of its `with` block."""
+    """The stub: it serves from its creation until `close()`, or the end of its `with` block."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -177,7 +177,7 @@ class StsStub:
 
     @property
     def fault(self) -> Fault | None:
-        """What goes wrong from now on. Assigning it, even the same, ends the waits of the fault before."""
+        """The current fault. Assigning one, even the same one, ends the waits of the previous fault."""
         return self._fault
 
     @fault.setter
@@ -191,7 +191,7 @@ class StsStub:
         self._fault_over = threading.Event()
 
     def take_fault(self, action: str) -> tuple[Fault, threading.Event]:
-        """The fault that a request meets, and the event that ends its waits."""
+        """Return the fault that a request meets, and the event that ends its waits."""
         with self.lock:
             fault = self._fault
             if not fault or not (fault.everything or action == "AssumeRole"):
@@ -210,7 +210,7 @@ class StsStub:
         self.server.stop()
         with self.lock:
             self._end_waits()
-        # Bound but not listening: connections are refused, and nobody else is given the port.
+        # Bound but not listening: connections are refused, and no one else is given the port.
         self.server = _Server(self, self.server.server_port)
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class StsStub:
         return time.time() + self.clock_offset
 
     def admit(self, request: Request) -> Answer | None:
-        """Keep a request on record; returns the refusal when its signer may not be served."""
+        """Record a request; return the error response if its signer may not be served."""
         key, wrong = request.access_key, None
         with self.lock:
             self.requests.append(request)
@@ -259,7 +259,7 @@ class StsStub:
             return _error(400, "ValidationError", f"no session {name!r} of role {role!r}")
         asked = float(request.params.get("DurationSeconds", 3600))
         end = self.now() + (asked if self.lifetime is None else self.lifetime)
-        # In whole seconds, as AWS sends it: a key is held to the expiry that its holder was told.
+        # In whole seconds, as AWS sends it: the key expires exactly when its holder was told.
         expires = datetime.fromtimestamp(int(end), timezone.utc)
         if fault.element == "Expiration":
             with contextlib.suppress(ValueError):
@@ -291,13 +291,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: _Server
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body leave apart, which would cost 40 ms
+    disable_nagle_algorithm = True  # head and body are sent separately, which would cost 40 ms
     number = 0
 
     def _serve(self) -> None:
         stub, request = self.server.stub, self._read()
         refusal = stub.admit(request)
-        closes, self.close_connection = self.close_connection, True  # unless it is answered to the end
+        closes, self.close_connection = self.close_connection, True  # unless the whole response is sent
         if request.action == "AssumeRole" and not stub.gate.wait(LIMIT):
             return
         self.server.stopped.wait(min(stub.latency, LIMIT))
@@ -333,7 +333,7 @@ class _Handler(BaseHTTPRequestHandler):
         return Request(action, params, key, token, self.number, self.server.stub.now(), region, agent)
 
     def _gone(self) -> bool:
-        """Nobody waits for the answer: the stub was stopped or the client gave up."""
+        """Whether no one is waiting for the response: the stub was stopped or the client gave up."""
         self.connection.setblocking(False)  # Windows has no MSG_DONTWAIT
         try:
             return not self.connection.recv(1, socket.MSG_PEEK)
@@ -355,7 +355,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:half])
         over.wait(min(fault.within, LIMIT))
         if fault.resets:
-            # To linger for no time makes the close a reset.
+            # A linger time of zero turns the close into a reset.
             linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         else:
@@ -404,7 +404,7 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        # Without the shutdown of the base class, which would announce a tidy end before a reset.
+        # Without the base class's shutdown(), which would send an orderly end before a reset.
         self.accepted.discard(request)
         self.close_request(request)
 
@@ -413,7 +413,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def forget(self) -> None:
-        """Close a forked child's copies, which would keep connections open that are closed here."""
+        """Close a forked child's copies, which would keep open connections that are closed here."""
         for copy in (self.socket, *self.accepted):
             if copy.fileno() >= 0:
                 os.close(copy.detach())
@@ -425,5 +425,5 @@ def _forget_all() -> None:
 
 
 _stubs: weakref.WeakSet[StsStub] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):  # Windows does not fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_forget_all)

@@ -1,4 +1,4 @@
-"""The note on an AccessDenied says who was denied what, and where to look."""
+"""The note on an AccessDenied error says who was denied what, and where to look."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def note_of(sts: StsStub, parent: boto3.Session, message: str, **parameters: obj
     ],
 )
 def test_the_side_that_denied(sts: StsStub, parent: boto3.Session, rest: str, cause: str) -> None:
-    """The note says which side denied if STS does, and nothing of that otherwise."""
+    """The note says which side denied the call if STS does, and does not mention it otherwise."""
     note = note_of(sts, parent, DENIED + rest)
     assert note.startswith(f"{ALICE} was denied sts:AssumeRole on {HUB}.")
     assert cause.replace("a identity", "an identity") in note
@@ -45,7 +45,7 @@ def test_the_side_that_denied(sts: StsStub, parent: boto3.Session, rest: str, ca
 
 
 def test_the_permissions_that_parameters_need(sts: StsStub, parent: boto3.Session) -> None:
-    """Tags, source identity and contexts need permissions of their own; no value that was sent is repeated."""
+    """The note lists the permissions that tags, source identity and contexts need, and repeats no value sent."""
     context = {"ProviderArn": "arn:aws:iam::aws:contextProvider/x", "ContextAssertion": "my-secret"}
     sent = {"Tags": {"a": "my-secret"}, "SourceIdentity": "my-secret", "ProvidedContexts": [context]}
     denied = DENIED.replace("sts:AssumeRole", "sts:TagSession")
@@ -58,7 +58,7 @@ def test_the_permissions_that_parameters_need(sts: StsStub, parent: boto3.Sessio
 
 
 def test_mfa(sts: StsStub, parent: boto3.Session) -> None:
-    """A rejected code is not mistaken for a missing permission; without a device, MFA is one more thing to check."""
+    """A rejected code is not taken for a missing permission; without a device, MFA is one more thing to check."""
     assert "pass SerialNumber" in note_of(sts, parent, DENIED)
     device = {"SerialNumber": "arn:aws:iam::111111111111:mfa/me", "TokenCode": "123456"}
     assert "pass SerialNumber" not in note_of(sts, parent, DENIED, **device)
@@ -69,7 +69,7 @@ def test_mfa(sts: StsStub, parent: boto3.Session) -> None:
 
 
 def test_a_message_that_names_nobody(sts: StsStub, parent: boto3.Session) -> None:
-    """Where the message does not say who asked, the note names the source."""
+    """If the message does not name the caller, the note names the source of the credentials."""
     assert note_of(sts, parent, "no").startswith(
         f"a session with explicit credentials was denied sts:AssumeRole on {HUB}"
     )

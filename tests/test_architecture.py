@@ -1,4 +1,4 @@
-"""The map of the modules and tests on the contributing page is that of the code."""
+"""The map of modules and tests on the contributing page matches the code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TESTS = sorted(path.stem for path in (ROOT / "tests").glob("test_*.py"))
 
 
 class Row(NamedTuple):
-    """A module as the map has it: what it imports from the package, what only when called, and what tests it."""
+    """A module's row on the map: what it imports from the package, what it imports only when called, and its tests."""
 
     imports: set[str]
     when_called: set[str]
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def table(heading: str) -> Iterator[list[str]]:
-    """The cells of each row of the first table below a heading."""
+    """Return the cells of each row of the first table below a heading."""
     section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     for line in re.findall(r"^\|(.*`.*)\|$", section, re.MULTILINE):
         yield line.split("|")
@@ -43,9 +43,9 @@ for module, _, imported, tested in table("Module map"):
 
 
 def imports(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
-    """The modules of the package that are imported at once, and those that are imported when a function is called.
+    """Return the package's modules that are imported at once, and those that are imported when a function is called.
 
-    What is imported for type checkers alone does not count.
+    Imports for type checkers alone do not count.
     """
     at_once: set[str] = set()
     when_called: set[str] = set()
@@ -63,7 +63,7 @@ def imports(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
 
 
 def test_each_module_is_on_the_map() -> None:
-    """The map has a row for each module of the package, and none for a module that is gone."""
+    """The map has a row for each module of the package, and none for a module that no longer exists."""
     unmapped = [module for module in MODULES if module not in MAP]
     assert not unmapped, f"{PAGE.name}, Module map: add a row | `name` | what | imports | tests | for {unmapped}"
     assert sorted(MAP) == MODULES
@@ -71,7 +71,7 @@ def test_each_module_is_on_the_map() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_what_the_map_says(module: str) -> None:
-    """Each module imports the modules that its row names, and each of these has a row further down."""
+    """Each module imports exactly the modules that its row names, and each of those has a row further down."""
     if module not in MAP:
         pytest.skip("the module is not on the map, which another test reports")
     at_once, when_called = imports([ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))])
@@ -83,7 +83,7 @@ def test_a_module_imports_what_the_map_says(module: str) -> None:
 
 
 def test_each_test_file_is_on_the_map() -> None:
-    """Each test file is named beside a module or in the list of those that test the whole; each name is a file."""
+    """Each test file is named beside a module or in the list of tests of the whole package, and each name is a file."""
     whole = {name for file, _ in table("Tests of the whole") for name in names(file)}
     mapped = whole.union(*(row.tests for row in MAP.values()))
     unmapped = sorted(set(TESTS) - mapped)

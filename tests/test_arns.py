@@ -34,7 +34,7 @@ def test_role_arn():
 
 
 def test_session_arn():
-    """A session's ARN is one of STS and ends in the role's name and the session's name."""
+    """A session's ARN is an STS ARN that ends in the role's name and the session's name."""
     assert (
         get_assumed_role_session_arn(123456789012, "reader", "nightly", "aws-cn")
         == "arn:aws-cn:sts::123456789012:assumed-role/reader/nightly"
@@ -44,13 +44,13 @@ def test_session_arn():
 @pytest.mark.parametrize("account_id", [12345, "12345", "000000012345"])
 @pytest.mark.parametrize("build", BUILDERS)
 def test_account_is_padded(build, account_id):
-    """An account that lost its leading zeros gets them back."""
+    """An account ID that lost its leading zeros gets them back."""
     assert build(account_id=account_id).split(":")[4] == "000000012345"
 
 
 @pytest.mark.parametrize("kind", [int, str])
 def test_account_of_an_enum(kind):
-    """An int or str enum member is accepted as the account that it represents."""
+    """A member of an int or str enum is accepted as the account that it represents."""
     accounts = enum.Enum("Account", {"PROD": kind("123456789012")}, type=kind)
     assert get_role_arn(accounts.PROD, "r") == "arn:aws:iam::123456789012:role/r"
 
@@ -75,7 +75,7 @@ def test_path_in_the_name(role_name):
 
 
 def test_two_paths():
-    """A path in the name and another in `path` are refused, and the message shows both."""
+    """A path in the name together with another in `path` is refused, and the message shows both."""
     with pytest.raises(ValueError, match=r"'a/r'.*'b'"):
         get_role_arn(1, "a/r", "b")
 
@@ -86,7 +86,7 @@ def test_two_paths():
 )
 @pytest.mark.parametrize("build", BUILDERS)
 def test_impossible_account(build, account_id):
-    """An impossible account is a ValueError that shows it and says what to pass."""
+    """An impossible account raises a ValueError that shows it and says what to pass."""
     with pytest.raises(ValueError, match=re.escape(repr(str(account_id))) + ".*pass .*12 digits"):
         build(account_id=account_id)
 
@@ -94,7 +94,7 @@ def test_impossible_account(build, account_id):
 @pytest.mark.parametrize("account_id", [1.0, float("nan"), True, None, b"1", ["1"]])
 @pytest.mark.parametrize("build", BUILDERS)
 def test_account_of_a_wrong_type(build, account_id):
-    """An account that is neither an int nor a str is a TypeError that shows it and says what to pass."""
+    """An account that is neither an int nor a str raises a TypeError that shows it and says what to pass."""
     with pytest.raises(TypeError, match=re.escape(repr(account_id)) + ".*pass .*int or a str"):
         build(account_id=account_id)
 
@@ -103,14 +103,14 @@ def test_account_of_a_wrong_type(build, account_id):
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, b"aws"])
 @pytest.mark.parametrize("build", BUILDERS)
 def test_text_of_a_wrong_type(build, argument, value):
-    """A name or partition that is not a str is a TypeError that shows it and says what to pass."""
+    """A name or partition that is not a str raises a TypeError that shows it and says what to pass."""
     with pytest.raises(TypeError, match=f"{argument} is {re.escape(repr(value))}: pass a str"):
         build(**{argument: value})
 
 
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, b"a"])
 def test_path_or_session_name_of_a_wrong_type(value):
-    """A path or session name that is not a str is a TypeError that shows it and says what to pass."""
+    """A path or session name that is not a str raises a TypeError that shows it and says what to pass."""
     with pytest.raises(TypeError, match=f"path is {re.escape(repr(value))}: pass a str"):
         get_role_arn(1, "r", value)
     with pytest.raises(TypeError, match=f"role_session_name is {re.escape(repr(value))}: pass a str"):
@@ -120,26 +120,26 @@ def test_path_or_session_name_of_a_wrong_type(value):
 @pytest.mark.parametrize("role_name", ["", "a/", "a b", "r\n", "r:", "r*", "n\u00e9", "r" * 65])
 @pytest.mark.parametrize("build", BUILDERS)
 def test_impossible_role_name(build, role_name):
-    """A role name that IAM does not allow is a ValueError that shows it and says what to pass."""
+    """A role name that IAM does not allow raises a ValueError that shows it and says what to pass."""
     with pytest.raises(ValueError, match=f"role_name is {re.escape(repr(role_name))}: pass "):
         build(role_name=role_name)
 
 
 @pytest.mark.parametrize("path", ["a b", "a\n", "\u00e9", "a/\x7f", "//", "p" * 511])
 def test_impossible_path(path):
-    """A path that IAM does not allow is a ValueError that shows it and says what to pass."""
+    """A path that IAM does not allow raises a ValueError that shows it and says what to pass."""
     with pytest.raises(ValueError, match=f"path is {re.escape(repr(path))}: pass "):
         get_role_arn(1, "r", path)
 
 
 def test_longest_path():
-    """A path may have the 512 characters that IAM allows, slashes included."""
+    """A path may have the 512 characters that IAM allows, including the slashes."""
     assert get_role_arn(1, "r", "p" * 510) == f"arn:aws:iam::000000000001:role/{'p' * 510}/r"
 
 
 @pytest.mark.parametrize("role_session_name", ["", "a", "s" * 65, "a b", "a/b", "me\n", "n\u00e9e"])
 def test_impossible_session_name(role_session_name):
-    """A session name that STS does not allow is a ValueError that shows it and says what to pass."""
+    """A session name that STS does not allow raises a ValueError that shows it and says what to pass."""
     with pytest.raises(ValueError, match=f"{re.escape(repr(role_session_name))}: pass 2 to 64"):
         get_assumed_role_session_arn(1, "r", role_session_name)
 
@@ -147,7 +147,7 @@ def test_impossible_session_name(role_session_name):
 @pytest.mark.parametrize("partition", ["", "aws:", " aws", "aws\n", "AWS"])
 @pytest.mark.parametrize("build", BUILDERS)
 def test_impossible_partition(build, partition):
-    """An empty partition, or one that would break the ARN, is a ValueError that shows it."""
+    """An empty partition, or one that would break the ARN, raises a ValueError that shows it."""
     with pytest.raises(ValueError, match=f"partition is {re.escape(repr(partition))}: pass 'aws'"):
         build(partition=partition)
 
@@ -159,7 +159,7 @@ def test_impossible_partition(build, partition):
     path=st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=510),
 )
 def test_everything_allowed_is_kept(account_id, role_name, role_session_name, path):
-    """Every account, path and name that AWS allows is found unchanged in the ARN."""
+    """Every account, path and name that AWS allows appears unchanged in the ARN."""
     account = f"{account_id:012}"
     assert get_role_arn(account_id, role_name, f"/{path}/") == f"arn:aws:iam::{account}:role/{path}/{role_name}"
     assert (

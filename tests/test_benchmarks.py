@@ -15,7 +15,7 @@ import pytest
 BENCH = Path(__file__).parent / "benchmarks" / "bench.py"
 
 
-@pytest.mark.timeout(300)  # it starts some thirty processes
+@pytest.mark.timeout(300)  # it starts about thirty processes
 def test_the_quick_benchmark_runs_and_fills_table_json_and_charts(tmp_path: Path) -> None:
     """A quick run succeeds, prints a line for each row, and writes the same rows as JSON, and two charts."""
     figures = tmp_path / "benchmark.json"
@@ -34,13 +34,13 @@ def test_the_quick_benchmark_runs_and_fills_table_json_and_charts(tmp_path: Path
     printed = [line.split(" | ")[0].removeprefix("| ") for line in run.stdout.splitlines()]
     assert printed[2:] == rows
     left_out = [row["what"] for row in result["rows"] if row["verdict"] == "not measured"]
-    assert len(left_out) == 2  # a further role of the two published packages
+    assert len(left_out) == 2  # those of the two published packages
     for name in ("benchmark.svg", "benchmark-growth.svg"):
         assert xml.etree.ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
 
 
 def test_the_documented_versions_share_what_the_docs_say() -> None:
-    """Clients share all four parts on this version, and the docs' row for it, if there is one, is correct."""
+    """Clients share all four parts on this version of boto3, and its row in the docs, if there is one, is correct."""
     script = BENCH.with_name("speedups.py")
     source = os.pathsep.join(path for path in sys.path if path)
     row = subprocess.check_output([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": source}, text=True)

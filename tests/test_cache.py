@@ -1,4 +1,4 @@
-"""The cache of assume_role(): shared by equal requests of one identity, and by no others, and never an obstacle."""
+"""assume_role()'s cache is shared by equal requests of one identity, and by no others, and never gets in the way."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def profiles(tmp_path: Path) -> Callable[[str], None]:
 
 
 def process(account: str) -> str:
-    """A credential_process that returns new keys, which expire, on each run."""
+    """A credential_process that returns new keys, with an expiry, on each run."""
     script = (
         "import json, uuid; print(json.dumps({'Version': 1, 'AccessKeyId': 'AKIA' + uuid.uuid4().hex, "
         f"'SecretAccessKey': '{account}', 'SessionToken': 't', 'Expiration': '2099-01-01T00:00:00Z'}}))"
@@ -48,7 +48,7 @@ def process(account: str) -> str:
 
 
 def test_the_same_request_by_the_same_identity_is_one_assume_role(sts: StsStub) -> None:
-    """Two sessions, from two parents with the same keys, use the credentials of one AssumeRole."""
+    """Two sessions, from two parents with the same keys, share the credentials of one AssumeRole call."""
     cache: dict[str, Any] = {}
     assert key(assume_role(session(), HUB, cache=cache)) == key(assume_role(session(), HUB, cache=cache))
     assert len(sts.assumed) == 1
@@ -63,7 +63,7 @@ def test_the_account_id_comes_out_of_the_cache_too(sts: StsStub) -> None:
 
 
 def test_a_role_without_an_account_comes_out_of_the_cache_too(sts: StsStub) -> None:
-    """A store without accounts has roles without one: they are cached, and their credentials have no account id."""
+    """On a store without accounts, roles are cached too, and their credentials have no account ID."""
     cache: dict[str, Any] = {}
     role = "arn:aws:iam:::role/Access"
     children = [assume_role(session(), role, cache=cache) for _ in range(2)]
@@ -73,7 +73,7 @@ def test_a_role_without_an_account_comes_out_of_the_cache_too(sts: StsStub) -> N
 
 
 def test_a_file_cache_is_shared_between_processes(sts: StsStub, tmp_path: Path) -> None:
-    """A second process uses what the first has fetched."""
+    """A second process uses what the first one fetched."""
     code = (
         "import boto3, sys; from aws_assume_role_lib import assume_role, JSONFileCache; "
         "s = boto3.Session('AKIAROOT', 'secret', region_name='us-east-1'); "
@@ -104,7 +104,7 @@ SAME = [
 
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_requests_that_mean_the_same_share_an_entry(sts: StsStub, one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Neither the form of a request nor options that are not sent to STS make a difference."""
+    """Requests that differ only in form, or in options that are not sent to STS, share an entry."""
     cache: dict[str, Any] = {}
     assert key(assume_role(session(), HUB, cache=cache, **one)) == key(
         assume_role(session(), HUB, cache=cache, **other)
@@ -144,7 +144,7 @@ def test_parents_with_other_keys_share_nothing(sts: StsStub) -> None:
 
 
 def test_the_same_role_through_two_hubs_is_two_entries(sts: StsStub) -> None:
-    """A role's identity includes the role that assumed it, all the way down the chain."""
+    """A role's identity includes the role that assumed it, and so on through the whole chain."""
     cache: dict[str, Any] = {}
     for hub in (HUB, SPOKE):
         key(assume_role(session(), hub).assume_role(SPOKE, cache=cache))
@@ -152,7 +152,7 @@ def test_the_same_role_through_two_hubs_is_two_entries(sts: StsStub) -> None:
 
 
 def test_an_sts_elsewhere_is_another_identity(sts: StsStub) -> None:
-    """One store's keys mean nothing to another: different endpoints never share an entry."""
+    """Keys of one store mean nothing to another, so different endpoints never share an entry."""
     cache: dict[str, Any] = {}
     with StsStub() as other:
         for url in (sts.url, other.url):
@@ -161,7 +161,7 @@ def test_an_sts_elsewhere_is_another_identity(sts: StsStub) -> None:
 
 
 def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: Callable[[str], None]) -> None:
-    """A profile's identity is its settings, so that a second session, with other keys, finds the entry."""
+    """A profile's identity is its settings, so a second session with other keys finds the entry."""
     profiles(f"[profile one]\n{process('1')}\n[profile two]\n{process('2')}\n")
     cache: dict[str, Any] = {}
     assert key(assume_role(with_profile("one"), HUB, cache=cache)) == key(
@@ -175,7 +175,7 @@ def test_a_provider_whose_keys_change_keeps_its_entries(sts: StsStub, profiles: 
 def test_an_entry_is_of_who_the_parent_was_at_the_call(
     sts: StsStub, profiles: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If AWS_PROFILE changes before the first use, no entry is left for the new profile."""
+    """If AWS_PROFILE changes before the first use, the entry is not left for the new profile."""
     profiles(f"[profile one]\n{process('1')}\n[profile two]\n{process('2')}\n")
     cache: dict[str, Any] = {}
     monkeypatch.setenv("AWS_PROFILE", "one")
@@ -208,7 +208,7 @@ def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, pro
 
 @pytest.mark.parametrize("method", ["custom", "assume-role", "sso"])
 def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, method: str) -> None:
-    """Refreshable credentials set by hand on a session share an entry with no other credentials."""
+    """Refreshable credentials set on a session by hand share an entry with no other credentials."""
     cache: dict[str, Any] = {}
 
     def parent(access_key: str) -> boto3.Session:
@@ -254,7 +254,7 @@ def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) ->
 def test_the_key_is_worked_out_without_fetching(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str, variables: tuple[str, ...]
 ) -> None:
-    """With a cache entry, a parent does not have to fetch its own credentials."""
+    """If the cache has an entry, a parent does not have to fetch its own credentials."""
     for variable in variables:
         monkeypatch.setenv(variable, "http://127.0.0.1/creds")
     cache: dict[str, Any] = {}
@@ -277,7 +277,7 @@ def test_the_key_is_worked_out_without_fetching(
 
 
 def test_a_key_says_nothing(sts: StsStub, tmp_path: Path) -> None:
-    """The name of a cache file is a digest, whatever the request."""
+    """A cache file's name is a digest, whatever the request."""
     key(assume_role(session(), HUB, ExternalId="abc", cache=JSONFileCache(tmp_path / "c")))
     (file,) = (tmp_path / "c").iterdir()
     assert len(file.stem) == 64
@@ -323,7 +323,7 @@ GOOD = {"AccessKeyId": "ASIACACHED", "SecretAccessKey": "s", "SessionToken": "t"
 def test_what_is_no_entry_is_a_miss_and_is_overwritten(
     sts: StsStub, caplog: pytest.LogCaptureFixture, damage: Callable[[Any], Any]
 ) -> None:
-    """Damaged, foreign, incomplete, malformed and expired entries are silently fetched again and replaced."""
+    """Damaged, foreign, incomplete, malformed and expired entries are silently replaced by new credentials."""
     cache: dict[str, Any] = {}
     key(assume_role(session(), HUB, cache=cache))
     (name,) = cache
@@ -337,7 +337,7 @@ def test_what_is_no_entry_is_a_miss_and_is_overwritten(
 
 
 class Raises(dict):
-    """A mapping whose given method fails."""
+    """A mapping in which the given methods raise."""
 
     def __init__(self, *where: str, error: Exception) -> None:
         self.where, self.error = where, error
@@ -364,7 +364,7 @@ class Raises(dict):
 def test_a_cache_that_raises_is_a_warning(
     sts: StsStub, caplog: pytest.LogCaptureFixture, where: str, error: Exception
 ) -> None:
-    """A mapping that raises causes one log line, which does not quote it, and no loss of credentials."""
+    """A cache that raises causes one log line, which does not quote the exception, and credentials still arrive."""
     child = assume_role(session(), HUB, cache=Raises(where, error=error))
     assert key(child) == "ASIA0000000000000001"
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
@@ -377,7 +377,7 @@ def test_a_cache_that_raises_is_a_warning(
 def test_a_folder_that_cannot_be_used_is_a_warning(
     sts: StsStub, tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
 ) -> None:
-    """A read-only disk causes one log line, and no loss of credentials."""
+    """A folder that cannot be used causes a log line, and credentials still arrive."""
     folder = tmp_path / "c"
     if trouble == "a file in its place":
         folder.write_text("")
@@ -393,7 +393,7 @@ def test_a_folder_that_cannot_be_used_is_a_warning(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, a disk without room, is Linux's")
 def test_a_full_disk_is_a_warning(sts: StsStub, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A full disk causes one log line, no loss of credentials, and leaves no file behind."""
+    """A full disk causes a log line, and credentials still arrive."""
 
     class Full(JSONFileCache):
         def __setitem__(self, key: str, value: Any) -> None:
@@ -405,7 +405,7 @@ def test_a_full_disk_is_a_warning(sts: StsStub, tmp_path: Path, caplog: pytest.L
 
 
 def test_an_entry_serves_while_more_than_its_window_remains(sts: StsStub) -> None:
-    """A 15-minute session can be cached too: until a quarter of its lifetime is left."""
+    """A 15-minute session can be cached too, until a quarter of its lifetime is left."""
     cache: dict[str, Any] = {}
     with time_machine.travel(0, tick=False) as clock:
         for seconds, expected in ((0, 1), (674, 1), (1, 2)):
@@ -445,13 +445,13 @@ def test_a_refresh_is_found_by_the_others(sts: StsStub) -> None:
 
 @pytest.mark.parametrize(("cache", "method"), [("folder", "setitem"), (7, "contains"), (object(), "contains")])
 def test_what_is_no_mapping_is_refused_at_the_call(cache: Any, method: str) -> None:
-    """An object that cannot be a cache is a TypeError at the call, which names the first missing method."""
+    """An object that cannot be a cache raises a TypeError at the call, which names the first missing method."""
     with pytest.raises(TypeError, match=f"cache must be a mapping.* has no __{method}__"):
         assume_role(session(), HUB, cache=cache)
 
 
 def test_a_cache_that_raises_costs_no_chain_its_credentials(sts: StsStub, parent: boto3.Session) -> None:
-    """If its cache raises, a session still gets credentials, with one AssumeRole each."""
+    """If the cache raises, a chain still gets its credentials, with one AssumeRole for each role."""
 
     class Raises(dict[str, Any]):
         def __contains__(self, key: object) -> bool:
@@ -463,7 +463,7 @@ def test_a_cache_that_raises_costs_no_chain_its_credentials(sts: StsStub, parent
 
 
 def test_a_cached_role_needs_nothing_from_the_roles_above_it(sts: StsStub, parent: boto3.Session) -> None:
-    """A cold chain whose second role is cached makes one AssumeRole, for its third role."""
+    """A cold chain whose second role is cached makes one AssumeRole call, for its third role."""
     cache: dict[str, Any] = {}
     for _ in range(2):
         middle = assume_role(assume_role(parent, f"{HUB}-above"), HUB, cache=cache)

@@ -58,7 +58,7 @@ def parent_of(tmp_path) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("duration", [3601, timedelta(hours=1, seconds=1), 43200])
 def test_a_role_assumed_by_a_role_has_an_hour(sts, parent_of, kind, duration):
-    """If the parent is certainly a role, more than an hour is refused, and an hour is not."""
+    """If the parent is certainly a role, more than an hour is refused, and an hour is accepted."""
     session = parent_of[kind]()
     text = refusal(session, DurationSeconds=duration)
     assert "DurationSeconds" in text
@@ -87,7 +87,7 @@ def test_transitive_keys_may_come_from_the_parent(parent_of, kind):
 
 
 def test_transitive_keys_cannot_come_from_a_user(parent_of):
-    """If the parent is not a role, a transitive key that is not among the tags is refused by name and key."""
+    """If the parent is not a role, a transitive key that is not among the tags is refused and named."""
     text = refusal(parent_of["long-term keys"](), Tags={"Team": "blue"}, TransitiveTagKeys=["Team", "other"])
     assert "TransitiveTagKeys" in text
     assert "'other'" in text

@@ -1,4 +1,4 @@
-"""`python -m aws_assume_role_lib`, as the process that a shell or botocore starts."""
+"""`python -m aws_assume_role_lib`, run as the process that a shell or botocore starts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "aws_assume_role_lib"]
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
-LIMIT = 60  # seconds, far more than any process takes unless it hangs
+LIMIT = 60  # seconds: far longer than any process takes unless it hangs
 
 Finished = subprocess.CompletedProcess[str]
 Cli = Callable[..., Finished]
@@ -43,7 +43,7 @@ Cli = Callable[..., Finished]
 
 @pytest.fixture(autouse=True)
 def _source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long-term keys and a region for the process, which imports the same package as the test."""
+    """Give the process long-term keys and a region, and let it import the same package as the test."""
     path = [str(Path(aws_assume_role_lib.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
@@ -52,20 +52,20 @@ def _source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str, through: tuple[str, ...] = (), **options: Any) -> Finished:
-    """Run the command line to its end, optionally through another command."""
+    """Run the command line until it exits, optionally through another command."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.run([*through, *COMMAND, *arguments], text=True, timeout=LIMIT, check=False, **streams)
 
 
 def credentials(finished: Finished) -> dict[str, Any]:
-    """What a successful run with --json printed."""
+    """Return what a successful run with --json printed."""
     assert (finished.returncode, finished.stderr) == (0, "")
     output: dict[str, Any] = json.loads(finished.stdout)
     return output
 
 
 def assert_failed(finished: Finished, code: int, *fragments: str) -> None:
-    """The run ended with this code and one line on stderr that has each fragment, and nothing else."""
+    """The run exited with this code and one line on stderr that has each fragment, and nothing else."""
     assert (finished.returncode, finished.stdout) == (code, ""), finished.stderr
     assert re.fullmatch(r"aws_assume_role_lib: .+\.\n", finished.stderr)
     for fragment in fragments:
@@ -85,7 +85,7 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_prints_environment_variables(sts: StsStub) -> None:
-    """Four NAME=value lines are printed by default, and nothing on stderr."""
+    """By default, four NAME=value lines are printed, and nothing on stderr."""
     finished = run(HUB)
     expires = datetime.fromtimestamp(sts.issued["ASIA0000000000000001"].expires, timezone.utc)
     assert (finished.returncode, finished.stderr) == (0, "")
@@ -98,7 +98,7 @@ def test_prints_environment_variables(sts: StsStub) -> None:
 
 
 WHO = shlex.join([sys.executable, "-c", "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"])
-# The safe forms of the docs, with {} for the command; and how each shell is started.
+# The safe forms in the docs, with {} for the command, and how each shell is started.
 SHELLS = {
     "bash": (["bash", "-c"], 'creds=$({} --format env) && eval "$creds"', "$?"),
     "zsh": (["zsh", "-c"], 'creds=$({} --format env) && eval "$creds"', "$?"),
@@ -113,7 +113,7 @@ SHELLS = {
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_becomes_the_role(sts: StsStub, shell: str) -> None:
-    """After the form that the docs show, a program in that shell acts as the role; if it fails, nothing is set."""
+    """After the documented form, a program in that shell acts as the role; if the command fails, nothing is set."""
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
     start, form, status = SHELLS[shell]
@@ -150,7 +150,7 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_are_the_aws_clis(name: str) -> None:
-    """Each format is what `aws configure export-credentials` prints, and the account in addition."""
+    """Each format is what `aws configure export-credentials` prints, plus the account."""
     variables = {
         "AWS_ACCESS_KEY_ID": "ASIA1",
         "AWS_SECRET_ACCESS_KEY": "a/b+c=",
@@ -194,7 +194,7 @@ def test_the_version() -> None:
 
 
 def test_prints_json(sts: StsStub) -> None:
-    """--json prints one JSON object with the members that credential_process knows, as strings."""
+    """--json prints one JSON object with the members that credential_process defines, as strings."""
     output = credentials(run("--json", HUB))
     assert output.pop("Expiration")
     assert output == {
@@ -265,14 +265,14 @@ def test_every_option_reaches_sts(sts: StsStub) -> None:
 
 
 def test_every_parameter_of_assume_role_is_an_option() -> None:
-    """The help lists an option for each of STS's parameters that assume_role() has."""
+    """The help lists an option for each STS parameter that assume_role() has."""
     parameters = {name for name in inspect.signature(assume_role).parameters if name[0].isupper()}
     options = set(re.findall(r"^  --([A-Z]\w+) ", run("--help").stdout, re.MULTILINE))
     assert options == parameters - {"RoleArn"}
 
 
 def test_a_minimum_token_size_reaches_sts(sts: StsStub) -> None:
-    """--MinimumSessionTokenSize arrives at STS, or ends with 2 where this botocore does not know it."""
+    """--MinimumSessionTokenSize is sent to STS, or makes the run exit with 2 if this botocore does not know it."""
     shape = botocore.session.Session().get_service_model("sts").operation_model("AssumeRole").input_shape
     finished = run("--json", HUB, "--MinimumSessionTokenSize", "2048")
     if "MinimumSessionTokenSize" in shape.members:
@@ -291,7 +291,7 @@ def test_a_minimum_token_size_reaches_sts(sts: StsStub) -> None:
     ],
 )
 def test_a_list_is_text_or_json(sts: StsStub, option: str, as_text: str, as_json: str) -> None:
-    """A list means the same to STS with commas and as JSON."""
+    """A list means the same to STS whether it is written with commas or as JSON."""
     for value in (as_text, as_json):
         credentials(run("--json", HUB, "--RoleSessionName", "same", option, value))
     first, second = (request.params for request in sts.requests)
@@ -303,7 +303,7 @@ def test_a_list_is_text_or_json(sts: StsStub, option: str, as_text: str, as_json
 def test_a_policy_is_read_from_a_file(
     sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
-    """--Policy file://path sends what the file holds, with ~ for the home folder and with or without a BOM."""
+    """--Policy file://path sends the file's content, with ~ for the home folder and with or without a BOM."""
     monkeypatch.setenv("HOME", str(tmp_path))
     policy = POLICY | {"Id": "ü"}
     (tmp_path / "policy.json").write_text(json.dumps(policy, indent=2, ensure_ascii=False), encoding)
@@ -313,7 +313,7 @@ def test_a_policy_is_read_from_a_file(
 
 
 def test_profile_and_region_are_the_first_hops(sts: StsStub) -> None:
-    """--profile selects who assumes the first role, before any variable, and --region selects which STS is called."""
+    """--profile selects who assumes the first role, whatever the environment has, and --region which STS is called."""
     configure("[profile dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = dev-secret\n")
     credentials(run("--profile", "dev", "--region", "ap-south-1", "--json", HUB, SPOKE))
     assert [(request.access_key, request.region) for request in sts.requests] == [
@@ -335,7 +335,7 @@ def test_roles_of_moto_are_assumed(moto: str) -> None:
 
 @pytest.fixture
 def spoke(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A profile whose credentials come from the command line, as another profile's do from static keys."""
+    """A profile whose credentials come from the command line, which starts from another profile's static keys."""
     without_keys(monkeypatch)
     keys = "aws_access_key_id = AKIADEV\naws_secret_access_key = dev-secret\n"
     command = shlex.join([*COMMAND, "--profile", "dev", "--json", HUB, SPOKE, "--RoleSessionName", "process"])
@@ -362,7 +362,7 @@ def test_a_profile_uses_the_command_as_its_credential_process(sts: StsStub, spok
 
 
 def test_botocore_takes_the_expiration(sts: StsStub, spoke: str) -> None:
-    """A profile's credentials from the command line are refreshable, until just when STS said."""
+    """A profile's credentials from the command line are refreshable, and expire exactly when STS said."""
     found = boto3.Session(profile_name=spoke).get_credentials()
     expires = datetime.fromtimestamp(sts.issued["ASIA0000000000000002"].expires, timezone.utc)
     assert found.method == "custom-process"
@@ -371,7 +371,7 @@ def test_botocore_takes_the_expiration(sts: StsStub, spoke: str) -> None:
 
 
 def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
-    """The session whose credential_process fails shows the command's one line."""
+    """If credential_process fails, the session's error shows the command's one line."""
     sts.fault = Fault.error(403, "AccessDenied", "not you")
     with pytest.raises(CredentialRetrievalError, match=rf"{HUB} could not be assumed: .*AccessDenied.*not you"):
         boto3.Session(profile_name=spoke).get_credentials()
@@ -416,19 +416,19 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
     ],
 )
 def test_wrong_usage(sts: StsStub, arguments: tuple[str, ...], fragment: str) -> None:
-    """An impossible command line ends with 2 and one line that names the mistake, before any call to STS."""
+    """An impossible command line exits with 2 and one line that names the mistake, before any call to STS."""
     assert_failed(run(*arguments), 2, fragment, "See --help.")
     assert not sts.requests
 
 
 def test_a_policy_file_that_is_not_text(sts: StsStub, tmp_path: Path) -> None:
-    """A policy file that is not UTF-8 ends with 2."""
+    """A policy file that is not UTF-8 makes the run exit with 2."""
     (tmp_path / "policy").write_bytes(b"\xff\xfe{}")
     assert_failed(run(HUB, "--Policy", f"file://{tmp_path}/policy"), 2, "--Policy: the file cannot be read")
 
 
 def test_all_that_is_wrong_is_said_at_once(sts: StsStub) -> None:
-    """Several wrong parameters are named in the same one line."""
+    """Several invalid parameters are all named in the same line."""
     finished = run("x", "--DurationSeconds", "1", "--SourceIdentity", "a b")
     assert_failed(finished, 2, "RoleArn is 'x'", "DurationSeconds is 1", "SourceIdentity is 'a b'")
 
@@ -448,7 +448,7 @@ BROKEN_PROFILES = {
 
 @pytest.mark.parametrize(("config", "fragment"), BROKEN_PROFILES.items())
 def test_no_or_broken_source(sts: StsStub, monkeypatch: pytest.MonkeyPatch, config: str, fragment: str) -> None:
-    """Missing source credentials, or a profile without working ones, end with 3 and a hint."""
+    """Without source credentials, or with a profile that has no working ones, the run exits with 3 and a hint."""
     without_keys(monkeypatch)
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     configure(config)
@@ -467,7 +467,7 @@ def test_no_or_broken_source(sts: StsStub, monkeypatch: pytest.MonkeyPatch, conf
     ids=["denied", "bad keys", "cut"],
 )
 def test_a_profile_whose_own_role_fails(sts: StsStub, fault: Fault) -> None:
-    """A source profile that cannot assume its own role ends with 3, without a traceback or the response."""
+    """If a source profile cannot assume its own role, the run exits with 3, without a traceback or the response."""
     configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\n")
     sts.fault = fault
     finished = run("--profile", "dev", SPOKE)
@@ -477,20 +477,20 @@ def test_a_profile_whose_own_role_fails(sts: StsStub, fault: Fault) -> None:
 
 
 def test_a_profile_that_needs_a_code(sts: StsStub) -> None:
-    """A source profile with an MFA device ends with 3 and one line if there is no terminal to prompt on."""
+    """If a source profile has an MFA device and there is no terminal to prompt on, it exits with 3 and one line."""
     configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\nmfa_serial = {DEVICE}\n")
     assert_failed(run("--profile", "dev", SPOKE, start_new_session=True), 3, "No MFA code")
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId"])
 def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
-    """Source keys that STS rejects end with 3, like a profile without keys."""
+    """If STS rejects the source keys, the run exits with 3, as with a profile without keys."""
     sts.fault = Fault.error(403, code, "these keys")
     assert_failed(run(HUB), 3, f"{HUB} could not be assumed", code, "Log in again")
 
 
 def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a region the run ends with 3 and a hint at --region."""
+    """Without a region, the run exits with 3 and suggests --region."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert_failed(run(HUB), 3, "region", "--region")
 
@@ -509,7 +509,7 @@ def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_role_that_cannot_be_assumed(sts: StsStub, fault: Fault, fragment: str) -> None:
-    """Any response without credentials ends with 4 and one line that names the role and the response."""
+    """If the response has no credentials, the run exits with 4 and one line that names the role and the response."""
     sts.fault = fault
     finished = run(HUB)
     assert_failed(finished, 4, f"{HUB} could not be assumed", fragment)
@@ -527,13 +527,13 @@ def test_one_advice_is_enough(sts: StsStub) -> None:
 
 
 def test_sts_is_not_there(sts: StsStub) -> None:
-    """A refused connection ends with 4 and the address."""
+    """If the connection is refused, the run exits with 4 and names the address."""
     sts.down()
     assert_failed(run(HUB), 4, f"{HUB} could not be assumed", sts.url)
 
 
 def test_the_hop_that_failed_is_named(sts: StsStub) -> None:
-    """If STS refuses the second role, for any reason, the run ends with 4 and its ARN: the source is not at fault."""
+    """If STS refuses the second role, for any reason, the run exits with 4 and its ARN: the source is not at fault."""
     sts.any_root = False
     sts.fault = Fault(element="AccessKeyId", text="<AccessKeyId>ASIAUNKNOWN</AccessKeyId>")
     assert_failed(run(HUB, SPOKE), 4, f"{SPOKE} could not be assumed", "InvalidClientTokenId", "trust policy")
@@ -581,7 +581,7 @@ def test_no_secret_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_no_secret_is_in_a_usage_error(arguments: tuple[str, ...]) -> None:
-    """The value of a misspelled option, or an invalid value, is not repeated."""
+    """Neither the value of a misspelled option nor an invalid value is repeated."""
     finished = run(HUB, *arguments)
     assert_failed(finished, 2)
     assert "my-secret" not in finished.stderr
@@ -589,7 +589,7 @@ def test_no_secret_is_in_a_usage_error(arguments: tuple[str, ...]) -> None:
 
 # MFA, and the terminal
 
-# Makes the terminal on stdin the controlling terminal, as a shell does, and becomes the command.
+# Makes the terminal on stdin the controlling terminal, as a shell does, then runs the command in its own place.
 ON_TERMINAL = (
     sys.executable,
     "-c",
@@ -625,7 +625,7 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
 
 @needs_terminal
 def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
-    """--SerialNumber alone prompts on the terminal, once and without an echo; stdout has only the credentials."""
+    """--SerialNumber alone prompts on the terminal, once and without echo; stdout has only the credentials."""
     finished, shown = type_in(b"123456\n", "--json", HUB, SPOKE, "--SerialNumber", DEVICE)
     assert credentials(finished)["AccessKeyId"] == "ASIA0000000000000002"
     assert [request.params.get("TokenCode") for request in sts.requests] == [None, "123456"]
@@ -639,7 +639,7 @@ def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
     ("keys", "code"), [(b"\x04", 4), (b"12\n", 4), (b"\x03", 130)], ids=["end", "short", "interrupt"]
 )
 def test_no_code_is_typed(sts: StsStub, keys: bytes, code: int) -> None:
-    """No code or half of one ends with 4 and one line; an interrupt ends with 130 and none."""
+    """If no code or half of one is typed, the run exits with 4 and one line; on an interrupt, with 130 and none."""
     finished, _ = type_in(keys, HUB, "--SerialNumber", DEVICE)
     if code == 4:
         assert_failed(finished, 4, HUB)
@@ -664,7 +664,7 @@ def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
 
 @needs_posix
 def test_an_interrupt(sts: StsStub) -> None:
-    """An interrupt during the call to STS ends with 130, and prints nothing."""
+    """An interrupt during the call to STS makes the run exit with 130 and print nothing."""
     sts.gate.clear()
     with subprocess.Popen([*COMMAND, HUB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert sts.arrived.acquire(timeout=LIMIT)
@@ -678,7 +678,7 @@ def test_an_interrupt(sts: StsStub) -> None:
 
 @pytest.mark.parametrize("columns", [80, 100])
 def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """--help ends with 0 and fits in 80 and in 100 columns, without any credentials."""
+    """--help exits with 0 and fits in 80 and in 100 columns, without any credentials."""
     without_keys(monkeypatch)
     monkeypatch.setenv("COLUMNS", str(columns))
     finished = run("--help")
@@ -689,7 +689,7 @@ def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -
 
 @needs_posix
 def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command and the profile that --help shows can be pasted."""
+    """Every command that --help shows, and the profile, can be pasted."""
     text = run("--help").stdout.partition("examples:\n")[2]
     shell, profile = text.split("in ~/.aws/config, for any program that reads it:\n")
     command = f'aws-assume-role-lib() {{ {shlex.join(COMMAND)} "$@"; }}\n'
@@ -716,7 +716,7 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
 def test_output_that_nobody_reads(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], unbuffered: str
 ) -> None:
-    """A broken pipe ends with 1 and one line, however Python buffers its output."""
+    """If the reader closes the pipe, the run exits with 1 and one line, however Python buffers its output."""
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -729,7 +729,7 @@ def test_output_that_nobody_reads(
 @needs_posix
 @pytest.mark.parametrize("arguments", [(HUB,), ("--help",)])
 def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None:
-    """A closed stdout ends with 1 and one line."""
+    """If stdout is closed, the run exits with 1 and one line."""
     finished = run(*arguments, through=("sh", "-c", 'exec "$@" >&-', "sh"))
     assert_failed(finished, 1, "stdout is closed")
 

@@ -64,7 +64,7 @@ def finish(*command: str, options: tuple[str, ...] = (), **popen: Any) -> tuple[
 
 
 def assert_gone(port: int, folder: Path) -> None:
-    """Soon nothing listens on the port, and no settings folder is left."""
+    """Within a short time, nothing listens on the port, and no settings folder is left."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with socket.socket() as probe:
@@ -87,7 +87,7 @@ def test_the_program_is_the_role(sts: StsStub, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each variable that is documented as removed is removed, and all others but the documented ones stay."""
+    """Each variable documented as removed is removed, and no other is changed but those documented as set."""
     page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
     removed = page.partition("### Removed\n")[2].partition("\n#")[0]
     was_set = page.partition("### Set\n")[2].partition("\n#")[0]
@@ -109,7 +109,7 @@ def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: py
 
 
 def test_settings_of_the_source_profile_come_along(sts: StsStub) -> None:
-    """Region, retries, services and nested settings of the source profile are the program's; its keys are not."""
+    """The program gets the source profile's region, retries, services and nested settings, but not its keys."""
     program = (
         "import boto3; s = boto3.Session(); print(s.region_name, s._session.get_scoped_config(),"
         "s.client('dynamodb', endpoint_url=None)._client_config.retries, s._session.full_config['services'])"
@@ -125,7 +125,7 @@ def test_settings_of_the_source_profile_come_along(sts: StsStub) -> None:
 
 
 def test_the_programs_folder_is_its_users_alone(sts: StsStub) -> None:
-    """Other users cannot open the folder with the settings, which holds no key."""
+    """Other users cannot open the program's settings folder, which contains no key."""
     program = "import os; p = os.environ['AWS_CONFIG_FILE']; print(oct(os.stat(os.path.dirname(p)).st_mode)); "
     program += "print([open(os.path.join(os.path.dirname(p), n)).read() for n in os.listdir(os.path.dirname(p))])"
     code, output, errors = finish(sys.executable, "-c", program)
@@ -143,7 +143,7 @@ def test_keys_of_boto_2_do_not_win(sts: StsStub, tmp_path: Path, monkeypatch: py
 
 
 def test_credentials_refresh_while_the_program_runs(sts: StsStub) -> None:
-    """A program that outlives its first keys goes on with new ones, without an error."""
+    """A program that outlives its first keys continues with new ones, without an error."""
     sts.lifetime = 3
     program = (
         "import boto3\nkeys = set()\nclient = boto3.client('sts')\n"
@@ -184,7 +184,7 @@ def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, number: sign
     [("/no/such/program", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],
 )
 def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, reason: str) -> None:
-    """A missing or non-executable program gives one line and the exit code that shells use."""
+    """A missing or non-executable program produces one line and the exit code that shells use."""
     assert finish(command) == (code, "", f"aws_assume_role_lib: {command} could not be run: {reason}.\n")
 
 
@@ -199,7 +199,7 @@ def test_a_role_that_cannot_be_assumed_starts_nothing(sts: StsStub, tmp_path: Pa
 
 
 def test_nothing_is_left_behind(sts: StsStub, tmp_path: Path) -> None:
-    """The endpoint and the folder of settings end with the program, and no argument list has the token."""
+    """The endpoint and the settings folder disappear with the program, and no argument list has the token."""
     program = (
         "import os, subprocess; print(os.environ['AWS_CONTAINER_CREDENTIALS_FULL_URI'].split('/')[2]);"
         "print(os.environ['AWS_CONTAINER_AUTHORIZATION_TOKEN'] in subprocess.check_output(['ps', 'axww']).decode())"
@@ -212,7 +212,7 @@ def test_nothing_is_left_behind(sts: StsStub, tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_killed(sts: StsStub, tmp_path: Path) -> None:
-    """After kill -9 too, the endpoint is gone and the folder removed."""
+    """After kill -9, too, the endpoint is gone and the folder is removed."""
     program = "import os, time; print(os.environ['AWS_CONTAINER_CREDENTIALS_FULL_URI'], flush=True); time.sleep(60)"
     with start(sys.executable, "-c", program) as process:
         assert process.stdout is not None
@@ -319,7 +319,7 @@ def ask(endpoint: _run.Endpoint, method: str = "GET", path: str = "/credentials"
 
 
 def test_the_endpoint_hands_out_the_role(sts: StsStub, endpoint: _run.Endpoint) -> None:
-    """With the token, GET of the one path returns the role's keys and their expiry."""
+    """With the token, a GET of the one path returns the role's keys and their expiry."""
     status, body = ask(endpoint)
     keys = endpoint.session.export_credentials()
     assert status == 200
@@ -350,7 +350,7 @@ REFUSED: dict[str, tuple[dict[str, str], int]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: _run.Endpoint, name: str) -> None:
-    """Without the token, from another site, or for anything else, there are no keys."""
+    """Requests without the token, from another site, or for anything else get no keys."""
     request, expected = REFUSED[name]
     status, body = ask(endpoint, **request)
     assert status == expected
@@ -359,7 +359,7 @@ def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: _run.Endpo
 
 
 def say(endpoint: _run.Endpoint, text: str) -> bytes:
-    """Send this, and return all that comes back."""
+    """Send this, and return everything that comes back."""
     with socket.create_connection(("127.0.0.1", endpoint.server_address[1]), timeout=20) as connection:
         connection.sendall(text.encode())
         answer = b""
@@ -370,7 +370,7 @@ def say(endpoint: _run.Endpoint, text: str) -> bytes:
 
 
 def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
-    """A second, missing or folded Host, an absolute URL and HTTP 0.9 lead to no keys; a body is not a request."""
+    """A second, missing or folded Host, an absolute URL or HTTP 0.9 gets no keys; a body is not taken for a request."""
     head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
     host = f"Host: {endpoint.host}\r\n"
     for text in (
@@ -440,7 +440,7 @@ def test_a_client_that_leaves_is_not_reported(endpoint: _run.Endpoint, capfd: py
 
 
 def test_a_prompt_of_botocores_has_no_reader() -> None:
-    """botocore's own prompt for a code ends at once if nobody can type, and the error says so."""
+    """botocore's own prompt for a code fails at once if no one can type, and the error says so."""
     assert _run._reason(EOFError()).startswith(MFA)
     with pytest.raises(CredentialRetrievalError) as caught:
         MfaDevice("arn:aws:iam::111111111111:mfa/me", None).code()
@@ -468,7 +468,7 @@ def test_where_no_process_can_become_another(
 
 
 def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a folder for temporary files the program is not started: exit code 1, and one line."""
+    """Without a folder for temporary files, the program is not started: exit code 1, and one line."""
     limit = (
         "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
         "os.execv(sys.argv[1], sys.argv[1:])"
@@ -503,7 +503,7 @@ def test_a_descriptor_of_a_large_number_is_waited_for(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("has_pidfd", [True, False])
 def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pidfd: bool) -> None:
-    """Waiting for a process ends when it has ended, with and without pidfd_open()."""
+    """Waiting for a process ends when the process does, with and without pidfd_open()."""
     if not has_pidfd:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
@@ -518,7 +518,7 @@ def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pi
 
 
 def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that now runs as another user, as with sudo, cannot be signalled and still runs."""
+    """A program that now runs as another user, as with sudo, cannot be signalled but still counts as running."""
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     answers: list[type[OSError]] = [PermissionError, ProcessLookupError]
 
@@ -531,7 +531,7 @@ def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_role_without_a_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the session has no region, none is set for the program."""
+    """If the session has no region, none is set for the program."""
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

@@ -25,12 +25,12 @@ from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, assume_role
 @needs_token_size
 @pytest.mark.parametrize("size", [0, 4096])
 def test_sends_a_token_size(sts, parent, size):
-    """A size within the limits is sent, nothing included."""
+    """A size within the limits is sent, even if it is 0."""
     assert params_sent(parent, sts, MinimumSessionTokenSize=size)["MinimumSessionTokenSize"] == str(size)
 
 
 def test_every_parameter_of_sts_is_a_keyword():
-    """assume_role() has the parameters of botocore's AssumeRole, no more and no less."""
+    """assume_role() has exactly the parameters of botocore's AssumeRole."""
     shape = botocore.session.Session().get_service_model("sts").operation_model("AssumeRole").input_shape
     keywords = {name for name in inspect.signature(assume_role).parameters if name[0].isupper()}
     new = set(shape.members) - keywords
@@ -38,7 +38,7 @@ def test_every_parameter_of_sts_is_a_keyword():
         f"AWS has added {sorted(new)} to AssumeRole: add each to assume_role(), to AssumeRoleParameters and to the "
         "docs, and to what is checked if AWS documents limits. Until then additional_kwargs carries it."
     )
-    # The older botocore that we support do not know these.
+    # The older botocore versions that we support do not know these.
     gone = keywords - set(shape.members) - {"MinimumSessionTokenSize"}
     assert not gone, f"botocore's AssumeRole does not know {sorted(gone)}: raise the lowest botocore, or drop them."
 
@@ -112,7 +112,7 @@ def test_sends_what_was_given(sts, parent, parameters, expected, validate):
     ids=["dict", "other mapping", "indented JSON", "JSON", "nested mapping"],
 )
 def test_sends_a_policy_as_compact_json(sts, parent, policy):
-    """A policy arrives with its content and order unchanged, and without a space between its tokens."""
+    """A policy arrives with its content and order unchanged, and without whitespace between its tokens."""
     sent = params_sent(parent, sts, Policy=policy)["Policy"]
     assert json.loads(sent) == POLICY
     assert list(json.loads(sent)) == list(POLICY)
@@ -122,14 +122,14 @@ def test_sends_a_policy_as_compact_json(sts, parent, policy):
 
 
 def test_sends_a_policy_of_many_keys(sts, parent):
-    """However many keys are in one object of a policy's text, none of them is there twice."""
+    """However many keys one object in a policy's text has, none is mistaken for a duplicate."""
     policy = {str(number): 0 for number in range(257)}
     assert json.loads(params_sent(parent, sts, Policy=json.dumps(policy))["Policy"]) == policy
 
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_a_policy_with_a_key_twice_is_not_widened(parent, sts, validate):
-    """Python's JSON parser would drop the first of two duplicate keys: the policy is refused, or sent unchanged."""
+    """A policy with a duplicate key, of which Python's JSON parser drops the first, is refused, or sent unchanged."""
     policy = '{"Statement": {"Condition": {"StringEquals": {"a": "1"}, "StringEquals": {"b": "2"}}}}'
     if validate:
         with pytest.raises(ParamValidationError, match="Policy"):
@@ -139,7 +139,7 @@ def test_a_policy_with_a_key_twice_is_not_widened(parent, sts, validate):
 
 
 def test_what_was_given_is_not_changed(sts, parent):
-    """The caller's own lists and dicts stay as they were, and changing them later changes no request."""
+    """The caller's own lists and dicts are not modified, and changing them later changes no request."""
     tags, arns, additional = [{"Key": "k", "Value": "v"}], [POLICY_ARN], {"ExternalId": "abc"}
     child = assume_role(parent, HUB, Tags=tags, PolicyArns=arns, additional_kwargs=additional)
     assert (tags, arns, additional) == ([{"Key": "k", "Value": "v"}], [POLICY_ARN], {"ExternalId": "abc"})
@@ -160,7 +160,7 @@ def test_what_was_given_is_not_changed(sts, parent):
     ],
 )
 def test_what_is_changed_after_the_call_is_not_sent(parent, sts, name, value, change):
-    """STS is sent what was passed at the call, even if the caller changes its own list."""
+    """STS is sent what was passed at the call, even if the caller changes the list afterwards."""
     now, later = (assume_role(parent, HUB, **{name: value}) for _ in range(2))
     now.get_credentials().get_frozen_credentials()
     change(value)
@@ -184,7 +184,7 @@ NAMES: list[tuple[dict[str, Any], str | None]] = [
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize(("parameters", "expected"), NAMES)
 def test_session_name(sts, parent, parameters, expected, validate):
-    """The session name is the one given, else the source identity, else generated; and the same on each refresh."""
+    """The session name is the one passed, the source identity, or a generated one, and the same on each refresh."""
     with time_machine.travel("2030-01-01T00:00Z", tick=False) as clock:
         credentials = assume_role(parent, HUB, validate=validate, **parameters).get_credentials()
         credentials.get_frozen_credentials()
@@ -201,27 +201,27 @@ def test_session_name(sts, parent, parameters, expected, validate):
 
 
 def test_a_generated_name_passes_its_own_check(sts, parent):
-    """A generated session name is one that could have been given."""
+    """A generated session name is accepted if it is passed."""
     name = params_sent(parent, sts)["RoleSessionName"]
     assert params_sent(parent, sts, RoleSessionName=name)["RoleSessionName"] == name
 
 
 def test_additional_kwargs_are_sent(sts, parent):
-    """additional_kwargs are sent as if they had been keywords, convenient types included."""
+    """additional_kwargs are sent as if they had been passed as keywords, convenient types included."""
     sent = params_sent(parent, sts, additional_kwargs={"ExternalId": "abc", "Tags": {"Team": "blue"}})
     assert sent["ExternalId"] == "abc"
     assert sent["Tags.member.1.Value"] == "blue"
 
 
 def test_additional_kwargs_that_are_none_are_not_sent(parent, sts):
-    """A None in additional_kwargs is not sent, as a keyword that is None is not."""
+    """A None in additional_kwargs is not sent, just as a keyword that is None is not."""
     params = params_sent(parent, sts, additional_kwargs={"ExternalId": None, "SourceIdentity": "me"})
     assert "ExternalId" not in params
     assert params["SourceIdentity"] == "me"
 
 
 def test_additional_kwargs_carry_what_aws_adds(sts, tmp_path, monkeypatch):
-    """A parameter that a newer model of STS knows passes the check and is sent."""
+    """A parameter that only a newer STS model knows passes the check and is sent."""
     folder = tmp_path / "models" / "sts" / "2011-06-15"
     folder.mkdir(parents=True)
     member = {"Tomorrow": {"shape": "nonNegativeIntegerType"}}

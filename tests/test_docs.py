@@ -73,7 +73,7 @@ def run_examples(example: doctest.DocTest) -> None:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """moto in this process, and the environment that the pages speak of: keys, a region, a Lambda instance."""
+    """moto in this process, and the environment that the pages describe: keys, a region, a Lambda instance."""
     environment = {
         "AWS_ACCESS_KEY_ID": "AKIAREADER",
         "AWS_SECRET_ACCESS_KEY": "reader-secret",
@@ -88,7 +88,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     for owner in (boto3, boto3.Session):
-        # So that what patch_boto3() adds is removed again.
+        # Afterwards, monkeypatch removes what patch_boto3() has added.
         monkeypatch.setattr(owner, "assume_role", None, raising=False)
         monkeypatch.delattr(owner, "assume_role")
     with mock_aws():
@@ -106,12 +106,12 @@ def logging_as_before() -> Iterator[None]:
         logger.handlers[:] = handlers
 
 
-# Their blocks need packages that have tox environments of their own, whose tests run them.
+# Their blocks need packages with separate tox environments, whose tests run them.
 ELSEWHERE = {"asyncio.md": "tests/aio", "other-sdks.md": "tests/sdks"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
-@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")  # awswrangler's call of pandas
+@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")  # from awswrangler's use of pandas
 @pytest.mark.usefixtures("aws", "logging_as_before")
 def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Python block of a page runs, from top to bottom in one namespace, and prints what it says."""
@@ -128,7 +128,7 @@ def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatc
             exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
 
 
-# Packages whose code is shown and not run: those that readers migrate from, and one whose pinned dependencies would
+# Packages whose code is shown but not run: those that readers migrate from, and one whose pinned dependencies would
 # replace those of these tests.
 NOT_RUN = r"^from (boto3_refresh_session|boto3_assume|boto_session_manager|airflow\.sdk)\b"
 
@@ -220,7 +220,7 @@ def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None
 
 @needs_posix
 def test_the_pool_on_the_page_counts(moto: str, tmp_path: Path) -> None:
-    """The script that begins the page of other processes prints a line for each role, from a pool of processes."""
+    """The script at the top of the page on other processes prints a line for each role, from a pool of processes."""
     (tmp_path / "count.py").write_text(blocks(DOCS / "guides" / "processes.md")[0].text, encoding="utf-8")
     finished = subprocess.run(
         [sys.executable, "count.py"],
@@ -243,7 +243,7 @@ def test_the_pool_on_the_page_counts(moto: str, tmp_path: Path) -> None:
 
 
 def test_the_log_is_as_documented(sts: StsStub) -> None:
-    """The script on the debugging page prints the log that stands below it."""
+    """The script on the debugging page prints the log shown below it."""
     found = blocks(DOCS / "guides" / "debugging.md")
     (position,) = (n for n, block in enumerate(found) if block.language == "text")
     finished = subprocess.run(
@@ -485,7 +485,7 @@ ERRORS: dict[str, Callable[[World], object]] = {
     "role name is nothing": lambda w: get_role_arn("111111111111", None),
     "path is nothing": lambda w: get_role_arn("111111111111", "Hub", path=None),
     "asyncio for a plain session": lambda w: aio.get_session(w.parent),
-    # It pins botocore, and so is not installed for these tests.
+    # aiobotocore pins botocore, and so is not installed for these tests.
     "no aiobotocore": lambda w: aio.get_session(w.call()),
     "keys in a pickle": lambda w: pickle.dumps(w.call()),
     "cache key is a number": lambda w: CACHE[1],
@@ -561,7 +561,7 @@ WARNINGS = {
 }
 
 CLI = "python -m aws_assume_role_lib"
-# What is typed into a shell, by the exit code.
+# What is typed into a shell, by exit code.
 COMMANDS = {
     1: [f"{CLI} --help >&-"],
     2: [
@@ -586,7 +586,7 @@ def world(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def documented_messages() -> list[str]:
     texts = [block.text for block in blocks(DOCS / "reference" / "errors.md") if block.language == "text"]
-    if sys.version_info < (3, 11):  # which has no notes
+    if sys.version_info < (3, 11):  # exceptions have no notes
         texts = [
             re.sub(r"^(Raised while|The parent's credentials|arn:\S+ was denied) .*\n", "", text, flags=re.MULTILINE)
             for text in texts
@@ -596,18 +596,18 @@ def documented_messages() -> list[str]:
 
 @pytest.mark.parametrize("case", ERRORS)
 def test_errors_are_verbatim(case: str, world: World) -> None:
-    """Each error is on the errors page, to the letter."""
+    """Each error is on the errors page, word for word."""
     with pytest.raises(KINDS) as raised:
         ERRORS[case](world)
     message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
-    # A note of json's, since Python 3.14.
+    # A note that json adds, since Python 3.14.
     message = re.sub(r"^when serializing .*\n", "", message, flags=re.MULTILINE)
     assert message.replace(world.sts.url, "http://127.0.0.1:1") in documented_messages()
 
 
 @pytest.mark.parametrize("case", WARNINGS)
 def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each warning is on the errors page, to the letter."""
+    """Each warning is on the errors page, word for word."""
     WARNINGS[case](world, tmp_path)
     *_, record = (record for record in caplog.records if record.name == "aws_assume_role_lib")
     assert f"{record.levelname} {record.name}: {record.getMessage()}\n" in documented_messages()

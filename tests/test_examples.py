@@ -79,7 +79,7 @@ def function_instance(endpoint_url: str, **settings: str) -> Iterator[LambdaRunt
             "PATH": os.environ["PATH"],
             "TZ": ":UTC",
             "_HANDLER": "handler.handler",
-            # What follows is not Lambda's: the stand-in for AWS, and this package.
+            # The rest does not come from Lambda: the AWS stand-in, and this package.
             "AWS_ENDPOINT_URL": endpoint_url,
             "PYTHONPATH": str(PACKAGE),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -97,7 +97,7 @@ def function_instance(endpoint_url: str, **settings: str) -> Iterator[LambdaRunt
 
 @needs_runtime_client
 def test_lambda_assumes_its_role_once(sts: StsStub) -> None:
-    """20 invocations of an instance make one AssumeRole, at the first, with the log stream's id in its name."""
+    """20 invocations of an instance make one AssumeRole, in the first, with the log stream's ID in the session name."""
     with function_instance(sts.url, **SETTINGS) as api:
         assert api.asked.wait(LIMIT)
         assert sts.requests == []
@@ -137,7 +137,7 @@ def test_lambda_without_its_settings_does_not_start(sts: StsStub) -> None:
 
 @needs_runtime_client
 def test_lambda_reads_the_other_account(moto: str, parent: boto3.Session) -> None:
-    """With the stack of target-account.yaml in the other account, the handler returns the order that is there."""
+    """With the stack of target-account.yaml in the other account, the handler returns the order stored there."""
     target = deploy_target_account(parent)
     order = {"order_id": {"S": "1"}, "customer": {"S": "Ada"}}
     target.client("dynamodb").put_item(TableName="Orders", Item=order)
@@ -147,7 +147,7 @@ def test_lambda_reads_the_other_account(moto: str, parent: boto3.Session) -> Non
 
 
 def test_target_role_trusts_the_function_alone(moto: str, parent: boto3.Session) -> None:
-    """The target role may be assumed by the function's role, with the external id, and may read the table."""
+    """Only the function's role may assume the target role, with the external ID, and that may read the table."""
     iam = deploy_target_account(parent).client("iam")
     role = iam.get_role(RoleName="OrdersReader")["Role"]
     assert role["Arn"] == TARGET_ROLE
@@ -160,7 +160,7 @@ def test_target_role_trusts_the_function_alone(moto: str, parent: boto3.Session)
         }
     ]
     policy = iam.get_role_policy(RoleName="OrdersReader", PolicyName="ReadOrders")["PolicyDocument"]
-    # moto keeps the inline policy of a stack's role as Python's text of a dict.
+    # moto keeps the inline policy of a stack's role as the str() of a dict.
     assert ast.literal_eval(str(policy))["Statement"] == [
         {
             "Effect": "Allow",
@@ -171,8 +171,9 @@ def test_target_role_trusts_the_function_alone(moto: str, parent: boto3.Session)
 
 
 def test_function_may_assume_the_target_role() -> None:
-    """The function is told the target role, external id and table of target-account.yaml; its role may assume that
-    role, and Lambda alone may assume the function's."""
+    """The function is given the target role, external ID and table of target-account.yaml; its role may assume that
+    role, and only Lambda may assume the function's.
+    """
     resources = function_template()["Resources"]
     function, role = resources["OrdersFunction"]["Properties"], resources["FunctionRole"]["Properties"]
     target_role = function["Environment"]["Variables"]["TARGET_ROLE_ARN"]
@@ -205,7 +206,7 @@ def test_templates_pass_cfn_lint() -> None:
 
 
 def deploy_target_account(parent: boto3.Session) -> boto3.Session:
-    """Deploy the stack, once for each run of moto; returns a session in its account."""
+    """Deploy the stack, once for each run of moto; return a session in its account."""
     target = assume_role(parent, SPOKE)
     cloudformation = target.client("cloudformation")
     if not cloudformation.list_stacks()["StackSummaries"]:
@@ -222,7 +223,7 @@ def deploy_target_account(parent: boto3.Session) -> boto3.Session:
 
 
 def function_template() -> Any:
-    """The SAM template, with each intrinsic function replaced by its argument."""
+    """Return the SAM template, with each intrinsic function replaced by its argument."""
     yaml = pytest.importorskip("yaml", reason="PyYAML is not here: pip install pyyaml")
 
     class Loader(yaml.SafeLoader):
@@ -246,7 +247,7 @@ def test_library_passes_its_own_tests() -> None:
 
 
 def scan(*arguments: str, **variables: str) -> tuple[int, dict[str, list[str]], str]:
-    """Run the script; returns its exit status, its table by account, and its standard error."""
+    """Run the script; return its exit status, its table by account, and its standard error."""
     if missing("rich"):
         pytest.skip("rich is not here: pip install rich")
     script = run("scan.py", *arguments, cwd=EXAMPLES / "script", COLUMNS="250", **variables)
@@ -255,7 +256,7 @@ def scan(*arguments: str, **variables: str) -> tuple[int, dict[str, list[str]], 
 
 
 def make_organisation(hub: boto3.Session, accounts: int) -> dict[str, str]:
-    """Give the hub's account an organisation, in moto; returns its accounts' names by id."""
+    """Give the hub's account an organization, in moto; return its accounts' names by ID."""
     organizations = hub.client("organizations")
     with contextlib.suppress(organizations.exceptions.AlreadyInOrganizationException):
         organizations.create_organization(FeatureSet="ALL")
@@ -273,7 +274,7 @@ KEYS = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "root-secret",
 
 
 def test_script_runs_on_moto_for_a_demo(sts: StsStub) -> None:
-    """With --demo, the script scans a made-up organisation and contacts nothing else, in any environment."""
+    """With --demo, the script scans a made-up organization and contacts nothing else, in any environment."""
     status, table, stderr = scan("--demo", AWS_PROFILE="nobody")
     assert status == 0, stderr
     assert sorted(name for name, _, _ in table.values()) == ["master", *(f"team-{n:02}" for n in range(24))]
@@ -283,7 +284,7 @@ def test_script_runs_on_moto_for_a_demo(sts: StsStub) -> None:
 
 
 def test_script_scans_the_environments_account(moto: str, parent: boto3.Session) -> None:
-    """Without arguments the script scans the organisation of the account that AWS_PROFILE leads to."""
+    """Without arguments, the script scans the organization of the account that AWS_PROFILE leads to."""
     write_profile(**KEYS)
     names = make_organisation(parent, accounts=3)
     status, table, stderr = scan(AWS_PROFILE="audit")
@@ -292,13 +293,14 @@ def test_script_scans_the_environments_account(moto: str, parent: boto3.Session)
 
 
 def test_script_goes_through_roles(moto: str, parent: boto3.Session) -> None:
-    """With a profile and roles, the script assumes the roles in order, and from the last one the role in each account
-    of its organisation but its own."""
+    """With a profile and roles, the script assumes the roles in order, and with the last one the role in each
+    account of its organization but its own.
+    """
     write_profile(**KEYS)
     names = make_organisation(parent, accounts=3)
     own = parent.client("sts").get_caller_identity()["Account"]
     hops = ["arn:aws:iam::333333333333:role/Hop", f"arn:aws:iam::{own}:role/Hop"]
-    # moto takes the keys of another STS for the parent's account: each has its buckets.
+    # With another STS's keys, moto takes requests as the parent's account's: every account has its buckets.
     buckets = str(len(parent.client("s3").list_buckets()["Buckets"]))
     with StsStub() as sts:
         status, table, stderr = scan(
@@ -316,8 +318,9 @@ def test_script_goes_through_roles(moto: str, parent: boto3.Session) -> None:
 
 
 def test_script_reports_an_account_that_refuses(moto: str, parent: boto3.Session) -> None:
-    """An account whose role cannot be assumed has STS's answer in its row, the others are scanned, and 1 is the
-    exit status."""
+    """An account whose role cannot be assumed has STS's answer in its row, the others are scanned, and the exit status
+    is 1.
+    """
     write_profile(**KEYS)
     names = make_organisation(parent, accounts=3)
     with StsStub() as sts:

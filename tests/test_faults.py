@@ -1,4 +1,4 @@
-"""Each fault of STS at each moment of a session's life: what its user sees. This run writes reference/faults.md."""
+"""What a session's user sees of each STS fault, at each moment of its life. This run writes reference/faults.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aws_assume_role_lib import assume_role
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "faults.md"
 
 FIRST, EARLY, LAST, HOP = MOMENTS = ("first use", "early refresh", "last 60 seconds", "second role")
-# Seconds into the current credentials' hour; at the other moments there are none.
+# Seconds into the current credentials' hour; at the other moments there are no credentials.
 AT_HAND = {EARLY: 46 * 60, LAST: 59 * 60 + 30}
 
 CURRENT, NEW = "current keys", "new keys"
@@ -38,7 +38,7 @@ ALL_ATTEMPTS = 3
 
 
 class Case(NamedTuple):
-    fault: Fault | None  # None: nothing listens
+    fault: Fault | None  # None: nothing is listening
     surfaces: str  # the error class if there are no valid credentials
     requests: int = 1
     ahead: int = 0  # seconds by which this machine's clock is ahead
@@ -97,7 +97,7 @@ class Seen(NamedTuple):
     requests: int
     warnings: list[str]
     notes: list[str]
-    changed: str  # how a ClientError differs from what a plain client raises
+    changed: str  # how a ClientError differs from the one that a plain client raises
     recovered: bool
     violations: list[str]
 
@@ -117,7 +117,7 @@ class World(NamedTuple):
         return session.client("sts", endpoint_url=self.service.url)
 
     def signer(self, client: Any) -> str:
-        """The key that signs a request to a service."""
+        """Return the key that signs a request to a service."""
         client.get_caller_identity()
         return self.service.requests[-1].access_key
 
@@ -132,7 +132,7 @@ def a_world() -> Iterator[World]:
     with StsStub() as sts, StsStub() as service, pytest.MonkeyPatch.context() as patch:
         service.issued = sts.issued
         patch.setenv("AWS_ENDPOINT_URL", sts.url)
-        # The retry mode by default has changed over botocore's versions; the page is the same on all.
+        # The default retry mode has changed between botocore versions; the page is the same on all of them.
         patch.setenv("AWS_RETRY_MODE", "standard")
         patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
         logger.addHandler(handler)
@@ -208,12 +208,12 @@ class Skewed(NamedTuple):
 
 
 LIFETIMES = (3600, 900)
-STEP = 75  # seconds between requests; every time below is a multiple
+STEP = 75  # seconds between requests; every time below is a multiple of it
 
 
 @functools.cache
 def skewed(ahead: int, lifetime: int) -> Skewed:
-    """Two lifetimes on a machine whose clock is ahead of STS's and the service's by so many seconds."""
+    """Two lifetimes on a machine whose clock is this many seconds ahead of STS's and the service's."""
     with a_world() as world:
         world.sts.clock_offset = world.service.clock_offset = -ahead
         session = assume_role(world.parent, HUB, DurationSeconds=lifetime)
@@ -287,7 +287,7 @@ def test_every_documented_error_has_its_row() -> None:
 @pytest.mark.parametrize("lifetime", LIFETIMES)
 @pytest.mark.parametrize("ahead", [600, -600])
 def test_a_wrong_clock_fails_no_request(ahead: int, lifetime: int) -> None:
-    """With the clock off by ten minutes, either way, keys are replaced before they really expire."""
+    """With the clock off by ten minutes, either way, keys are still replaced before they really expire."""
     assert skewed(ahead, lifetime).refused == []
 
 

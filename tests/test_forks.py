@@ -1,4 +1,4 @@
-"""A forked child has its own client, its own connection and free locks, whatever its parent was doing."""
+"""A forked child has its own client, its own connections and free locks, whatever its parent was doing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 class Forked(NamedTuple):
-    """A forked child, which works and sends what the work returned."""
+    """A forked child, which works and sends back what the work returned."""
 
     pid: int
     pipe: int
@@ -36,7 +36,7 @@ class Forked(NamedTuple):
         pid = os.fork()
         if pid == 0:
             try:
-                signal.alarm(30)  # nothing that a test does can leave a child behind
+                signal.alarm(30)  # no test can leave a child behind
                 answer = work()
             except BaseException as error:
                 answer = f"{type(error).__name__}: {error}"
@@ -62,7 +62,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 
 def test_a_pre_fork_server(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """Four workers of a server that used its session refresh at once, each by one request on its own connection."""
+    """Four workers of a server that used its session refresh at once, with one request and connection each."""
     child = assume_role(parent, HUB)
     first = key(child)
     clock.shift(2 * 3600)
@@ -249,7 +249,7 @@ def test_a_fork_while_a_person_is_prompted(parent: boto3.Session, monkeypatch: p
 
 
 def test_a_fork_inside_a_refresh_that_both_go_on_with(sts: StsStub, parent: boto3.Session) -> None:
-    """A handler that forks in the middle of a refresh, and returns in both processes, leaves keys in both."""
+    """A handler that forks in the middle of a refresh and returns in both processes leaves both with keys."""
     forked: list[int] = []
     reader, writer = os.pipe()
 
@@ -277,7 +277,7 @@ def test_a_fork_inside_a_refresh_that_both_go_on_with(sts: StsStub, parent: boto
 
 def test_what_a_forked_child_forgets_may_still_end(sts: StsStub, parent: boto3.Session) -> None:
     """An attempt that continues in a forked child, where it is no longer registered, ends there like any other."""
-    # What runs in the child, in this process, where it can be seen.
+    # The hook that runs in a forked child runs in this process, where its effect can be seen.
     parent.events.register("before-call.sts.AssumeRole", lambda **_: _flights._forget())
     child = assume_role(parent, HUB)
     assert key(child) == key(child) == "ASIA0000000000000001"

@@ -1,4 +1,4 @@
-"""No lock of the library is held while other code runs, so no lock of that code's can deadlock with one."""
+"""The library holds no lock while other code runs, so none of its locks can deadlock with a lock of that code."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_lock_around_every_sessions_client(sts: StsStub, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_class_with_a_lock_of_its_own(sts: StsStub, monkeypatch: pytest.MonkeyPatch, lock: Any) -> None:
-    """A subclass that replaces boto3.Session, and holds a lock of the class in client(), may be shared, too."""
+    """A subclass that replaces boto3.Session and holds a class-wide lock in client() may be shared, too."""
 
     class Locked(boto3.session.Session):
         held = lock()
@@ -96,7 +96,7 @@ def test_a_lock_for_each_session_of_a_chain(sts: StsStub) -> None:
 
 
 def test_a_handler_of_one_family_and_a_callable_of_another(sts: StsStub, parent: boto3.Session) -> None:
-    """A TokenCode callable uses a session while a thread that makes a client of that session waits for its role."""
+    """A TokenCode callable may use a session while a thread that creates its client waits for the callable's role."""
     asked = threading.Event()
 
     def code() -> str:
@@ -120,13 +120,13 @@ def test_a_handler_of_one_family_and_a_callable_of_another(sts: StsStub, parent:
 
 
 def test_two_callables_that_use_each_others_sessions(sts: StsStub, parent: boto3.Session) -> None:
-    """Two sessions whose TokenCode callables use each other's session, from two threads at once, both get keys."""
+    """Two sessions whose TokenCode callables use each other's session, in two threads at once, both get keys."""
     both, met = threading.Barrier(2), threading.local()
 
     def code_from(name: str) -> str:
         if not hasattr(met, "other"):
             met.other = both.wait(HANG)
-        with contextlib.suppress(CredentialRetrievalError):  # raised to the callable that runs in its own refresh
+        with contextlib.suppress(CredentialRetrievalError):  # raised in the callable that runs inside its own refresh
             key(sessions[name])
         return "123456"
 
@@ -159,7 +159,7 @@ class Shipping(logging.Handler):
 @pytest.fixture
 def shipping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipping]:
     handler = Shipping()
-    # A record of botocore's from the middle of a refresh may find no keys yet, and be reported on stderr.
+    # A botocore record from the middle of a refresh may find no keys yet, and is then reported on stderr.
     monkeypatch.setattr(logging, "raiseExceptions", False)
     root = logging.getLogger()
     level = root.level
@@ -171,7 +171,7 @@ def shipping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipping]:
 
 
 def test_a_log_handler_that_uses_the_session(sts: StsStub, shipping: Shipping, clock: time_machine.Traveller) -> None:
-    """A log handler may sign with the session that a record is about: the record comes when the keys are there."""
+    """A log handler may sign with the session that a record is about: the record comes once the keys are there."""
     for _ in range(3):
         shipping.session = None
         session = family()[2]
@@ -218,7 +218,7 @@ def test_a_record_about_a_refresh_comes_when_the_session_is_free(
 def test_a_lock_held_while_a_client_is_created_and_used(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, cached: bool, chained: bool
 ) -> None:
-    """A thread that holds the lock of client(), and uses a role, does not wait for one that needs it for that role."""
+    """A thread that uses a role and holds client()'s lock does not wait for one that needs that lock for the role."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 20 * HANG)
     monkeypatch.setattr("aws_assume_role_lib._sts.CREATION_WAIT_LIMIT", 0.2)
     create, held, wanted = boto3.session.Session.client, threading.RLock(), threading.Event()
@@ -249,7 +249,7 @@ def test_a_lock_held_while_a_client_is_created_and_used(
 def test_the_waits_of_one_request_do_not_add_up(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a thread that is stuck in a handler, a request of a cached chain waits once, not for each of its parts."""
+    """Behind a thread stuck in a handler, a request of a cached chain waits once, not once for each of its parts."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 2)
     stuck, go_on = threading.Event(), threading.Event()
 
@@ -273,7 +273,7 @@ def test_the_waits_of_one_request_do_not_add_up(
 def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that waits with a lock of the program's, which the refresh needs, stops waiting after a while."""
+    """A thread that waits while holding a lock of the program's that the refresh needs stops waiting after a while."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 0.5)
     held, started, wanted = threading.RLock(), threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Who a parent is, in a cache: as botocore's own providers find it, and nobody else."""
+"""A cache identifies a parent by what botocore's own providers used, and never confuses it with another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def keys(name: str) -> str:
 
 
 def test_a_role_of_a_profile_is_known_by_the_role_and_its_source(sts: StsStub, config: Path) -> None:
-    """Two sessions of a profile with role_arn are one identity; another role or other source keys are another."""
+    """Two sessions of a profile with role_arn have one identity; another role, or other source keys, make another."""
     found = []
     for role, source in ((HUB, "ONE"), (HUB, "ONE"), (SPOKE, "ONE"), (HUB, "TWO")):
         config.write_text(f"[profile p]\nrole_arn = {role}\nsource_profile = s\n[profile s]\n{keys(source)}")
@@ -52,7 +52,7 @@ def test_a_role_of_a_profile_is_known_by_the_role_and_its_source(sts: StsStub, c
 
 
 def test_a_role_from_the_environments_keys_is_known_by_them(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With credential_source = Environment, whose keys those are is part of who the role is."""
+    """With credential_source = Environment, the identity behind the environment's keys is part of the role's."""
     config.write_text(f"[profile p]\nrole_arn = {HUB}\ncredential_source = Environment\n")
     found = []
     for user in ("AKIAONE", "AKIATWO"):
@@ -63,7 +63,7 @@ def test_a_role_from_the_environments_keys_is_known_by_them(config: Path, monkey
 
 
 def test_a_process_behind_a_role_is_known_by_its_own_profile(config: Path) -> None:
-    """A role whose source profile has a credential_process is the same in a second session."""
+    """A role whose source profile has a credential_process has the same identity in a second session."""
     keys = {"AccessKeyId": "A", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z"}
     out = {"Version": 1, **keys}
     process = f'{sys.executable} -c "import json; print(json.dumps({out}))"'
@@ -76,7 +76,7 @@ def test_a_process_behind_a_role_is_known_by_its_own_profile(config: Path) -> No
 
 
 def test_a_role_with_mfa_is_known_too(config: Path) -> None:
-    """A profile's mfa_serial changes nothing in who the role is from one session to the next."""
+    """A profile's mfa_serial does not change the role's identity from one session to the next."""
     config.write_text(
         f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nmfa_serial = arn:aws:iam::1:mfa/me\n"
         f"[profile s]\n{keys('A')}"
@@ -87,7 +87,7 @@ def test_a_role_with_mfa_is_known_too(config: Path) -> None:
 
 
 def test_web_identity_is_known_by_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A web identity is the role that it assumes, as it was when the session found it."""
+    """A web identity is identified by the role that it assumes, as it was when the session found it."""
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
     found, sessions = [], []
     for role in (HUB, HUB, SPOKE):
@@ -170,7 +170,7 @@ def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, before: st
 
 
 def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machine.Traveller) -> None:
-    """Until a hub refreshes itself its keys are those of who assumed it, and so are the entries of what it assumes."""
+    """Until a hub refreshes, its keys belong to whoever assumed it, and so do the entries of roles that it assumes."""
 
     def spoke_of(access_key: str) -> boto3.Session:
         hub = assume_role(boto3.Session(access_key, "s", region_name="us-east-1"), HUB)
@@ -238,7 +238,7 @@ def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: ti
 
 
 def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.LogCaptureFixture) -> None:
-    """A fetcher that does not identify itself, unlike botocore's, shares no entries, and no credentials are lost."""
+    """Credentials whose fetcher, unlike botocore's, does not identify itself share no entries, and none are lost."""
 
     class Fetcher(CachedCredentialFetcher):
         def __init__(self) -> None:
@@ -289,7 +289,7 @@ def test_a_copy_of_credentials_is_somebody_else(sts: StsStub, how: str) -> None:
 
 
 def test_other_keys_on_the_same_object_are_somebody_else(sts: StsStub) -> None:
-    """Keys that are set on a custom credentials object do not find the entry of the keys before."""
+    """After new keys are set on a custom credentials object, the entry of the old keys is not found."""
     cache: dict[str, Any] = {}
     parent = boto3.Session(region_name="us-east-1")
     parent._session._credentials = Own("AKIAALICE", "s")
@@ -334,7 +334,7 @@ def test_a_copied_session_with_other_credentials_signs_as_itself(sts: StsStub, p
 def test_an_access_key_id_alone_opens_no_entry(
     sts: StsStub, parent: boto3.Session, others: tuple[str, str | None]
 ) -> None:
-    """Whoever knows the access key ID of a parent, but not its secret key and token, is not given its cached keys."""
+    """Knowing a parent's access key ID, but not its secret key and token, gives no access to its cached keys."""
     cache: dict[str, Any] = {}
     before = key(assume_role(parent, HUB, cache=cache))
     stranger = boto3.Session("AKIAROOT", *others, region_name="us-east-1")
@@ -343,7 +343,7 @@ def test_an_access_key_id_alone_opens_no_entry(
 
 
 def test_a_copy_of_credentials_refreshes_on_its_own(sts: StsStub, parent: boto3.Session) -> None:
-    """A copy of a role's credentials, used during the original's refresh, has keys, from an AssumeRole of its own."""
+    """A copy of a role's credentials, used during the original's refresh, gets keys from a separate AssumeRole."""
     original = assume_role(parent, HUB).get_credentials()
     copied = copy.copy(original)
     sts.gate.clear()

@@ -33,7 +33,7 @@ Family = tuple[boto3.session.Session, AssumedRoleSession, AssumedRoleSession]
 
 @pytest.fixture
 def config_file(tmp_path) -> Callable[[str], None]:
-    """Writes the config file."""
+    """Return a function that writes the config file."""
 
     def write(text: str) -> None:
         (tmp_path / "config").write_text(textwrap.dedent(text))
@@ -42,7 +42,7 @@ def config_file(tmp_path) -> Callable[[str], None]:
 
 
 def family_of(parent: boto3.session.Session) -> Family:
-    """A parent, its child and its grandchild."""
+    """Return a parent, its child and its grandchild."""
     child = assume_role(parent, HUB)
     return parent, child, child.assume_role(SPOKE)
 
@@ -82,7 +82,7 @@ def checks_parameters(session: boto3.session.Session) -> bool:
     raise AssertionError
 
 
-# name: lines of the profile; what shows them; what it then shows.
+# name: lines of the profile; what reads them; what it then returns.
 SETTINGS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
     "region": ("region = eu-west-3", endpoint("dynamodb"), "https://dynamodb.eu-west-3.amazonaws.com"),
     "retry_mode": ("retry_mode = adaptive", lambda s: of_config("retries")(s)["mode"], "adaptive"),
@@ -156,7 +156,7 @@ def test_profile_settings_are_inherited(config_file, monkeypatch, lines, show, e
 
 
 def test_profile_data_path_is_inherited(config_file, tmp_path):
-    """A service model in the data_path of the parent's profile makes clients of child and grandchild."""
+    """A service model in the data_path of the parent's profile is available to clients of child and grandchild."""
     made_up_service(tmp_path / "models")
     config_file(
         f"""
@@ -172,7 +172,7 @@ def test_profile_data_path_is_inherited(config_file, tmp_path):
 
 
 def test_data_path_of_the_environment_is_inherited(monkeypatch, tmp_path):
-    """A service model in AWS_DATA_PATH makes clients of child and grandchild."""
+    """A service model in AWS_DATA_PATH is available to clients of child and grandchild."""
     made_up_service(tmp_path / "models")
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path / "models"))
     for session in family_of(boto3.Session("AKIAROOT", "secret", region_name="us-east-1")):
@@ -180,7 +180,7 @@ def test_data_path_of_the_environment_is_inherited(monkeypatch, tmp_path):
 
 
 def test_search_paths_are_inherited(parent, tmp_path):
-    """A folder that was added to the parent's loader has service models for child and grandchild."""
+    """A folder added to the parent's loader provides service models to child and grandchild."""
     made_up_service(tmp_path / "models")
     parent._session.get_component("data_loader").search_paths.append(str(tmp_path / "models"))
     for session in family_of(parent):
@@ -188,7 +188,7 @@ def test_search_paths_are_inherited(parent, tmp_path):
 
 
 def test_children_do_not_lengthen_the_search_paths(parent):
-    """The parent's search paths are the same, however many children it has."""
+    """The parent's search paths stay the same, however many children it has."""
     paths = parent._session.get_component("data_loader").search_paths
     before = list(paths)
     for _ in range(3):
@@ -231,7 +231,7 @@ def assert_has_made_up_service(session: boto3.session.Session) -> None:
 
 
 def test_default_client_config_is_inherited(family):
-    """The default client config of the parent's botocore session is that of child and grandchild, changes included."""
+    """Child and grandchild have the default client config of the parent's botocore session, including later changes."""
     for extra in ("first/1", "second/2"):
         family[0]._session.set_default_client_config(Config(user_agent_extra=extra, signature_version="v4"))
         for session in family:
@@ -240,7 +240,7 @@ def test_default_client_config_is_inherited(family):
 
 
 def test_a_child_may_have_its_own_default_client_config(family):
-    """A default client config set on a child is its own and its children's, and not the parent's."""
+    """A default client config set on a child applies to it and its children, but not to the parent."""
     parent, child, grandchild = family
     child._session.set_default_client_config(Config(connect_timeout=17))
     timeouts = [session.client("sqs").meta.config.connect_timeout for session in (parent, child, grandchild)]
@@ -248,7 +248,7 @@ def test_a_child_may_have_its_own_default_client_config(family):
 
 
 def test_user_agent_is_inherited(sts, family):
-    """Name, version and extra of the parent's user agent are those of child and grandchild, changes included."""
+    """Child and grandchild have the name, version and extra of the parent's user agent, including later changes."""
     botocore_session = family[0]._session
     for session in family:
         assert session._session.user_agent() == botocore_session.user_agent()
@@ -281,7 +281,7 @@ def test_a_child_may_have_its_own_user_agent(family):
     ],
 )
 def test_config_variables_are_live(family, name, value):
-    """A variable that is set on the parent later holds for child and grandchild at once, and set again too."""
+    """A variable set on the parent later, even more than once, applies to child and grandchild at once."""
     parent = family[0]
     for current in (value, None, value):
         parent._session.set_config_variable(name, current)
@@ -291,14 +291,14 @@ def test_config_variables_are_live(family, name, value):
 
 
 def test_config_variables_reach_clients(family):
-    """A client that is made after the parent's variable changed has the new value."""
+    """A client created after the parent's variable changed has the new value."""
     for mode in ("adaptive", "standard"):
         family[0]._session.set_config_variable("retry_mode", mode)
         assert [of_config("retries")(session)["mode"] for session in family] == [mode] * 3
 
 
 def test_config_providers_are_inherited(family):
-    """Providers and values put into the parent's config store, also later, hold for child and grandchild."""
+    """Providers and values put into the parent's config store, even later, apply to child and grandchild."""
     store = family[0]._session.get_component("config_store")
     store.set_config_provider("max_attempts", ConstantProvider(8))
     assert [of_config("retries")(session)["total_max_attempts"] for session in family] == [8, 8, 8]
@@ -309,7 +309,7 @@ def test_config_providers_are_inherited(family):
 
 
 def test_another_config_store_is_inherited(family):
-    """A config store registered later on the parent is the one that child and grandchild use."""
+    """A config store registered on the parent later is the one that child and grandchild use."""
     store = botocore.session.Session().get_component("config_store")
     store.set_config_variable("max_attempts", 5)
     family[0]._session.register_component("config_store", store)
@@ -327,7 +327,7 @@ def test_another_config_store_is_inherited(family):
     ids=["variable", "value in the store", "provider in the store", "session variable"],
 )
 def test_overrides_of_a_child_are_its_own(family, override):
-    """What is set on a child holds for it and the grandchild, and for no parent or sibling."""
+    """What is set on a child applies to it and the grandchild, but to no parent or sibling."""
     parent, child, grandchild = family
     before = variable("max_attempts")(parent)
     override(child._session)
@@ -377,7 +377,7 @@ def test_region_follows_the_parent(parent):
 
 
 def test_region_given_as_a_string(parent):
-    """A string is the region of the child and of those that follow it, whatever the parent's becomes."""
+    """A string is the region of the child and its descendants, whatever the parent's becomes."""
     child = assume_role(parent, HUB, region_name="eu-central-1")
     grandchild = child.assume_role(SPOKE)
     parent._session.set_config_variable("region", "eu-west-2")
@@ -387,7 +387,7 @@ def test_region_given_as_a_string(parent):
 
 
 def test_region_frozen(parent):
-    """True keeps the region that the parent has at the call, for the child and those that follow it."""
+    """True keeps the region that the parent has at the call, for the child and its descendants."""
     child = assume_role(parent, HUB, region_name=True)
     grandchild = child.assume_role(SPOKE)
     parent._session.set_config_variable("region", "eu-west-2")
@@ -396,7 +396,7 @@ def test_region_frozen(parent):
 
 
 def test_no_region_frozen(monkeypatch):
-    """True keeps that the parent has no region at the call."""
+    """If the parent has no region at the call, True keeps it that way."""
     child = assume_role(boto3.Session("AKIAROOT", "secret"), HUB, region_name=True)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     assert child.region_name is None
@@ -440,7 +440,7 @@ def test_region_of_a_grandchild_is_its_own(parent):
 
 @pytest.mark.parametrize("region_name", [None, "eu-west-1", True, False])
 def test_region_may_be_set_on_the_child(parent, region_name):
-    """A region set on the child's botocore session comes first, whatever region_name was."""
+    """A region set on the child's botocore session takes precedence, whatever region_name was."""
     child = assume_role(parent, HUB, region_name=region_name)
     child._session.set_config_variable("region", "sa-east-1")
     assert child.region_name == "sa-east-1"
@@ -467,7 +467,7 @@ def test_region_is_in_the_repr(parent):
     ids=["keys", "temporary keys", "role_arn", "credential_process"],
 )
 def test_credentials_of_the_profile_are_not_inherited(sts, config_file, tmp_path, lines):
-    """Whatever provides the parent's credentials, child and grandchild sign with those of their role."""
+    """Whatever provides the parent's credentials, child and grandchild sign with those of their own roles."""
     script = tmp_path / "provide.py"
     script.write_text('print(\'{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "s"}\')')
     config_file(
@@ -482,7 +482,7 @@ def test_credentials_of_the_profile_are_not_inherited(sts, config_file, tmp_path
 
 
 def test_keys_in_the_environment_are_not_inherited(sts, monkeypatch):
-    """Keys in the environment are the parent's: the role signs with its own."""
+    """Keys in the environment belong to the parent; the role signs with its own."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -520,7 +520,7 @@ def test_an_sso_session_of_the_profile_is_not_inherited(sts, config_file, servic
     for session in (child, grandchild):
         assert session._session.get_auth_token() is None
         client = session.client(service)
-        if service == "codecatalyst":  # knows bearer tokens only
+        if service == "codecatalyst":  # supports only bearer tokens
             with pytest.raises(BotoCoreError):
                 client.list_spaces()
             assert not [request for request in sts.requests if request.action != "AssumeRole"]
@@ -530,7 +530,7 @@ def test_an_sso_session_of_the_profile_is_not_inherited(sts, config_file, servic
 
 
 def ask_bedrock(session: boto3.session.Session) -> dict[str, str]:
-    """The headers of a request to Bedrock, which is answered before it is sent."""
+    """Return the headers of a request to Bedrock, which is answered before it is sent."""
     # Without TLS botocore refuses to send a bearer token.
     client = session.client("bedrock-runtime", endpoint_url="https://bedrock.example")
     headers: dict[str, str] = {}
@@ -571,7 +571,7 @@ def test_bedrock_is_signed_by_the_role(sts, config_file, monkeypatch, lines, whe
 
 
 def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
-    """With AWS_BEARER_TOKEN_BEDROCK set, a client that is not to sign sends neither a signature nor the token."""
+    """With AWS_BEARER_TOKEN_BEDROCK set, a client configured not to sign sends neither a signature nor the token."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     child = assume_role(parent, HUB)
     child._session.set_default_client_config(Config(signature_version=botocore.UNSIGNED))
@@ -579,7 +579,7 @@ def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
 
 
 def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
-    """With a bearer token set for a service, unsigned operations stay unsigned, and special signatures stay."""
+    """With a bearer token set for a service, unsigned operations stay unsigned, and special signatures special."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_S3", "token-of-bearer")
     child = assume_role(parent, HUB)
     sent: list[str | bytes | None] = []
@@ -606,7 +606,7 @@ def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
 
 
 def test_handlers_of_the_parent_are_not_inherited(sts, family):
-    """A handler on the parent sees the AssumeRole call that its client makes, and no call of the children."""
+    """A handler on the parent sees the AssumeRole call that the parent's client makes, and no call of the children."""
     parent, child, grandchild = family
     seen: list[str] = []
     parent.events.register("before-call", lambda model, **_: seen.append(model.name))
@@ -619,7 +619,7 @@ def test_handlers_of_the_parent_are_not_inherited(sts, family):
 
 
 def test_handlers_of_a_child_are_its_own(sts, parent):
-    """A handler on one child sees its calls, and none of its sibling's or its parent's."""
+    """A handler on one child sees that child's calls, and none of its sibling's or its parent's."""
     one, other = assume_role(parent, HUB), assume_role(parent, SPOKE)
     seen: list[str] = []
     one.events.register("before-call", lambda model, **_: seen.append(model.name))
@@ -636,7 +636,7 @@ def test_handlers_of_a_child_are_its_own(sts, parent):
 
 
 def test_the_botocore_session_is_complete(sts, family):
-    """Third-party code gets what it looks up on a child's botocore session."""
+    """Third-party code finds what it looks up on a child's botocore session."""
     for session in family[1:]:
         inner = session._session
         assert inner.get_config_variable("region") == "us-east-1"
@@ -663,7 +663,7 @@ def test_keys_given_to_a_client_win(sts, family):
 
 
 def test_what_boto3_says_of_a_session(config_file):
-    """Profile name, profiles, services, resources, regions and partitions are those of the parent."""
+    """Profile name, profiles, services, resources, regions and partitions are the parent's."""
     config_file(
         """
         [profile team]
@@ -686,7 +686,7 @@ def test_what_boto3_says_of_a_session(config_file):
 
 
 def test_the_config_file_is_read_once(config_file):
-    """Child and grandchild have the config file as the parent has read it, whatever became of the file."""
+    """Child and grandchild have the config file as the parent read it, whatever happens to the file afterwards."""
     config_file("[profile team]\nregion = eu-west-1\ns3 =\n  addressing_style = path\n")
     parent = boto3.Session("AKIAROOT", "secret", profile_name="team")
     assert parent.region_name == "eu-west-1"
@@ -698,12 +698,12 @@ def test_the_config_file_is_read_once(config_file):
 
 
 def test_no_profile(family):
-    """Without a profile the name is boto3's "default", for all of the family."""
+    """Without a profile, the name is boto3's "default" for the whole family."""
     assert [session.profile_name for session in family] == ["default"] * 3
 
 
 def test_client_plugins_run_for_each_client_of_a_child(parent, monkeypatch, tmp_path):
-    """botocore's client plugins, where it has them, get each client that a child makes."""
+    """botocore's client plugins, if it has them, receive each client that a child creates."""
     pytest.importorskip("botocore.plugin", reason="this botocore has no plugins")
     (tmp_path / "a_plugin.py").write_text("clients = []\ninitialize_client_plugin = clients.append\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -736,7 +736,7 @@ def test_initializers_run_once_for_each_child(sts, parent):
 
 
 def test_handlers_that_botocore_is_given_later_reach_later_children(sts, parent, monkeypatch):
-    """A handler added to botocore's built-in ones, as moto does, works in the next child, once; or taken out, not."""
+    """A handler added to botocore's built-in ones, as moto does, runs once in the next child; a removed one, never."""
     assume_role(parent, HUB)
     calls: list[str] = []
     added = ("before-call", lambda model, **_: calls.append(model.name))
@@ -750,7 +750,7 @@ def test_handlers_that_botocore_is_given_later_reach_later_children(sts, parent,
 
 
 def test_built_in_handlers_work_in_a_child(sts, family):
-    """botocore's and boto3's own handlers work in a child: S3's transfer methods, and the check of a bucket name."""
+    """botocore's and boto3's own handlers work in a child: S3's transfer methods, and the check of bucket names."""
     for session in family[1:]:
         client = session.client("s3")
         assert callable(client.upload_file)
@@ -763,7 +763,7 @@ def test_built_in_handlers_work_in_a_child(sts, family):
 
 
 class ExtendedSession(boto3.session.Session):
-    """A session class with which some libraries replace boto3's, with an `__init__` from an older boto3."""
+    """A session class like those with which some libraries replace boto3's, with an `__init__` from an older boto3."""
 
     def __init__(
         self,
@@ -815,7 +815,7 @@ def test_a_replaced_session_class_keeps_its_features(sts, monkeypatch, made):
 
 
 def test_a_session_class_put_back_is_gone(parent, monkeypatch):
-    """A role's session subclasses what boto3.Session is at the call, not what it was before."""
+    """A role's session subclasses whatever boto3.Session is at the call, not what it was before."""
     with monkeypatch.context() as patch:
         replace_session(patch, ExtendedSession)
         child = assume_role(parent, HUB)
@@ -845,7 +845,7 @@ def test_amazon_sqs_extended_client(sts, order):
             assert client.large_payload_support == "bucket"
             print(session.client("sts").get_caller_identity()["Arn"])
     """
-    # boto3 is changed on import, so that this is for a process of its own.
+    # Importing it changes boto3, so this needs a process of its own.
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "assumed-role/Hub/" in ran.stdout

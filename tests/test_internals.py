@@ -1,4 +1,4 @@
-"""The internals of botocore and boto3 that the package leans on. A failure here names the one that has changed."""
+"""The internals of botocore and boto3 that the package depends on. A failure here names the one that has changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from aws_assume_role_lib import _clients, _pickling, assume_role
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
-    """DeferredRefreshableCredentials._refresh() is what each accessor calls: _credentials.py overrides it."""
+    """Each accessor calls DeferredRefreshableCredentials._refresh(), which _credentials.py overrides."""
     asked = []
 
     class Asked(DeferredRefreshableCredentials):
@@ -81,7 +81,7 @@ def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Ses
 
 
 def test_frozen_credentials_are_replaced_by_a_refresh(clock: time_machine.Traveller) -> None:
-    """RefreshableCredentials._frozen_credentials is the same object until a refresh, and then another."""
+    """RefreshableCredentials._frozen_credentials is the same object until a refresh, and another one afterwards."""
 
     def metadata() -> dict[str, str]:
         expiry = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -99,7 +99,7 @@ def test_frozen_credentials_are_replaced_by_a_refresh(clock: time_machine.Travel
 
 
 def test_the_signing_context_names_the_schemes_of_a_service(parent: boto3.Session) -> None:
-    """choose-signer's context has the service's auth_options, smithy.api#httpBearerAuth among them if it takes one."""
+    """choose-signer's context has the service's auth_options, with smithy.api#httpBearerAuth if it takes tokens."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):
         pytest.skip("this botocore does not know AWS_BEARER_TOKEN_BEDROCK")
     client, contexts = parent.client("bedrock-runtime"), []
@@ -129,7 +129,7 @@ def test_built_in_handlers_are_prepared_and_copied() -> None:
 
 @pytest.mark.parametrize("kind", [AttributeError, TypeError, KeyError])
 def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session, kind) -> None:
-    """Where botocore has no _register_builtin_handlers(), children register the handlers themselves, and work."""
+    """If botocore has no _register_builtin_handlers(), children register the handlers themselves, and work."""
 
     def gone(*_: object) -> None:
         raise kind
@@ -155,7 +155,7 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
     )
 )
 def test_shared_handlers_are_found_as_copied_ones(steps: list[tuple[str, int, str, int, int]]) -> None:
-    """_PrefixTrie, with its nodes shared between copies, finds what botocore's own copies find, in their order."""
+    """A _PrefixTrie whose nodes are shared between copies finds what botocore's own copies find, in the same order."""
     theirs, ours = [_PrefixTrie()], [_clients._SharedTrie()]
     for step, index, key, value, section in steps:
         index %= len(ours)
@@ -172,7 +172,7 @@ def test_shared_handlers_are_found_as_copied_ones(steps: list[tuple[str, int, st
 
 
 def test_children_share_handlers_until_one_registers(sts: StsStub, parent: boto3.Session) -> None:
-    """HierarchicalEmitter._handlers is where a shared _PrefixTrie is put: sessions and clients copy it whole."""
+    """HierarchicalEmitter._handlers holds the shared _PrefixTrie: sessions and clients copy it whole."""
     child = assume_role(parent, HUB)
     trie = child.events._emitter._handlers
     assert isinstance(trie, _clients._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
@@ -182,7 +182,7 @@ def test_children_share_handlers_until_one_registers(sts: StsStub, parent: boto3
 
 
 def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
-    """Where botocore has no _PrefixTrie, handlers are copied, and children work."""
+    """If botocore has no _PrefixTrie, handlers are copied, and children work."""
     monkeypatch.setattr(_clients, "_prepared", None)
     monkeypatch.setattr(_clients, "_Trie", object)
     child = assume_role(parent, HUB)
@@ -191,7 +191,7 @@ def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: 
 
 
 def test_aliases_of_event_names_are_worked_out_once(parent: boto3.Session) -> None:
-    """EventAliaser._alias_name_cache is where the aliases are kept: sessions and clients share it."""
+    """EventAliaser._alias_name_cache holds the aliases, and sessions and clients share it."""
     child = assume_role(parent, HUB)
     emitter = child._session._events
     assert child.events is emitter, "Session._events is no longer the session's emitter"
@@ -206,7 +206,7 @@ def test_aliases_of_event_names_are_worked_out_once(parent: boto3.Session) -> No
 
 
 def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:
-    """Session._register_config_store() is what makes the config store: a child overrides it to save the time."""
+    """Session._register_config_store() creates the config store: a child overrides it to save time."""
     stores = []
 
     def note(session: botocore.session.Session) -> None:
@@ -232,7 +232,7 @@ def test_what_a_fetcher_asks_for_and_as_whom() -> None:
 
 
 def test_configs_are_told_apart_by_their_attributes() -> None:
-    """A botocore Config keeps its options as attributes: _sts.py shares a client where they are equal."""
+    """A botocore Config keeps its options as attributes: _sts.py shares a client if they are equal."""
     assert hasattr(Config(), "__dict__"), "Config has no __dict__: each Config object has an STS client of its own"
     configs = [Config(read_timeout=5), Config(read_timeout=5), Config(read_timeout=6)]
     one, same, other = (repr(vars(config)) for config in configs)
@@ -249,7 +249,7 @@ def test_the_parsers_module_is_in_the_traceback(sts: StsStub, parent: boto3.Sess
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
-    """boto3.Session._setup_loader() is what appends boto3's data folder: AssumedRoleSession overrides it."""
+    """boto3.Session._setup_loader() appends boto3's data folder: AssumedRoleSession overrides it."""
     before = list(parent._session.get_component("data_loader").search_paths)
     child = assume_role(assume_role(parent, HUB), HUB)
     assert child._session.get_component("data_loader").search_paths == before
@@ -268,12 +268,12 @@ def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
     ids=lambda value: getattr(value, "__qualname__", value),
 )
 def test_botocore_finds_its_classes_by_name(function: Any, name: str) -> None:
-    """The way from Session.create_client() to a client's connections leads over these functions and names."""
+    """The path from Session.create_client() to a client's connections leads through these functions and names."""
     assert _clients._finding(function, **{name: None}) is not function, f"{function.__qualname__} does not use {name}"
 
 
 def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -> None:
-    """_create_methods() makes a client's methods, and create_endpoint(http_session_cls=...) its connections."""
+    """_create_methods() creates a client's methods, and create_endpoint(http_session_cls=...) its connections."""
     hub, spoke = (assume_role(parent, role).client("s3") for role in (HUB, SPOKE))
     assert hub._endpoint.http_session is spoke._endpoint.http_session
     assert hub.meta.service_model is spoke.meta.service_model
@@ -282,7 +282,7 @@ def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -
 
 
 def test_shared_connections_have_room(sts: StsStub, parent: boto3.Session) -> None:
-    """URLLib3Session._get_pool_manager_kwargs() makes the arguments of PoolManager, which we add num_pools to."""
+    """URLLib3Session._get_pool_manager_kwargs() returns the arguments of PoolManager, to which we add num_pools."""
     connections = assume_role(parent, HUB).client("s3")._endpoint.http_session
     assert connections._manager.pools._maxsize == _clients.HOSTS
     assert connections._manager.connection_pool_kw["maxsize"] == _clients.CONNECTIONS_PER_HOST
@@ -339,7 +339,7 @@ def _with_a_method_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_clients_do_without_sharing(
     monkeypatch, caplog: pytest.LogCaptureFixture, sts: StsStub, parent: boto3.Session, change: Any
 ) -> None:
-    """Where botocore is not as expected, clients are made botocore's way, with one message at DEBUG and no error."""
+    """If botocore is not as expected, clients are created botocore's way, with one message at DEBUG and no error."""
     monkeypatch.setattr(_clients, "_noted", set())
     caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
     with monkeypatch.context() as changed:
@@ -354,7 +354,7 @@ def test_clients_do_without_sharing(
 
 
 def test_a_replaced_client_creator_is_used(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
-    """A library that puts a subclass in the place of ClientCreator has it used for roles' clients too."""
+    """If a library has replaced ClientCreator with a subclass, roles' clients use it too."""
 
     made = []
 
@@ -371,7 +371,7 @@ def test_a_replaced_client_creator_is_used(monkeypatch, sts: StsStub, parent: bo
 
 
 def test_components_are_made_before_they_are_needed(parent: boto3.Session) -> None:
-    """Session._get_internal_component() makes what botocore makes lazily, before create_client() needs it."""
+    """Session._get_internal_component() creates what botocore would create lazily, before create_client() needs it."""
     child = assume_role(parent, HUB, region_name="us-east-1")._session
     child._load_components()
     assert not child._internal_components._deferred, "botocore has another lazy component"
@@ -386,7 +386,7 @@ def test_what_is_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) 
 
 
 def test_a_config_tells_what_was_passed() -> None:
-    """Config._user_provided_options is what was passed: _pickling.py reads it, and else takes what is no default."""
+    """Config._user_provided_options holds what was passed: without it, _pickling.py takes what is not a default."""
     config = Config(connect_timeout=60, s3={"addressing_style": "path"})
     passed = {"connect_timeout": 60, "s3": {"addressing_style": "path"}}
     assert vars(config)["_user_provided_options"] == passed
@@ -395,7 +395,7 @@ def test_a_config_tells_what_was_passed() -> None:
 
 
 def test_a_section_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:
-    """botocore copies the provider of the s3 section and gives the copy a default, which ours has no use for."""
+    """botocore copies the provider of the s3 section and gives the copy a default, which ours does not need."""
     child = assume_role(parent, HUB, region_name="us-east-1")
     child._session.set_config_variable("s3", {"addressing_style": "path"})
     client = child.client("s3", config=Config(defaults_mode="standard"))

@@ -20,7 +20,7 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Raises where Python would run a signal handler: at the n-th call that the code of attempts makes, or its end."""
+    """Raises where Python would run a signal handler: at the n-th start or end of a call that attempts make."""
 
     def __init__(self, position: int) -> None:
         self.left = position
@@ -48,7 +48,7 @@ def is_interrupted(session: boto3.Session, position: int) -> bool:
 def test_an_interrupted_attempt_leaves_nothing_behind(
     sts: StsStub, parent: boto3.Session, tmp_path: Path, kind: str
 ) -> None:
-    """After an interruption at any place of an attempt, no thread finds it under way, and the session works."""
+    """After an interruption anywhere in an attempt, no thread takes it to be under way, and the session works."""
     cache: Any = {"no cache": None, "dict": {}, "file": JSONFileCache(tmp_path / "cache")}[kind]
 
     def interrupt_everywhere() -> int:

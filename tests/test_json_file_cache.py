@@ -34,14 +34,14 @@ def no_umask():
 
 
 def run_unprivileged(folder: pathlib.Path, code: str) -> str:
-    """Run code with a cache in `folder` as a user whom the folder's mode stops: root would be let through."""
+    """Run code with a cache in `folder` as a user whom the folder's mode stops, which it would not stop root."""
     setup = (
         "import os, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
         "os.chdir(sys.argv[1])\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"cache = JSONFileCache({folder.name!r})\n"
     )
-    # Only the folder itself is to stand in the way, not pytest's folder around it.
+    # Only the folder itself must be in the way, not pytest's folder around it.
     folder.parent.chmod(0o755)
     command = [sys.executable, "-c", setup + code, str(folder.parent)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -51,7 +51,7 @@ def run_unprivileged(folder: pathlib.Path, code: str) -> str:
 
 @pytest.mark.parametrize("kind", [str, pathlib.Path])
 def test_what_is_written_can_be_read(folder, kind):
-    """An entry is there for every cache on the same folder, given as a str or as a path."""
+    """An entry can be read through every cache on the same folder, given as a str or as a path."""
     JSONFileCache(kind(folder))["key"] = ENTRY
     cache = JSONFileCache(folder)
     assert "key" in cache
@@ -59,7 +59,7 @@ def test_what_is_written_can_be_read(folder, kind):
 
 
 def test_home_folder(tmp_path, monkeypatch):
-    """A leading ~ is the home folder, and missing folders on the way are made."""
+    """A leading ~ is the home folder, and missing folders above it are created."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     JSONFileCache("~/.cache/roles")["key"] = ENTRY
@@ -67,7 +67,7 @@ def test_home_folder(tmp_path, monkeypatch):
 
 
 def test_missing_entry(folder):
-    """A missing entry is a KeyError and not contained, and looking for it creates no folder."""
+    """A missing entry raises a KeyError and is not contained, and looking for it creates no folder."""
     cache = JSONFileCache(folder)
     assert "key" not in cache
     with pytest.raises(KeyError):
@@ -101,8 +101,8 @@ def test_modes_without_umask(folder, no_umask):
 
 @posix_only
 def test_temporary_file_is_private_from_the_first_byte(folder, no_umask):
-    """The file is made with mode 0600 and renamed as it is: no chmod comes after it holds something."""
-    # Audit events show a file before its rename; a hook cannot be removed, so it gets a process of its own.
+    """The file is created with mode 0600 and renamed as it is, with no chmod once it has content."""
+    # Audit events show the file before its rename; an audit hook cannot be removed, so it gets its own process.
     code = (
         "import os, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
         "def show(event, arguments):\n"
@@ -150,7 +150,7 @@ def no_collection():
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_entry(folder, content):
-    """A damaged entry is a KeyError, not contained, and overwritten by the next write."""
+    """A damaged entry raises a KeyError, is not contained, and is overwritten by the next write."""
     cache = JSONFileCache(folder)
     folder.mkdir()
     (folder / "key.json").write_bytes(content)
@@ -163,7 +163,7 @@ def test_damaged_entry(folder, content):
 
 @pytest.mark.parametrize("key", ["", ".", "..", ".key", "a/b", "../key", "a\\b", "C:key", "/key", "a\0b"])
 def test_key_that_is_no_plain_file_name(folder, key):
-    """A key that is not a plain file name is a ValueError that shows it, and nothing is written."""
+    """A key that is not a plain file name raises a ValueError that shows it, and nothing is written."""
     cache = JSONFileCache(folder)
     for use in (cache.__contains__, cache.__getitem__, lambda key: cache.__setitem__(key, ENTRY)):
         with pytest.raises(ValueError, match=r"cache key is '.*file name"):
@@ -173,7 +173,7 @@ def test_key_that_is_no_plain_file_name(folder, key):
 
 @pytest.mark.parametrize("key", [None, 1, b"key", ("key",), pathlib.PurePath("key")])
 def test_key_that_is_no_str(folder, key):
-    """A key that is not a str is a TypeError, and nothing is written."""
+    """A key that is not a str raises a TypeError, and nothing is written."""
     cache = JSONFileCache(folder)
     for use in (cache.__contains__, cache.__getitem__, lambda key: cache.__setitem__(key, ENTRY)):
         with pytest.raises(TypeError, match="pass a str"):
@@ -183,7 +183,7 @@ def test_key_that_is_no_str(folder, key):
 
 @pytest.mark.parametrize("value", [["secret"], "secret", None, {"k": {"secret"}}, {"k": b"secret"}])
 def test_value_that_is_no_json_object(folder, value):
-    """A value that JSON cannot hold is a TypeError without the value, and the old entry stays."""
+    """A value that JSON cannot hold raises a TypeError that does not show it, and the old entry stays."""
     cache = JSONFileCache(folder)
     cache["key"] = ENTRY
     with pytest.raises(TypeError) as error:
@@ -194,7 +194,7 @@ def test_value_that_is_no_json_object(folder, value):
 
 
 def test_file_where_the_folder_should_be(folder):
-    """A file in the folder's place is an OSError on writing, contains nothing, and stays as it is."""
+    """If the folder is a file, writing raises an OSError, the cache contains nothing, and the file stays as it is."""
     folder.write_text("mine")
     cache = JSONFileCache(folder)
     assert "key" not in cache
@@ -206,7 +206,7 @@ def test_file_where_the_folder_should_be(folder):
 
 
 def test_folder_where_the_entry_should_be(folder):
-    """A folder in the entry's place is an OSError on writing, and leaves no temporary file."""
+    """If the entry is a folder, writing raises an OSError and leaves no temporary file."""
     (folder / "key.json").mkdir(parents=True)
     cache = JSONFileCache(folder)
     assert "key" not in cache
@@ -219,7 +219,7 @@ def test_folder_where_the_entry_should_be(folder):
 
 @posix_only
 def test_full_disk(folder):
-    """A write that fails half-way is an OSError, leaves no temporary file, and leaves the old entry whole."""
+    """A write that fails halfway raises an OSError, leaves no temporary file, and leaves the old entry whole."""
     cache = JSONFileCache(folder)
     cache["key"] = ENTRY
     code = (
@@ -236,7 +236,7 @@ def test_full_disk(folder):
 
 @posix_only
 def test_read_only_folder(folder):
-    """A folder that cannot be written is an OSError on writing, and its entries can still be read."""
+    """In a folder that cannot be written to, writing raises an OSError, and entries can still be read."""
     JSONFileCache(folder)["key"] = ENTRY
     (folder / "key.json").chmod(0o644)
     folder.chmod(0o555)
@@ -266,7 +266,7 @@ def test_unreadable_folder_or_file(folder, unreadable):
 def write_often(folder: str, writer: int) -> None:
     cache = JSONFileCache(folder)
     for count in range(300):
-        # Entries of changing length: a reader of half a write, or of two mixed writes, would notice.
+        # Entries of varying length: a reader of half a write, or of two mixed writes, would notice.
         cache["key"] = {"writer": writer, "count": count, "padding": [writer] * (count * 37 % 2000)}
 
 
@@ -277,7 +277,7 @@ def read_often(folder: str, done: multiprocessing.synchronize.Event, results: mu
         try:
             entry = cache["key"]
         except KeyError:
-            # Damage would be a KeyError too, so it counts as wrong once there is an entry.
+            # Damage would raise a KeyError too, so once there is an entry, a KeyError counts as wrong.
             wrong += bool(whole)
             continue
         whole += 1
@@ -287,7 +287,7 @@ def read_often(folder: str, done: multiprocessing.synchronize.Event, results: mu
 
 @posix_only
 def test_processes_hammering_one_entry(folder):
-    """However many processes write an entry, each read of it is of a whole one, and nothing else is left."""
+    """However many processes write an entry, each read returns a whole one, and nothing else is left behind."""
     context = multiprocessing.get_context("spawn")
     done, results = context.Event(), context.Queue()
     readers = [context.Process(target=read_often, args=(str(folder), done, results)) for _ in range(2)]
@@ -306,7 +306,7 @@ def test_processes_hammering_one_entry(folder):
 
 
 def test_an_entry_can_be_deleted(tmp_path: pathlib.Path) -> None:
-    """del removes an entry, once, and leaves the others."""
+    """del removes an entry, and only that one, and cannot remove it twice."""
     cache = JSONFileCache(tmp_path)
     cache["one"], cache["other"] = {"a": 1}, {"b": 2}
     del cache["one"]
@@ -317,13 +317,13 @@ def test_an_entry_can_be_deleted(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("key", ["../other", ".hidden", "", 7])
 def test_only_an_entry_can_be_deleted(tmp_path: pathlib.Path, key: Any) -> None:
-    """del takes the keys that writing takes, and none that leads out of the folder."""
+    """del accepts only the keys that writing accepts, and none that leads out of the folder."""
     with pytest.raises((TypeError, ValueError), match="cache key"):
         del JSONFileCache(tmp_path)[key]
 
 
 def test_caches_in_one_folder_are_equal(tmp_path: pathlib.Path) -> None:
-    """Two caches are equal, and one key of a dict, where they are in the same folder."""
+    """Two caches are equal, and the same key of a dict, if they are in the same folder."""
     one, same, other = JSONFileCache(tmp_path), JSONFileCache(str(tmp_path)), JSONFileCache(tmp_path / "other")
     assert one == same != other
     assert one != tmp_path

@@ -38,7 +38,7 @@ def in_lambda(monkeypatch):
 
 
 def test_names_the_instance_from_the_environment(in_lambda):
-    """In Lambda, nothing needs to be passed."""
+    """In Lambda, no argument needs to be passed."""
     assert generate_lambda_session_name() == f"report.7.{INSTANCE}"
 
 
@@ -50,7 +50,7 @@ def test_environment_is_read_at_each_call(in_lambda, monkeypatch):
 
 
 def test_arguments_win_over_the_environment(in_lambda):
-    """Passed arguments are used, and only the rest comes from the environment."""
+    """Arguments take precedence, and only the rest comes from the environment."""
     assert generate_lambda_session_name("other") == f"other.7.{INSTANCE}"
     assert generate_lambda_session_name(function_version="8") == f"report.8.{INSTANCE}"
     assert generate_lambda_session_name(function_version=8) == f"report.8.{INSTANCE}"
@@ -58,21 +58,21 @@ def test_arguments_win_over_the_environment(in_lambda):
 
 
 def test_empty_version_and_identifier_are_not_taken_from_the_environment(in_lambda):
-    """An empty string leaves out the version, or the log stream's identifier, in Lambda too."""
+    """An empty string leaves out the version, or the log stream's identifier, even in Lambda."""
     assert generate_lambda_session_name(function_version="") == f"report.{INSTANCE}"
     with time_machine.travel(MOMENT, tick=False):
         assert generate_lambda_session_name(identifier="") == f"report.7.{TIMESTAMP}"
 
 
 def test_long_name_stands_alone(in_lambda):
-    """A name of more than 59 characters stands alone, cut to 64."""
+    """A name of more than 59 characters is used alone, cut to 64."""
     assert generate_lambda_session_name("n" * 60) == "n" * 60
     assert generate_lambda_session_name("n" * 65) == "n" * 64
     assert generate_lambda_session_name("n" * 59) == "n" * 59 + ".0123"
 
 
 def test_long_version_is_left_out(in_lambda):
-    """The version is left out if name and version exceed 59 characters, and the identifier uses the room."""
+    """The version is left out if name and version exceed 59 characters, and the identifier gets the room."""
     assert generate_lambda_session_name("n" * 50, "1" * 9) == "n" * 50 + "." + "1" * 9 + ".012"
     assert generate_lambda_session_name("n" * 50, "1" * 10) == "n" * 50 + ".0123456789abc"
 
@@ -95,14 +95,14 @@ def test_identifier_is_the_end_of_the_log_stream(in_lambda, monkeypatch, log_str
 @pytest.mark.parametrize("log_stream", ["", "$LATEST", "2025/01/31/[$LATEST]", "stream\n"])
 @time_machine.travel(MOMENT, tick=False)
 def test_timestamp_where_the_log_stream_has_no_identifier(in_lambda, monkeypatch, log_stream):
-    """Without a hexadecimal part in the log stream name, the identifier is the time to the microsecond."""
+    """If the log stream name has no hexadecimal part, the identifier is the time to the microsecond."""
     monkeypatch.setenv("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)
     assert generate_lambda_session_name() == f"report.7.{TIMESTAMP}"
 
 
 @time_machine.travel(MOMENT, tick=False)
 def test_timestamp_needs_14_free_characters(outside_lambda):
-    """A timestamp is cut to what fits, and with under 14 characters free there are random ones instead."""
+    """A timestamp is cut to what fits; with fewer than 14 characters free, random ones are used instead."""
     assert generate_lambda_session_name("n" * 49) == "n" * 49 + "." + TIMESTAMP[:14]
     assert generate_lambda_session_name("n" * 43) == "n" * 43 + "." + TIMESTAMP
     random_part = generate_lambda_session_name("n" * 50).removeprefix("n" * 50 + ".")
@@ -111,7 +111,7 @@ def test_timestamp_needs_14_free_characters(outside_lambda):
 
 
 def test_random_identifiers_are_not_from_the_seeded_generator(outside_lambda):
-    """Two copies of a snapshot, whose random generators are in one state, get different names."""
+    """Two copies of a snapshot, whose random generators are in the same state, get different names."""
     state = random.getstate()
     first = generate_lambda_session_name("n" * 50)
     random.setstate(state)
@@ -119,14 +119,14 @@ def test_random_identifiers_are_not_from_the_seeded_generator(outside_lambda):
 
 
 def test_characters_that_are_not_allowed(outside_lambda):
-    """Each character that AWS does not allow becomes an underscore, wherever it comes from."""
+    """Every character that AWS does not allow becomes an underscore, wherever it comes from."""
     assert generate_lambda_session_name("a:b \u00e9", "v/1", "i\n\U0001f600") == "a_b__.v_1.i__"
     assert generate_lambda_session_name("\u00e9" * 70) == "_" * 64
 
 
 @pytest.mark.parametrize("missing", ["unset", "empty in the environment", "passed empty"])
 def test_no_name(outside_lambda, monkeypatch, missing):
-    """Without a function name there is an error that names the variable."""
+    """Without a function name, an error names the variable."""
     if missing == "empty in the environment":
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "")
     with pytest.raises(ValueError, match="AWS_LAMBDA_FUNCTION_NAME"):
@@ -135,7 +135,7 @@ def test_no_name(outside_lambda, monkeypatch, missing):
 
 @pytest.mark.parametrize("argument", ["function_name", "function_version", "identifier"])
 def test_wrong_types(in_lambda, argument):
-    """An argument that is not a str is a TypeError that names it and shows the value."""
+    """An argument that is not a str raises a TypeError that names it and shows the value."""
     with pytest.raises(TypeError, match=f"{argument} is 7.5: pass a str"):
         generate_lambda_session_name(**{argument: 7.5})
 
@@ -161,7 +161,7 @@ def test_always_a_valid_session_name(name, version, identifier, name_variable, v
 
 
 def test_import_adds_no_module():
-    """Importing the module loads nothing that boto3 has not loaded already."""
+    """Importing the module loads nothing that boto3 has not already loaded."""
     code = (
         "import sys, boto3; before = set(sys.modules); import aws_assume_role_lib._lambda;"
         "print([name for name in set(sys.modules) - before if not name.startswith('aws_assume_role_lib')])"

@@ -51,13 +51,13 @@ WRONG_ROLE_ARNS = {
 
 @pytest.mark.parametrize("role_arn", ROLE_ARNS.values(), ids=ROLE_ARNS)
 def test_takes_the_arn_of_any_role(parent, role_arn):
-    """Roles of any partition and path pass, and the accounts of S3-compatible stores do too."""
+    """ARNs of roles in any partition, with any path, are accepted, and so are those of S3-compatible stores."""
     assert assume_role(parent, role_arn).role_arn == role_arn
 
 
 @pytest.mark.parametrize("role_arn", WRONG_ROLE_ARNS.values(), ids=WRONG_ROLE_ARNS)
 def test_refuses_what_is_no_arn_of_a_role(parent, role_arn):
-    """Anything but an IAM role's ARN with a possible account is refused by name and value."""
+    """Anything but an IAM role's ARN with a possible account ID is refused, by name and value."""
     text = refusal(parent, role_arn)
     assert "RoleArn" in text
     assert repr(role_arn) in text
@@ -65,7 +65,7 @@ def test_refuses_what_is_no_arn_of_a_role(parent, role_arn):
 
 @pytest.mark.parametrize("role_arn", [None, 1, ["arn"], HUB.encode()])
 def test_role_arn_is_a_string(parent, role_arn):
-    """Anything but a string as RoleArn is refused along with other problems, or by itself without validation."""
+    """A RoleArn that is not a string is refused along with other problems, and on its own without validation."""
     text = refusal(parent, role_arn, DurationSeconds=1)
     assert f"RoleArn is {role_arn!r}" in text
     assert "DurationSeconds" in text
@@ -108,7 +108,7 @@ AT_THE_LIMIT: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("parameters", AT_THE_LIMIT, ids=lambda parameters: "+".join(parameters))
 def test_passes_at_the_limit(parent, parameters):
-    """A value just within a limit is not an error."""
+    """A value just within a limit is accepted."""
     assume_role(parent, HUB, **parameters)
 
 
@@ -205,13 +205,13 @@ def _id(parameters: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("parameters", OVER_THE_LIMIT, ids=_id)
 def test_refuses_over_the_limit(parent, parameters):
-    """A value just over a limit, or of another type, is refused by name."""
+    """A value just outside a limit, or of the wrong type, is refused by name."""
     assert next(iter(parameters)) in refusal(parent, **parameters)
 
 
 @pytest.mark.parametrize("parameters", OVER_THE_LIMIT, ids=_id)
 def test_accuses_no_parameter_that_is_right(parent, parameters):
-    """The error of one parameter names no other as bad: each line starts with the one at fault."""
+    """The error about one parameter blames no other: each line starts with the one at fault."""
     at_fault, *others = parameters
     for line in refusal(parent, **parameters).splitlines()[1:]:
         assert not any(line.startswith(name) for name in others if name not in at_fault), line
@@ -242,13 +242,13 @@ def test_accuses_no_parameter_that_is_right(parent, parameters):
     ids=str,
 )
 def test_says_once_what_is_wrong(parent, parameters, problem):
-    """One mistake is one line, and the line is ours, which says more than botocore's."""
+    """One mistake is reported in one line, and the line is ours, which says more than botocore's."""
     role = assume_role(parent, SPOKE)
     assert refusal(role, **parameters) == f"Parameter validation failed:\n{problem}"
 
 
 def test_names_all_problems_at_once(parent):
-    """One call raises one error, with every parameter that is wrong."""
+    """One call raises one error, which names every invalid parameter."""
     wrong: dict[str, Any] = {
         "RoleSessionName": "x",
         "PolicyArns": ["nothing"],
@@ -277,12 +277,12 @@ def test_names_all_problems_of_one_parameter(parent):
 @needs_token_size
 @pytest.mark.parametrize("size", [-1, 4097, "1", 1.5])
 def test_refuses_a_token_size(parent, size):
-    """A size over the limits, or of another type, is refused by name."""
+    """A size outside the limits, or of the wrong type, is refused by name."""
     assert "MinimumSessionTokenSize" in refusal(parent, MinimumSessionTokenSize=size)
 
 
 def test_additional_kwargs_are_checked(parent):
-    """additional_kwargs are checked as keywords are."""
+    """additional_kwargs are checked just as keywords are."""
     assert "ExternalId" in refusal(parent, additional_kwargs={"ExternalId": "x"})
 
 
@@ -311,11 +311,11 @@ def test_a_callable_token_code_must_return_a_code(parent, sts, code):
 
 
 def test_text_that_is_not_unicode_is_refused(parent):
-    """Half of a surrogate pair cannot be sent: it is a ParamValidationError, not a UnicodeEncodeError later."""
+    """Half of a surrogate pair cannot be sent: it raises a ParamValidationError, not a UnicodeEncodeError later."""
     with pytest.raises(ParamValidationError, match="Tags has text that is not Unicode"):
         assume_role(parent, HUB, Tags={"a": "\ud800"})
 
 
 def test_tags_that_differ_in_more_than_case(parent):
-    """Keys that only a dictionary would treat as equal are distinct."""
+    """Tag keys that differ in more than case are distinct, even if casefold() makes them equal."""
     assume_role(parent, HUB, Tags={"stra\u00dfe": "a", "strasse": "b"})

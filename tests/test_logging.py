@@ -31,7 +31,7 @@ def lines(log: pytest.LogCaptureFixture, level: int) -> list[str]:
 
 
 class Broken(dict[str, Any]):
-    """A cache that fails, and says in its errors what it was given."""
+    """A cache that fails, and quotes what it was given in its errors."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -102,7 +102,7 @@ def test_a_failed_early_refresh_is_one_line(
 def test_a_failure_that_raises_is_not_logged(
     sts: StsStub, parent: boto3.Session, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Logging raised errors is up to the caller: neither this library nor botocore adds a line or a traceback."""
+    """Logging raised errors is left to the caller: neither this library nor botocore adds a line or a traceback."""
     sts.fault = Fault.error(403, "AccessDenied")
     child = assume_role(parent, HUB)
     with pytest.raises(ClientError):
@@ -123,7 +123,7 @@ def test_debug_tells_cache_hits_from_misses(sts: StsStub, parent: boto3.Session,
 
 
 def test_cache_trouble_is_a_warning(sts: StsStub, parent: boto3.Session, log: pytest.LogCaptureFixture) -> None:
-    """A cache that cannot be read or written is a WARNING of one line each, and the credentials arrive."""
+    """A cache that cannot be read or written causes a WARNING of one line each time, and the credentials arrive."""
     assert key(assume_role(parent, HUB, cache=Broken()))
     reading, writing = lines(log, logging.WARNING)
     assert "read from" in reading
@@ -136,7 +136,7 @@ def test_cache_trouble_is_a_warning(sts: StsStub, parent: boto3.Session, log: py
 def test_no_record_holds_a_secret(
     sts: StsStub, one_attempt: None, log: pytest.LogCaptureFixture, clock: time_machine.Traveller
 ) -> None:
-    """No record holds a key, token, code, external id or policy, in success, failure, or trouble with a cache."""
+    """No record has a key, token, code, external ID or policy, on success, on failure, or when a cache fails."""
     parent = boto3.Session("AKIAROOT", "root-secret", "root-token", region_name="us-east-1")
     policy = {"Version": "2012-10-17", "Statement": []}
     caches: list[Any] = [None, {}, Broken()]

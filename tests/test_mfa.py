@@ -41,7 +41,7 @@ class Codes:
 def test_a_static_code_serves_once(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A code is sent once, the credentials are used until they expire, and RefreshWithMFAUnsupportedError follows."""
+    """A code is sent once, and its credentials are used until they expire; RefreshWithMFAUnsupportedError follows."""
     child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode="012345")
     first = key(child)
     [request] = sts.assumed
@@ -59,7 +59,7 @@ def test_a_static_code_serves_once(
 
 
 def test_a_static_code_survives_a_failure(sts: StsStub, parent: boto3.Session) -> None:
-    """A code that never reached a working STS is sent again by the next use."""
+    """A code that never reached a working STS is sent again on the next use."""
     child = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode="012345")
     sts.fault = Fault.html(times=1)
     with pytest.raises(CredentialRetrievalError):
@@ -86,7 +86,7 @@ def test_a_callable_is_asked_for_each_assume_role(
 
 
 def test_a_callable_is_not_asked_for_a_cached_entry(sts: StsStub, parent: boto3.Session) -> None:
-    """Credentials that come from a cache cost no code."""
+    """Credentials that come from a cache need no code."""
     cache: dict[str, Any] = {}
     codes = Codes()
     sessions = [assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=codes, cache=cache) for _ in range(2)]
@@ -95,7 +95,7 @@ def test_a_callable_is_not_asked_for_a_cached_entry(sts: StsStub, parent: boto3.
 
 
 def test_each_hop_asks_when_its_turn_comes(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """In a chain, a role's code is requested after the previous role was assumed, so that it does not expire."""
+    """In a chain, a role's code is requested only after the previous role was assumed, so that it does not expire."""
     asked = []
 
     def code(role: str) -> str:
@@ -177,7 +177,7 @@ def test_a_callable_may_use_another_session(sts: StsStub, parent: boto3.Session)
     assert codes_sent(sts) == ["000001", "000002"]
 
 
-# Run in a process of its own: the second use is in the refresh window, for which this process moves its clock.
+# Run in its own process: the second use is in the refresh window, for which this process moves its clock.
 SCRIPT = f"""
 import fcntl, sys, termios, time
 import boto3, time_machine
@@ -256,13 +256,13 @@ def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
     assert sts.requests == []
 
 
-# The one that is not in the foreground goes on: a new process, in a group of its own, or else the first one, after it
-# has put a new process there.
+# The process that is not in the foreground goes on: a new one, in its own process group, or the first one, after it
+# has put a new process in the foreground.
 BACKGROUND = {
     "newer": "os.fork() and os._exit(os.wait()[1] >> 8); os.setpgid(0, 0)",
     "older": (
         "pid = os.fork(); "
-        # It waits for the hangup at the end of its session. What nohup or cron has started ignores that.
+        # The child waits for the hangup that ends its session, which it would ignore under nohup or cron.
         "pid or (signal.signal(signal.SIGHUP, signal.SIG_DFL), signal.pause()); "
         "os.setpgid(pid, pid); os.tcsetpgrp(0, pid)"
     ),
@@ -272,7 +272,7 @@ BACKGROUND = {
 @needs_terminal
 @pytest.mark.parametrize("order", BACKGROUND)
 def test_in_the_background_of_a_terminal_it_fails_at_once(sts: StsStub, order: str) -> None:
-    """A background job raises as one without a terminal does, since a prompt would stop it."""
+    """A background job raises the same error as a process without a terminal, since a prompt would stop it."""
     terminal, theirs = os.openpty()
     try:
         script = SCRIPT.replace("session =", f"import os, signal; {BACKGROUND[order]}\nsession =")
@@ -302,6 +302,6 @@ class Code(str, enum.Enum):
 def test_a_code_from_an_enumeration_is_sent_by_its_value(
     sts: StsStub, parent: boto3.Session, code: Any, validate: bool
 ) -> None:
-    """A TokenCode that is a member of a str enumeration arrives as its value, not as its name."""
+    """A TokenCode that is a member of a str enumeration is sent as its value, not as its name."""
     key(assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=code, validate=validate))
     assert codes_sent(sts) == ["012345"]

@@ -1,4 +1,4 @@
-"""The example that scans an organization: on threads, on Dask, and with workers that die."""
+"""The example that scans an organization: on threads, on Dask, and with workers that are killed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def hub(moto_url: str, sts: StsStub, example: Any, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    """A hub whose organization moto plays, with SQS; the stub plays STS."""
+    """A hub whose organization and SQS are simulated by moto, and whose STS is the stub."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
     root = boto3.Session()
@@ -62,12 +62,12 @@ def accounts_of(hub: boto3.Session) -> set[str]:
 
 
 def assumed(sts: StsStub) -> list[str]:
-    """The accounts whose role was assumed, apart from the hub's."""
+    """Return the accounts whose roles were assumed, apart from the hub's."""
     arns = [request.params["RoleArn"] for request in sts.assumed]
     return [arn.split(":")[4] for arn in arns if arn != HUB]
 
 
-@pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
+@pytest.mark.timeout(180)  # a cluster is slow on a busy machine
 @pytest.mark.parametrize("options", [[], ["--dask", "--workers", "2"]], ids=["threads", "dask"])
 def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
     """With --demo the script scans a made-up organization, on threads or on Dask, and prints a summary."""
@@ -90,7 +90,7 @@ def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
 
 
 def test_errors_are_collected_and_throttling_backs_off(sts: StsStub, hub: boto3.Session, example: Any) -> None:
-    """An account that refuses has a problem in each region, and one that was throttled has none."""
+    """An account that refuses has a problem in every region, and one that was throttled has none."""
     members = accounts_of(hub)
     sts.fault = Fault.error(400, "Throttling", "Rate exceeded", times=2)
     with example.on_threads(2) as (submit, as_completed):
@@ -106,11 +106,12 @@ def test_errors_are_collected_and_throttling_backs_off(sts: StsStub, hub: boto3.
     assert all(re.match("ClientError: .*AccessDenied.* not yours", problem) for problem in problems)
 
 
-@pytest.mark.timeout(180)  # a cluster takes its time on a busy machine
+@pytest.mark.timeout(180)  # a cluster is slow on a busy machine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_nothing_is_lost_when_workers_are_killed(sts: StsStub, hub: boto3.Session, example: Any) -> None:
-    """With two worker processes killed in the middle of a scan, each region of each account is scanned, and no role is
-    assumed but once and once again for what a killed worker was at."""
+    """If two worker processes are killed in the middle of a scan, each region of each account is scanned, and no role
+    is assumed more than once, or once again for the work of a killed worker.
+    """
     distributed = pytest.importorskip("distributed", reason="pip install distributed")
     members = accounts_of(hub)
     sts.latency = 0.1
@@ -139,6 +140,6 @@ def test_nothing_is_lost_when_workers_are_killed(sts: StsStub, hub: boto3.Sessio
     assert [(row.account_id, row.region) for row in rows] == sorted(
         (id, region) for id in members for region in REGIONS
     )
-    # Results that only a killed worker had are made again; so are the tasks that it was at.
+    # Results that only a killed worker had are computed again, and so are the tasks that it was running.
     assert len(members) < len(assumed(sts)) <= 2 * len(members)
     assert sts.violations == []

@@ -45,7 +45,7 @@ def no_name_is_known(*_: object, **__: object) -> None:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-# What STS's own errors look like, and the connection errors of botocore.
+# Responses that STS's own errors look like, and botocore's connection errors.
 AWAY: dict[str, tuple[Fault | None, type[Exception]]] = {
     "500": (Fault.error(500, "InternalFailure"), ClientError),
     "503": (Fault.error(503, "ServiceUnavailable"), ClientError),
@@ -116,7 +116,7 @@ def test_an_outage_of_17_minutes(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """An outage from minute 41 to 58, with a call every 15 seconds, fails no call, and costs one attempt a minute."""
+    """In an outage from minute 41 to 58, with a call every 15 seconds, no call fails; STS is tried once a minute."""
     child = role_behind(parent, name)
     client = child.client("s3")
     client.list_buckets()
@@ -145,7 +145,7 @@ def test_good_credentials_are_used_to_their_end(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    """Whatever goes wrong with STS, credentials work until they expire, then the error surfaces until STS recovers."""
+    """Whatever goes wrong with STS, credentials work until they expire; then the error surfaces until STS recovers."""
     child = role_behind(parent, name)
     first = key(child)
     with monkeypatch.context() as patched:
@@ -169,7 +169,7 @@ def test_the_rest_of_the_answer_is_not_needed(sts: StsStub, parent: boto3.Sessio
 def test_attempts_are_a_minute_apart(
     sts: StsStub, one_attempt: None, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """While the credentials are good, a failing STS is tried at most once a minute, and not before the window opens."""
+    """While the credentials are valid, a failing STS is tried at most once a minute, not before the window opens."""
     child = assume_role(parent, HUB)
     key(child)
     sts.fault = Fault.error(503, "ServiceUnavailable")
@@ -200,7 +200,7 @@ def test_the_error_of_sts_surfaces_unchanged(sts: StsStub, parent: boto3.Session
 def test_the_error_names_the_hop(
     sts: StsStub, one_attempt: None, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The error has a note for each role that it affected: the role, and the parent that assumes it."""
+    """The error has a note for each role that it affected, which names the role and the parent that assumes it."""
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE)
     break_sts(sts, name, monkeypatch)
@@ -217,7 +217,7 @@ def test_the_error_names_the_hop(
 def test_the_warning_names_the_profile(
     sts: StsStub, clock: time_machine.Traveller, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A parent with a profile is named by it."""
+    """The warning names a parent that has a profile by its profile."""
     (tmp_path / "config").write_text("[profile dev]\nregion = us-east-1\n")
     (tmp_path / "credentials").write_text("[dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = s\n")
     session = assume_role(boto3.Session(profile_name="dev"), HUB)
@@ -230,7 +230,7 @@ def test_the_warning_names_the_profile(
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
 def test_the_error_names_only_the_hop_that_failed(sts: StsStub, parent: boto3.Session) -> None:
-    """A note names the refused role, and not the role before it, which was assumed."""
+    """A note names the role that was refused, but not the role before it, which was assumed."""
     hub = assume_role(parent, HUB)
     key(hub)
     sts.fault = Fault.error(403, "AccessDenied")
@@ -245,7 +245,7 @@ def test_the_error_names_only_the_hop_that_failed(sts: StsStub, parent: boto3.Se
 def test_the_call_after_a_failed_first_use_tries_again(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A first use that failed is tried again by the next, at once, and works when STS does."""
+    """After a first use that failed, the next use tries again at once, and works once STS does."""
     child = role_behind(parent, name)
     with monkeypatch.context() as patched:
         break_sts(sts, name, patched)
@@ -271,14 +271,14 @@ def test_an_answer_that_is_not_stss(sts: StsStub, parent: boto3.Session, name: s
 
 
 def test_botocore_retries_within_an_attempt(sts: StsStub, parent: boto3.Session) -> None:
-    """A single failure of STS costs no attempt: botocore's retries are kept, three requests in all."""
+    """After a single STS failure, botocore retries within the same attempt, with three requests in all."""
     sts.fault = Fault.error(503, "ServiceUnavailable", times=1)
     key(assume_role(parent, HUB))
     assert len(sts.assumed) == 2
 
 
 def sts_config(parent: boto3.Session, **parameters: Any) -> Config:
-    """The config with which AssumeRole is called."""
+    """Return the config with which AssumeRole is called."""
     configs: list[Config] = []
     parent.events.register("before-call.sts.AssumeRole", lambda context, **_: configs.append(context["client_config"]))
     key(assume_role(parent, HUB, **parameters))
@@ -294,7 +294,7 @@ def limits(config: Any) -> tuple[float, float, int]:
 def test_a_hung_sts_costs_15_seconds_at_most(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, mode: str | None
 ) -> None:
-    """With the default timeouts, attempts and botocore's longest pauses between them, a hang lasts 15 seconds."""
+    """With the default timeouts and attempts, and botocore's longest pauses, a hang lasts at most 15 seconds."""
     if mode:
         monkeypatch.setenv("AWS_RETRY_MODE", mode)
     connect, read, attempts = limits(sts_config(parent))
@@ -307,7 +307,7 @@ def test_a_hung_sts_costs_15_seconds_at_most(
 def test_a_hung_sts_delays_one_request_a_minute(
     sts: StsStub, s3: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """While STS hangs and the credentials are good, one request a minute waits for it, and the others do not."""
+    """While STS hangs and the credentials are valid, one request a minute waits for it, and the others do not."""
     client = role_behind(parent, "hang").client("s3")
     client.list_buckets()
     clock.shift(45 * MINUTE + 1)
@@ -349,7 +349,7 @@ def test_a_hung_sts_delays_a_chain_once(
 def test_a_chain_whose_first_hop_is_refused_goes_on(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """A role that STS refuses to renew keeps assuming the next role with its current keys until they expire."""
+    """A role that STS refuses to renew keeps assuming the next role, with its current keys, until they expire."""
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE)
     before = key(spoke)
@@ -405,7 +405,7 @@ def test_defaults_give_way_to_sts_client_kwargs(
 def test_a_hung_sts_delays_the_roles_of_a_parent_once(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """If many roles are due together, one waits for an STS that hangs, and all keep using their current keys."""
+    """If many roles are due together while STS hangs, one waits for it, and all keep using their current keys."""
     roles = [assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=0.25)}) for _ in range(10)]
     before = [key(role) for role in roles]
     clock.shift(46 * MINUTE)
@@ -424,7 +424,7 @@ def test_a_hung_sts_delays_the_roles_of_a_parent_once(
 def test_an_sts_that_cannot_be_reached_is_tried_once(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session, where: str
 ) -> None:
-    """If connections are refused or go nowhere, one role of a chain tries, and one role of a parent."""
+    """If connections are refused or go nowhere, only one of all the roles of a parent and its chain tries."""
     tried: list[str] = []
     short = {"config": Config(connect_timeout=0.25)}
     hub = assume_role(parent, HUB, sts_client_kwargs=short)
@@ -438,7 +438,7 @@ def test_an_sts_that_cannot_be_reached_is_tried_once(
         if where == "swallows":
             address = sts.server.socket.getsockname()
             sts.server.socket.listen(0)
-            for _ in range(8):  # more than wait in line: the rest get no answer
+            for _ in range(8):  # more than fit in the queue: the rest get no response
                 client = stack.enter_context(socket.socket())
                 client.setblocking(False)
                 client.connect_ex(address)
@@ -502,7 +502,7 @@ def test_what_a_users_own_handler_raises_is_not_blamed_on_sts(parent: boto3.Sess
 def test_an_error_of_a_handler_is_not_blamed_on_the_answer(
     sts: StsStub, parent: boto3.Session, kind: type[Exception]
 ) -> None:
-    """An error that a handler raises on the way to STS is that error, whatever its class."""
+    """An error that a handler raises on the way to STS is raised as it is, whatever its class."""
     error = kind("utf-8", b"", 0, 1, "mine") if kind is UnicodeDecodeError else kind("mine")
 
     def complain(**_: Any) -> None:
@@ -517,7 +517,7 @@ def test_an_error_of_a_handler_is_not_blamed_on_the_answer(
 def test_the_warning_asks_the_parent_for_nothing(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A parent that has lost its credentials fails no request while the role's are good, and the warning names it."""
+    """A parent that has lost its credentials fails no request while the role's are valid, and the warning names it."""
     child = assume_role(parent, HUB)
     before = key(child)
     parent._session._credentials = None
@@ -544,7 +544,7 @@ class Cache(dict[str, Any]):
 def test_a_freeze_between_the_answer_and_its_use(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, when: str, freezes: int
 ) -> None:
-    """Keys that STS granted, and that expired while the machine was frozen, are fetched once more, and only once."""
+    """If new keys expire while the machine is frozen, they are fetched once more, and only once."""
 
     def freeze(**_: Any) -> None:
         if len(sts.assumed) <= freezes:
@@ -565,7 +565,7 @@ def test_a_freeze_between_the_answer_and_its_use(
 
 
 class BackingOff(RefreshableCredentials):
-    """Credentials that go on with expired keys while their own refresh pauses."""
+    """Credentials that keep using expired keys while their own refresh backs off."""
 
     def _refresh(self) -> None:
         pass
@@ -609,7 +609,7 @@ def test_a_parent_that_hands_out_expired_keys_is_named(
 def test_siblings_try_an_sts_that_hangs_once_a_minute(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
-    """While STS hangs, one of the roles whose keys are still valid tries it each minute; the others do not wait."""
+    """While STS hangs, one of the roles whose keys are still valid tries it each minute, and the others do not wait."""
     roles = [assume_role(parent, HUB, RoleSessionName=f"role-{number}") for number in range(8)]
     before = [key(role) for role in roles]
     clock.shift(46 * MINUTE)
@@ -661,7 +661,7 @@ def test_a_healthy_parent_whose_keys_are_always_due(
 def test_expired_keys_of_a_handlers_own_call_are_not_the_parents(
     sts: StsStub, one_attempt: None, parent: boto3.Session
 ) -> None:
-    """ExpiredToken from another call, which a handler makes on the way, says nothing about the parent's credentials."""
+    """ExpiredToken from another call, which a handler makes on the way to STS, says nothing about the parent's keys."""
     error = ClientError({"Error": {"Code": "ExpiredToken", "Message": "The vault's."}}, "GetSecretValue")
 
     def call_a_vault(**_: Any) -> None:
@@ -675,7 +675,7 @@ def test_expired_keys_of_a_handlers_own_call_are_not_the_parents(
 
 
 def test_an_answer_whose_user_a_handler_has_removed_is_good(sts: StsStub, parent: boto3.Session) -> None:
-    """An AssumedRoleUser that is None, after a handler, costs the account ID and nothing else."""
+    """If a handler sets AssumedRoleUser to None, only the account ID is lost."""
     parent.events.register("after-call.sts.AssumeRole", lambda parsed, **_: parsed.update(AssumedRoleUser=None))
     exported = assume_role(parent, HUB).export_credentials()
     assert (exported.access_key, exported.account_id) == (*sts.issued, None)
@@ -683,7 +683,7 @@ def test_an_answer_whose_user_a_handler_has_removed_is_good(sts: StsStub, parent
 
 @pytest.mark.parametrize("token", ["token-1\ntoken-1", "\n  token-1\n", "t\u00f6ken-1"])
 def test_a_token_that_no_header_can_hold_is_refused(sts: StsStub, parent: boto3.Session, token: str) -> None:
-    """A stand-in's token that cannot be sent is not an AssumeRole response, and the error does not repeat it."""
+    """A token that cannot be sent in a header is refused as no valid response, and the error does not repeat it."""
     sts.fault = Fault(element="SessionToken", text=f"<SessionToken>{token}</SessionToken>")
     with pytest.raises(CredentialRetrievalError, match="no SessionToken") as caught:
         key(assume_role(parent, HUB))
@@ -691,7 +691,7 @@ def test_a_token_that_no_header_can_hold_is_refused(sts: StsStub, parent: boto3.
 
 
 def test_outages_of_many_endpoints_do_not_pile_up(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
-    """A parent whose roles use many options for STS remembers the latest outages, and no others."""
+    """A parent whose roles use many different STS options remembers only the latest outages."""
     sts.down()
     for number in range(40):
         options = {"config": Config(user_agent_extra=f"tenant/{number}")}

@@ -1,4 +1,4 @@
-"""The package as it is found: its names, its size at import, its types."""
+"""The package as it is installed: its names, what its import loads, its types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aws_assume_role_lib import _assume
 
 
 def test_the_published_names_are_there() -> None:
-    """All names of the published interface can be imported, and no other is offered."""
+    """Every name of the published interface can be imported, and no other is offered."""
     assert set(aws_assume_role_lib.__all__) == {
         "AUTOMATIC_ROLE_SESSION_NAME",
         "AssumedRoleSession",
@@ -44,7 +44,7 @@ def test_only_boto3_and_botocore_are_required() -> None:
 
 
 def test_import_loads_nothing_that_boto3_has_not_loaded() -> None:
-    """After boto3, importing the package imports the package alone."""
+    """After boto3, importing the package loads only the package itself."""
     code = (
         "import sys, boto3, boto3.session; before = set(sys.modules); import aws_assume_role_lib; "
         "print(*(set(sys.modules) - before))"
@@ -54,7 +54,7 @@ def test_import_loads_nothing_that_boto3_has_not_loaded() -> None:
 
 
 def test_the_method_takes_what_the_function_takes() -> None:
-    """AssumedRoleSession.assume_role() is typed with the keywords of assume_role(), of the same types."""
+    """AssumedRoleSession.assume_role() is typed with the keywords of assume_role(), with the same types."""
     function = {
         name: parameter.annotation
         for name, parameter in inspect.signature(aws_assume_role_lib.assume_role).parameters.items()
@@ -71,5 +71,5 @@ def test_the_method_takes_what_the_function_takes() -> None:
 
 
 def test_type_checkers_find_the_types() -> None:
-    """The package has the marker of PEP 561."""
+    """The package has the marker file of PEP 561."""
     assert (Path(typing.cast("str", aws_assume_role_lib.__file__)).parent / "py.typed").exists()

@@ -36,7 +36,7 @@ def test_boto3_assumes_roles_with_its_default_session(sts: StsStub) -> None:
 
 
 def test_boto3_makes_its_default_session_when_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3.assume_role() sets the default session up, as boto3.client() does."""
+    """boto3.assume_role() sets up the default session, as boto3.client() does."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     patch_boto3()
@@ -44,7 +44,7 @@ def test_boto3_makes_its_default_session_when_there_is_none(monkeypatch: pytest.
 
 
 def test_each_session_has_assume_role(parent: boto3.Session) -> None:
-    """boto3.Session.assume_role() assumes with that session, and an assumed role's stays its own."""
+    """boto3.Session.assume_role() uses that session as the parent, and an assumed-role session keeps its own method."""
     patch_boto3()
     hub = parent.assume_role(HUB)
     assert isinstance(hub, AssumedRoleSession)
@@ -53,7 +53,7 @@ def test_each_session_has_assume_role(parent: boto3.Session) -> None:
 
 
 def test_again_changes_nothing() -> None:
-    """A second patch_boto3() leaves what the first has added."""
+    """A second patch_boto3() leaves in place what the first one added."""
     patch_boto3()
     before = boto3.assume_role, boto3.Session.assume_role
     patch_boto3()
@@ -62,7 +62,7 @@ def test_again_changes_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["boto3", "boto3.Session"])
 def test_an_assume_role_of_boto3s_own_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """If boto3 ever defines one of these names, patching raises, and changes nothing."""
+    """If boto3 ever defines one of these names, patching raises an error and changes nothing."""
     owner, other = (boto3, boto3.Session) if name == "boto3" else (boto3.Session, boto3)
     monkeypatch.setattr(owner, "assume_role", print, raising=False)
     with pytest.raises(RuntimeError, match="assume_role already exists; not overwriting it"):

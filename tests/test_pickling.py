@@ -54,7 +54,7 @@ def _nothing_is_shared_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    """A session with keys of the environment."""
+    """A session whose keys come from the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -86,7 +86,7 @@ def test_a_loaded_chain_makes_the_same_requests(sts: StsStub, root: boto3.Sessio
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_multiprocessing(sts: StsStub, root: boto3.Session, method: str) -> None:
-    """A pool's workers act as the role with keys of their own, and each assumes every role once for all its tasks."""
+    """A pool's workers act as the role with their own keys, and each assumes every role once for all its tasks."""
     spoke = assume_role(root, HUB).assume_role(SPOKE)
     own = key(spoke)
     with multiprocessing.get_context(method).Pool(2) as pool:
@@ -111,7 +111,7 @@ def test_concurrent_futures_there_and_back(sts: StsStub, root: boto3.Session) ->
 
 
 def test_loading_calls_nothing(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading needs neither credentials nor a profile; the first use does, and later uses may find them."""
+    """Loading needs neither credentials nor a profile; the first use does, and if it fails, a later one can succeed."""
     data = pickle.dumps(assume_role(root, HUB))
     profile = Path(os.environ["AWS_CONFIG_FILE"])
     profile.write_text(f"[profile p]\n{KEYS}")
@@ -143,7 +143,7 @@ def test_it_signs_with_the_surroundings_of_where_it_is_used(
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
         key(pickle.loads(data))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    for user in ("AKIATHREE", "AKIAFOURTH"):  # of another length, as the file may be as old as before
+    for user in ("AKIATHREE", "AKIAFOURTH"):  # of another length, as the file may be no newer than before
         Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).write_text(
             f"[default]\naws_access_key_id = {user}\naws_secret_access_key = s\n"
         )
@@ -330,7 +330,7 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_only_this_process_knows_is_refused(root: boto3.Session, case: str) -> None:
-    """dumps() refuses what cannot be made again elsewhere with a PicklingError that says what to do, and no secret."""
+    """dumps() refuses what cannot be recreated elsewhere with a PicklingError that says what to do, and no secret."""
     make, message = REFUSED[case]
     session = make(root)
     with pytest.raises(pickle.PicklingError, match=message) as raised:
@@ -345,7 +345,7 @@ def test_what_only_this_process_knows_is_refused(root: boto3.Session, case: str)
 
 
 def test_the_same_session_gives_the_same_bytes(sts: StsStub, root: boto3.Session) -> None:
-    """The bytes of a session do not depend on its use, nor on how an equal one was written down or got here."""
+    """A session's bytes depend neither on its use nor on how an equal session was written or arrived here."""
     root._session.set_default_client_config(Config(retries={"max_attempts": 3}))
     spoke = assume_role(root, HUB, **ALL).assume_role(SPOKE, cache={})
     data = pickle.dumps(spoke)
@@ -370,7 +370,7 @@ def test_the_same_session_gives_the_same_bytes(sts: StsStub, root: boto3.Session
 
 
 def test_every_process_gives_the_same_bytes(root: boto3.Session) -> None:
-    """Equal sessions have the same bytes in processes with other hash seeds."""
+    """Equal sessions have the same bytes in processes with different hash seeds."""
     script = (
         "import boto3, pickle, sys; from aws_assume_role_lib import assume_role; "
         f"hub = assume_role(boto3.Session(), {HUB!r}, Tags={{name: '' for name in {{'a', 'b', 'c', 'd'}}}}); "
@@ -393,7 +393,7 @@ def test_every_process_gives_the_same_bytes(root: boto3.Session) -> None:
 
 
 def test_settings_of_the_root_travel(root: boto3.Session) -> None:
-    """Profile, region, default client config, config variables and user agent of the root are those that were set."""
+    """The root's profile, region, default client config, config variables and user agent are pickled."""
     Path(os.environ["AWS_CONFIG_FILE"]).write_text(
         f"[profile p]\n{KEYS}use_fips_endpoint = true\nregion = eu-north-1\n"
     )
@@ -421,7 +421,7 @@ def test_settings_of_the_root_travel(root: boto3.Session) -> None:
 
 
 def test_what_the_environment_has_set_does_not_travel(root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A region of the environment is the region of the environment that the session is used in."""
+    """A region from the environment is not pickled: the session uses that of the environment it is used in."""
     data = pickle.dumps(assume_role(root, HUB))
     monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
     assert pickle.loads(data).region_name == "sa-east-1"
@@ -451,7 +451,7 @@ def test_settings_of_a_role_travel(root: boto3.Session) -> None:
 def test_the_choice_of_a_region_travels(
     root: boto3.Session, monkeypatch: pytest.MonkeyPatch, choice: Any, here: str, there: str
 ) -> None:
-    """A region that was fixed stays; one that follows something follows the same where the session is used."""
+    """A fixed region stays fixed; one that follows something follows the same thing where the session is used."""
     hub = assume_role(boto3.Session(region_name="eu-west-1"), HUB, region_name=choice)
     assert hub.region_name == here
     data = pickle.dumps(hub)
@@ -460,7 +460,7 @@ def test_the_choice_of_a_region_travels(
 
 
 def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:
-    """sts_client_kwargs travel with their Config, and the root's STS client is made with them."""
+    """sts_client_kwargs are pickled with their Config, and the root's STS client is created with them."""
     options = {"region_name": "eu-west-1", "config": Config(user_agent_extra="sts/1", read_timeout=60)}
     key(loaded(assume_role(root, HUB, sts_client_kwargs=options)))
     (request,) = sts.assumed
@@ -469,7 +469,7 @@ def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:
 
 
 def test_handlers_do_not_travel(sts: StsStub, root: boto3.Session) -> None:
-    """A pickle has no event handlers of the root or the role, and each loaded session has its own handlers."""
+    """A pickle has no event handlers, of the root or of the role, and each loaded session has its own handlers."""
     hub = assume_role(root, HUB)
     called: list[str] = []
     for session in (root, hub):
@@ -485,7 +485,7 @@ def test_handlers_do_not_travel(sts: StsStub, root: boto3.Session) -> None:
 
 
 def test_a_root_that_pickles_by_itself_does(sts: StsStub, root: boto3.Session) -> None:
-    """A subclass with its own pickle support is the root of loaded sessions, once per process if equal."""
+    """A subclass with its own pickle support is the root of loaded sessions: one object per process, if equal."""
     data = pickle.dumps(assume_role(OwnPickle("blue"), HUB))
     one, two = pickle.loads(data), pickle.loads(data)
     assert one.assume_role_parent_session.team == "blue"
@@ -510,7 +510,7 @@ def test_a_replaced_session_class(sts: StsStub, root: boto3.Session, monkeypatch
 
 
 def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> None:
-    """In one process, loaded sessions of one root have one root and one hub, assumed once, over one connection."""
+    """In one process, loaded sessions of one root share it, and one hub, which is assumed once, over one connection."""
     hub = assume_role(root, HUB)
     data = [pickle.dumps(hub.assume_role(f"arn:aws:iam::{account:012}:role/Audit")) for account in range(20)]
     sessions = [pickle.loads(each) for each in data * 2]
@@ -523,7 +523,7 @@ def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> Non
 
 
 def test_what_is_shared_is_bounded(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The most recently used roots and roles are kept, of which a root in use is always one."""
+    """Only the most recently used roots and roles are kept, and a root in use is always one of them."""
     monkeypatch.setattr(_pickling, "MAX_SHARED", 4)
     hub = assume_role(root, HUB)
     spokes = [hub.assume_role(f"arn:aws:iam::{account:012}:role/Audit") for account in range(12)]
@@ -538,7 +538,7 @@ def test_what_is_shared_is_bounded(sts: StsStub, root: boto3.Session, monkeypatc
 
 
 def test_what_cannot_be_compared_is_not_shared(sts: StsStub, root: boto3.Session) -> None:
-    """Unhashable callables are pickled; sessions that have them are created separately, from one root."""
+    """Sessions with unhashable callables can be pickled; they are loaded as separate sessions of one root."""
 
     hub = assume_role(root, HUB, RoleSessionName=functools.partial(str.join, "-", ["a", "b"]))
     one, two = loaded(hub), loaded(hub)
@@ -558,8 +558,9 @@ def test_a_root_that_cannot_be_compared_is_not_shared(
 
 
 def test_threads_that_load_at_once(sts: StsStub, root: boto3.Session) -> None:
-    """Threads that load and use equal sessions, or use one loaded session first, at the same moment assume each role
-    once between them."""
+    """Threads that load and use equal sessions at the same moment, or are the first to use one loaded session, assume
+    each role once between them.
+    """
     spoke = assume_role(root, HUB).assume_role(SPOKE)
     data = pickle.dumps(spoke)
     one = pickle.loads(data)
@@ -570,7 +571,7 @@ def test_threads_that_load_at_once(sts: StsStub, root: boto3.Session) -> None:
 
 
 def test_threads_that_open_one_session_get_one(root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two threads that open a session at the same moment, both get the botocore session that one has published."""
+    """If two threads open a session at the same moment, both get the botocore session that one has published."""
     session = loaded(assume_role(root, HUB))
     opened = _pickling._open
 
@@ -589,7 +590,7 @@ def test_threads_that_open_one_session_get_one(root: boto3.Session, monkeypatch:
 def test_a_shared_session_may_be_dropped_while_it_is_used(
     sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shared session that another thread drops at the same moment is still used."""
+    """A shared session that another thread drops at the same moment can still be used."""
     made = _pickling._make_root
 
     class Forgetful(dict[Any, Any]):
@@ -619,7 +620,7 @@ def test_a_fork(sts: StsStub, root: boto3.Session) -> None:
 
 
 def test_a_very_long_chain(sts: StsStub, root: boto3.Session) -> None:
-    """A chain of 120 roles pickles and loads within Python's usual limit of recursion."""
+    """A chain of 120 roles pickles and loads within Python's usual recursion limit."""
     session = root
     for number in range(120):
         session = assume_role(session, f"arn:aws:iam::{number:012}:role/Hop")

@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parent / "compare_clients.py"
 
 
 def without_ours(value: Any) -> Any:
-    """The same without the one handler that only a role's session has, which refuses bearer tokens."""
+    """Return them without the one handler that only a role's session has, which refuses bearer tokens."""
     if isinstance(value, dict):
         return {name: without_ours(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -49,5 +49,5 @@ def test_plain_clients_are_the_same_in_a_process_that_uses_the_package(found: di
 
 @pytest.mark.parametrize("part", ["clients", "resources", "requests"])
 def test_clients_of_a_role_are_like_plain_ones(found: dict[str, Any], part: str) -> None:
-    """Attributes, handlers and requests of a role's clients are a plain client's, with other credentials."""
+    """A role's clients have the attributes, handlers and requests of a plain client, with other credentials."""
     assert without_ours(found["child"][part]) == found["alone"][part]

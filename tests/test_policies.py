@@ -26,7 +26,7 @@ def is_trust_policy(policy: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_iam_accepts_the_policy(moto: str, parent: boto3.Session, policy: dict[str, Any]) -> None:
-    """IAM, as moto plays it, accepts each policy: as a role's trust policy or as an identity's."""
+    """IAM, as simulated by moto, accepts each policy, either as a role's trust policy or as an identity policy."""
     iam = assume_role(parent, SPOKE).client("iam")
     text = json.dumps(policy)
     if is_trust_policy(policy):
@@ -38,7 +38,7 @@ def test_iam_accepts_the_policy(moto: str, parent: boto3.Session, policy: dict[s
 
 
 def test_cfn_lint_knows_every_action_and_condition(tmp_path: Path) -> None:
-    """AWS's own linter, which knows the form of policies and the names of actions, finds nothing."""
+    """AWS's own linter, which knows the policy syntax and the names of actions, finds nothing wrong."""
     pytest.importorskip("cfnlint", reason="cfn-lint is not here: pip install cfn-lint")
     properties = [
         {"AssumeRolePolicyDocument": policy}
@@ -65,7 +65,7 @@ def test_cfn_lint_knows_every_action_and_condition(tmp_path: Path) -> None:
 
 
 def test_terraform_says_the_same() -> None:
-    """Each policy document in Terraform is, converted as Terraform does it, one of those in JSON."""
+    """Each policy document in Terraform, converted as Terraform does it, equals one of those in JSON."""
     hcl2 = pytest.importorskip("hcl2", reason="python-hcl2 is not here: pip install python-hcl2")
     found = [hcl2.loads(block.text) for block in blocks(PAGE) if block.language == "terraform"]
     documents = [
@@ -77,7 +77,7 @@ def test_terraform_says_the_same() -> None:
 
 
 def as_json(document: dict[str, Any]) -> dict[str, Any]:
-    """What Terraform's aws_iam_policy_document makes of a document."""
+    """Return what Terraform's aws_iam_policy_document makes of a document."""
     (statement,) = document["statement"]
     result: dict[str, Any] = {"Effect": "Allow", "Action": one_or_all(statement["actions"])}
     if "resources" in statement:

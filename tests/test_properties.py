@@ -1,4 +1,4 @@
-"""Parameters of any kind raise only documented errors, are not refused later by botocore, and are not lost."""
+"""Parameters of any kind raise only documented errors, and those accepted are neither refused by botocore nor lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def nested(depth: int) -> list[Any]:
 ITSELF: dict[str, Any] = {}
 ITSELF["Statement"] = [ITSELF]
 
-ANY_TEXT = st.text(st.characters(exclude_categories=()))  # single surrogates included
+ANY_TEXT = st.text(st.characters(exclude_categories=()))  # including single surrogates
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -78,7 +78,7 @@ ANY: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 
-# Valid values, or nearly: those that differ in only one character or element are the most likely to be accepted.
+# Valid values, or nearly valid: those that differ in only one character or element are the most likely to pass.
 NAME = st.text("AZaz09_+=,.@-", min_size=2, max_size=64)
 TEXT = st.text(max_size=6) | ANY_TEXT | NAME
 ARN = st.builds("arn:{}:iam::{}:{}/{}".format, st.just("aws") | TEXT, st.just("aws"), st.just("policy"), NAME | TEXT)
@@ -128,12 +128,12 @@ ADDITIONAL = ANY | st.dictionaries(st.sampled_from([*PLAUSIBLE, "RoleArn", "Unkn
 def test_no_parameter_raises_what_is_not_documented(
     parent: boto3.Session, parameters: dict[str, Any], additional: Any
 ) -> None:
-    """Whatever the parameters of STS are, they pass, or raise ParamValidationError, or TypeError for a wrong use."""
+    """Whatever the parameters of STS are, they pass, or raise ParamValidationError, or TypeError for wrong use."""
     with contextlib.suppress(ParamValidationError):
         try:
             assume_role(parent, HUB, additional_kwargs=additional, **parameters)
         except TypeError as error:
-            assert "additional_kwargs" in str(error)  # noqa: PT017  # the message, not the raising, is what is looked at
+            assert "additional_kwargs" in str(error)  # noqa: PT017  # the message is checked, not the raising
 
 
 # No error can show these values, not even hypothesis's own.
@@ -143,7 +143,7 @@ NO_TEXT = [pytest.param(10**5000, id="long"), pytest.param(nested(2000), id="dee
 @pytest.mark.parametrize("value", NO_TEXT)
 @pytest.mark.parametrize("name", [*PLAUSIBLE, "Unknown"])
 def test_what_has_no_text_is_refused(parent: boto3.Session, name: str, value: Any) -> None:
-    """A number or a list that not even repr() takes is refused by name, on its own and within a list."""
+    """A number or a list on which even repr() fails is refused by name, on its own and within a list."""
     for odd in (value, [value], [{"Key": value, "Value": value}], [{"arn": value}]):
         with pytest.raises(ParamValidationError, match=name):
             assume_role(parent, HUB, additional_kwargs={name: odd})
@@ -186,12 +186,12 @@ def test_no_other_argument_raises_what_is_not_documented(parent: boto3.Session, 
     try:
         assume_role(parent, HUB, **{name: value})
     except TypeError as error:
-        assert name in str(error)  # noqa: PT017  # the message, not the raising, is what is looked at
+        assert name in str(error)  # noqa: PT017  # the message is checked, not the raising
     except InvalidRegionError:
         assert name == "region_name" or "region_name" in value
     except ValueError as error:
         assert name == "sts_client_kwargs"
-        assert "endpoint_url" in str(error)  # noqa: PT017  # the message, not the raising, is what is looked at
+        assert "endpoint_url" in str(error)  # noqa: PT017  # the message is checked, not the raising
 
 
 @given(session=ANY)
@@ -202,7 +202,7 @@ def test_no_session_raises_what_is_not_documented(session: Any) -> None:
 
 
 def sent(sts: StsStub, session: boto3.Session) -> dict[str, str]:
-    """The request that arrives at STS when a session is first used."""
+    """Return the request that arrives at STS when a session is first used."""
     session.get_credentials().get_frozen_credentials()
     return sts.assumed[-1].params
 
@@ -215,7 +215,7 @@ def sent(sts: StsStub, session: boto3.Session) -> dict[str, str]:
 @example(parameters={"PolicyArns": ["arn:aws:iam::aws:policy/\ud800"]})
 @example(parameters={"ProvidedContexts": [{"ProviderArn": HUB, "ContextAssertion": "four\ud800"}]})
 def test_what_passes_is_sent(sts: StsStub, parent: boto3.Session, parameters: dict[str, Any]) -> None:
-    """Parameters that pass at the call are refused by neither botocore's own check nor its serializer later."""
+    """Parameters accepted at the call are not refused later, by either botocore's own check or its serializer."""
     with contextlib.suppress(ParamValidationError):
         session = assume_role(parent, HUB, **parameters)
         assume("SerialNumber" not in parameters or "TokenCode" in parameters)  # or else the terminal prompts
@@ -271,7 +271,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def listed(params: dict[str, str], name: str, *fields: str) -> list[Any]:
-    """A list as the query protocol has it, `Tags.member.1.Key` and so on, in order."""
+    """Return a list of the query protocol, `Tags.member.1.Key` and so on, in order."""
     found = []
     while any(key.startswith(f"{name}.member.{len(found) + 1}") for key in params):
         member = f"{name}.member.{len(found) + 1}"
@@ -284,7 +284,7 @@ def listed(params: dict[str, str], name: str, *fields: str) -> list[Any]:
 def test_what_is_sent_parses_back_to_what_was_given(
     sts: StsStub, parent: boto3.Session, request: dict[str, Any], data: st.DataObject
 ) -> None:
-    """Policy, tags, ARNs, durations and names arrive as they were meant, in whichever form they were given."""
+    """Policy, tags, ARNs, durations and names arrive as they were meant, in whichever form they were passed."""
     transitive = (
         data.draw(st.lists(st.sampled_from(sorted(request["Tags"])), max_size=3)) if request.get("Tags") else []
     )
@@ -306,7 +306,7 @@ def test_what_is_sent_parses_back_to_what_was_given(
 
 
 def exactly(value: Any) -> Any:
-    """JSON that is equal where the text means the same: in Python 1 is also 1.0 and True, here it is not."""
+    """Return JSON in a form that is equal only if the text means the same: in Python, 1 also equals 1.0 and True."""
     if isinstance(value, dict):
         return "object", frozenset((key, exactly(item)) for key, item in value.items())
     if isinstance(value, list):
@@ -316,7 +316,7 @@ def exactly(value: Any) -> Any:
 
 @st.composite
 def written(draw: st.DrawFn, request: dict[str, Any], reordered: bool = False) -> dict[str, Any]:
-    """One of the ways to write a request; with `reordered`, also with what has no order in another one."""
+    """One of the ways to write a request; with `reordered`, whatever has no order may be in another order."""
     order: Callable[[list[Any]], list[Any]] = (lambda items: draw(st.permutations(items))) if reordered else list
 
     def rewritten(value: Any) -> Any:
@@ -353,7 +353,7 @@ def written(draw: st.DrawFn, request: dict[str, Any], reordered: bool = False) -
 
 
 def meaning(request: dict[str, Any]) -> Any:
-    """A request in a form in which two are equal if they mean the same to STS."""
+    """Return a request in a form in which two are equal if they mean the same to STS."""
     parts: dict[str, Any] = dict(request)
     if "SourceIdentity" in parts:
         parts.setdefault("RoleSessionName", parts["SourceIdentity"])
@@ -368,7 +368,7 @@ def meaning(request: dict[str, Any]) -> Any:
 
 ROOTS = ["AKIAROOT", "AKIAOTHER"]
 KEYS = st.sampled_from(ROOTS)
-# Few values, so that two requests are often the same but for one parameter.
+# Few values, so that two requests are often the same in all but one parameter.
 SMALL = some_of(
     {
         "RoleSessionName": st.sampled_from(["me", "you"]),
@@ -387,7 +387,7 @@ CHAIN = st.tuples(KEYS, st.lists(st.tuples(st.sampled_from([HUB, SPOKE]), SMALL)
 
 @st.composite
 def chains(draw: st.DrawFn) -> tuple[Any, Any]:
-    """Two chains of roles, each as the key at its root and its hops: the same, or different in one place, or any."""
+    """Two chains of roles, each as its root key and its hops: the same, different in one place, or unrelated."""
     key, hops = draw(CHAIN)
     kind = draw(st.sampled_from(["same", "near", "any"]))
     if kind == "any":
@@ -413,7 +413,7 @@ def roots() -> dict[str, boto3.Session]:
 def test_an_entry_is_shared_exactly_by_the_same_request_of_the_same_identity(
     sts: StsStub, roots: dict[str, boto3.Session], pair: tuple[Any, Any], data: st.DataObject
 ) -> None:
-    """Two sessions share a cache entry if, and only if, their chains make equal requests from the same first key."""
+    """Two sessions share a cache entry if, and only if, their chains make equal requests from the same root key."""
     cache: dict[str, Any] = {}
     used = []
     for key, hops in pair:

@@ -32,7 +32,7 @@ HOUR = 3600
 
 @pytest.fixture
 def s3(sts: StsStub, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """moto's S3, in which a bucket named bucket waits; STS is the stub."""
+    """moto's S3, with a bucket named `bucket`; STS is the stub."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_url)
     client = boto3.client("s3", "us-east-1", aws_access_key_id="AKIAROOT", aws_secret_access_key="s")
     client.create_bucket(Bucket="bucket")
@@ -40,7 +40,7 @@ def s3(sts: StsStub, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def watch_keys(client: Any, sts: StsStub) -> list[str]:
-    """A list that fills with the keys that sign the client's requests, none of which may have expired."""
+    """Return a list that collects the keys that sign the client's requests, none of which may have expired."""
     keys: list[str] = []
 
     def note(request: Any, **_: Any) -> None:
@@ -56,7 +56,7 @@ def watch_keys(client: Any, sts: StsStub) -> list[str]:
 def test_first_use_and_each_refresh_are_one_request(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """The first use and each refresh make one AssumeRole, signed by the parent; nothing is called before."""
+    """The first use and each refresh make one AssumeRole, signed by the parent; nothing is sent earlier."""
     client = assume_role(parent, HUB).client("sts")
     assert (sts.requests, sts.connections) == ([], 0)
     for number in (1, 2, 3):
@@ -118,7 +118,7 @@ def test_an_hour_of_calls(
     lifetime: int,
     requests: tuple[int, int],
 ) -> None:
-    """An hour of calls costs about five AssumeRoles at 15 minutes' lifetime, and one or two at an hour's."""
+    """An hour of calls costs about five AssumeRoles with 15-minute credentials, and one or two with one-hour ones."""
     client = assume_role(parent, HUB, DurationSeconds=lifetime).client("sts")
     for _ in range(20):
         client.get_caller_identity()
@@ -163,13 +163,13 @@ def test_a_chain_of_three_hops_survives_a_day(
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_chain_of_120_hops(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, cached: bool) -> None:
-    """A chain of 120 roles is assumed one by one, cold, early and after expiry, with a cache too."""
+    """A chain of 120 roles is assumed role by role: cold, early and after expiry, and with a cache too."""
     chain, cache = [parent], {} if cached else None
     for number in range(120):
         chain.append(assume_role(chain[-1], f"{HUB}-{number}", cache=cache))
     for number, seconds in enumerate([0, 50 * 60, 2 * HOUR], start=1):
         clock.shift(seconds)
-        # To find 120 entries takes long, so a chain with a cache is used by one thread.
+        # Finding 120 entries takes long, so a chain with a cache is used by one thread.
         keys = at_once(lambda _: key(chain[-1]), 1 if cached else 8)
         assert keys[-1] == key(chain[-1])
         assert len(sts.assumed) == 120 * number
@@ -189,7 +189,7 @@ def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, cloc
 
 
 def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """Two children that refresh at once through one expired parent cost one AssumeRole of the parent."""
+    """Two children that refresh at the same time through an expired parent cost one AssumeRole of the parent."""
     hub = assume_role(parent, HUB)
     children = [hub.assume_role(SPOKE), hub.assume_role(LEAF)]
     for child in children:
@@ -222,7 +222,7 @@ def test_credentials_are_botocores(sts: StsStub, parent: boto3.Session) -> None:
 def test_a_client_and_a_resource_work_for_ever(
     sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A client and a resource made once go on through refreshes and through days without use."""
+    """A client and a resource created once keep working through refreshes and through days without use."""
     child = assume_role(parent, HUB)
     client, bucket = child.client("s3"), child.resource("s3").Bucket("bucket")
     keys = watch_keys(client, sts), watch_keys(bucket.meta.client, sts)
@@ -237,7 +237,7 @@ def test_a_client_and_a_resource_work_for_ever(
 def test_a_paginator_works_through_a_refresh(
     sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A paginator reads its pages with the keys that are good at each page."""
+    """A paginator reads each page with the keys that are valid at that moment."""
     client = assume_role(parent, HUB).client("s3")
     for number in range(3):
         client.put_object(Bucket="bucket", Key=f"page/{number}", Body=b"")
@@ -273,7 +273,7 @@ def test_a_multipart_upload_works_through_a_refresh(
 def test_a_url_presigned_in_the_refresh_window_outlives_it(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A URL presigned just before the window is good for 15 minutes, as its key is, and one just after for an hour."""
+    """A URL presigned just before the window is valid for 15 minutes, like its key, and one just after for an hour."""
     client = assume_role(parent, HUB).client("sts")
 
     def presigned() -> str:
@@ -298,7 +298,7 @@ def test_a_url_presigned_in_the_refresh_window_outlives_it(
 def test_credentials_that_arrive_expired_raise(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, lifetime: int
 ) -> None:
-    """Credentials that have already expired on arrival raise, after one request; the next call tries again."""
+    """Credentials that have already expired on arrival raise an error, after one request; the next call tries again."""
     child = assume_role(parent, HUB)
     sts.lifetime = lifetime
     with pytest.raises(CredentialRetrievalError, match=r"expired when they arrived.*clock"):
@@ -349,7 +349,7 @@ def test_keyboard_interrupt_during_a_refresh(
 
 
 def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bool]:
-    """A caller's handler that uses a session during AssumeRole, while the list is not empty."""
+    """Register a handler that uses a session during AssumeRole while the returned list is not empty."""
     on: list[bool] = []
     parent.events.register("before-call.sts.AssumeRole", lambda **_: use() and None if on else None)
     return on
@@ -371,7 +371,7 @@ def test_a_handler_that_uses_the_session_during_its_early_refresh(
 def test_a_handler_that_uses_the_session_during_its_first_use(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """A handler that needs the credentials being fetched gets an error, and does not recurse or hang."""
+    """A handler that needs the credentials being fetched gets an error, and neither recurses nor hangs."""
     child = assume_role(parent, HUB)
     on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
     on.append(True)
@@ -386,7 +386,7 @@ def test_a_handler_that_uses_the_session_during_its_first_use(
 
 
 def test_a_refusal_stays_with_its_hop(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """A refresh that STS refuses to one child leaves its siblings and its parent as they were."""
+    """If STS refuses one child's refresh, its siblings and its parent are not affected."""
     hub = assume_role(parent, HUB)
     refused, sibling = hub.assume_role(SPOKE), hub.assume_role(LEAF)
     key(hub)
@@ -412,7 +412,7 @@ def test_credentials_are_freed(sts: StsStub, parent: boto3.Session) -> None:
 def test_refresh_needed_says_when_the_session_asks_sts(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """refresh_needed() is true when the next use refreshes, and with a time, when less than that remains."""
+    """refresh_needed() is true if the next use refreshes and, with a time, if less than that remains."""
     credentials = assume_role(parent, HUB).get_credentials()
     assert credentials.refresh_needed()
     credentials.get_frozen_credentials()
@@ -430,7 +430,7 @@ def test_refresh_needed_says_when_the_session_asks_sts(
 def test_an_answer_without_a_date_is_taken_as_it_is(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, headers: dict[str, str]
 ) -> None:
-    """If the response lacks STS's time or its zone, the expiry is used as sent."""
+    """If the response lacks STS's time or that time's zone, the expiry is used as sent."""
     parent.events.register(
         "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"].update(HTTPHeaders=headers)
     )
@@ -484,7 +484,7 @@ def in_zone(zone: str, script: str) -> str:
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows takes no time zone from the environment")
 @pytest.mark.parametrize("zone", ZONES)
 def test_motos_keys_are_good_in_every_time_zone(zone: str) -> None:
-    """moto grants good keys, even before 5.1.9, which sends local time labelled GMT: `tox run -e lowest` has that."""
+    """moto grants valid keys, even before 5.1.9, which sends local time labelled GMT: `tox run -e lowest` has that."""
     assert in_zone(zone, MOTO).split() == ["True", "3600.0"]
 
 

@@ -17,14 +17,14 @@ from aws_assume_role_lib import assume_role
 
 
 def test_nothing_happens_before_an_error(sts, parent, clients_made):
-    """A refused call makes no STS client and opens no connection."""
+    """A refused call creates no STS client and opens no connection."""
     refusal(parent, "Hub", DurationSeconds=1)
     assert clients_made == []
     assert sts.connections == 0
 
 
 def test_a_right_call_makes_no_client_either(sts, parent, clients_made):
-    """A call that passes makes no STS client and opens no connection; the first use makes one of each."""
+    """An accepted call creates no STS client and opens no connection; the first use creates one client."""
     child = assume_role(parent, HUB, Tags={"k": "v"})
     assert clients_made == []
     assert sts.connections == 0
@@ -43,7 +43,7 @@ def test_a_parent_that_must_ask_is_not_asked(sts, parent):
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_no_credentials_is_found_at_the_call(sts, validate):
-    """A parent without credentials is an error at once, not at the first use."""
+    """A parent without credentials raises an error at the call, not at the first use."""
     with pytest.raises(NoCredentialsError):
         assume_role(boto3.Session(region_name="us-east-1"), HUB, validate=validate)
     assert sts.connections == 0
@@ -76,7 +76,7 @@ SECRETS = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in SECRETS for value in SECRETS[name]])
 @pytest.mark.parametrize("additional", [False, True])
 def test_no_error_text_has_a_secret(parent, name, value, additional):
-    """An error says which parameter is wrong and does not repeat an external id, a code or a policy."""
+    """An error says which parameter is wrong and does not repeat an external ID, a code or a policy."""
     given: dict[str, Any] = {"additional_kwargs": {name: value}} if additional else {name: value}
     text = refusal(parent, SerialNumber=SERIAL, **given)
     assert name in text
@@ -98,7 +98,7 @@ def test_no_error_text_has_the_secret_of_another_parameter(parent):
 
 
 def test_a_policy_of_bytes_is_not_repeated(parent):
-    """Bytes are not a policy, even if they contain one: the error says so without quoting them."""
+    """Bytes are not accepted as a policy, even if they contain one: the error says so without quoting them."""
     assert "bucket" not in refusal(parent, Policy=b'{"Statement": "my-bucket"}')
 
 

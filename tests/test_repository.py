@@ -25,7 +25,7 @@ def load(name: str) -> Any:
 
 
 def test_project_urls_lead_into_the_repository() -> None:
-    """Each project URL has the repository's address, and names a file or folder that is there."""
+    """Each project URL starts with the repository's address, and names a file or folder that exists."""
     urls = dict(line.split(", ") for line in METADATA.get_all("Project-URL") or [])
     assert urls.keys() == {"Changelog", "Documentation", "Source"}
     for url in urls.values():
@@ -54,7 +54,7 @@ def test_the_readme_on_the_package_index_has_whole_links() -> None:
     ],
 )
 def test_the_release_refuses_a_wrong_tag_or_address(step: str, tag: str, repository: str, passes: bool) -> None:
-    """The release workflow refuses a tag of another version, and metadata that does not name the repository."""
+    """The release workflow refuses a tag for another version, and metadata that does not name the repository."""
     steps = load(".github/workflows/release.yml")["jobs"]["build"]["steps"]
     (command,) = [each["run"] for each in steps if each.get("name") == step]
     server, name = re.findall(r"^(https://[^/]+)/(.+)$", repository)[0]
@@ -64,7 +64,7 @@ def test_the_release_refuses_a_wrong_tag_or_address(step: str, tag: str, reposit
 
 
 def test_pre_commit_runs_the_lint_environment() -> None:
-    """The hooks of pre-commit are the commands of tox's lint environment."""
+    """pre-commit's hooks are the commands of tox's lint environment."""
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     (local,) = load(".pre-commit-config.yaml")["repos"]

@@ -58,7 +58,7 @@ FAULTS = {
 
 @pytest.fixture
 def said() -> Iterator[Callable[[], str]]:
-    """What our logger has said at DEBUG, tracebacks included."""
+    """Return what our logger logged at DEBUG, tracebacks included."""
     logger, text = logging.getLogger("aws_assume_role_lib"), io.StringIO()
     handler, level = logging.StreamHandler(text), logger.level
     logger.addHandler(handler)
@@ -75,7 +75,7 @@ def clock() -> Iterator[time_machine.Traveller]:
 
 
 def shown(error: BaseException | None) -> str:
-    """Everything a traceback shows of our own errors, without the text of STS's errors, which is passed through."""
+    """Return all that a traceback shows of our own errors, without the text of STS's, which is passed through."""
     if error is None:
         return ""
     texts = [] if isinstance(error, ClientError) else [str(error), repr(error)]
@@ -106,7 +106,7 @@ def test_an_outage_tells_no_secret(
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
 ) -> None:
-    """Nothing logged or raised has a secret, whatever STS answers to the first use, an early refresh and the last."""
+    """Nothing logged or raised has a secret, whatever STS answers on first use, early refresh and expiry."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     hub = assume_role(parent, HUB, ExternalId=EXTERNAL_ID, DurationSeconds=43200)
     spoke = with_secrets(hub, cache={})
@@ -205,14 +205,14 @@ WRONG: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: "+".join(wrong))
 def test_a_wrong_call_tells_no_secret(parent: boto3.Session, said: Callable[[], str], wrong: dict[str, Any]) -> None:
-    """The error of a call repeats no secret, neither of the parameter that is wrong nor of those that are right."""
+    """The error of a call repeats no secret, neither from the parameter that is wrong nor from those that are right."""
     with pytest.raises((TypeError, ParamValidationError)) as caught:
         with_secrets(parent, **wrong)
     assert not SECRET.search(shown(caught.value) + said())
 
 
 def ours(root: object) -> Iterator[object]:
-    """All objects of our classes that an object leads to."""
+    """Return all objects of our classes that can be reached from an object."""
     seen, found = set(), [root]
     while found:
         each = found.pop()
@@ -229,7 +229,7 @@ def ours(root: object) -> Iterator[object]:
 
 
 def test_no_repr_tells_a_secret(sts: StsStub, parent: boto3.Session, tmp_path: Path) -> None:
-    """Neither a session nor its credentials, nor anything of ours behind them, has a secret in its repr() or str()."""
+    """Neither a session, its credentials nor anything of ours behind them shows a secret in its repr() or str()."""
     session = with_secrets(assume_role(parent, HUB, ExternalId=EXTERNAL_ID), cache=JSONFileCache(tmp_path / "cache"))
     use(session)
     found = list(ours(session))
@@ -272,7 +272,7 @@ spoke.client("sts").get_caller_identity()
 
 
 def test_only_the_cache_is_written(sts: StsStub, tmp_path: Path) -> None:
-    """A chain with a cache writes its two entries, private and under names that say nothing, and starts no process."""
+    """A chain with a cache writes only its two entries, private and under opaque names, and starts no process."""
     folder = tmp_path / "cache"
     done = subprocess.run(
         [sys.executable, "-B", "-c", FULL_USE, folder, "a-device-1"],
@@ -333,13 +333,13 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(
     [record] = [record for record in caplog.records if record.levelname == "WARNING"]
     assert ": HTTPClientError. The credentials are good until" in record.getMessage()
     assert "root-token" not in caplog.text
-    # Nothing was wrong with STS, so a sibling may try.
+    # Nothing was wrong with STS, so a sibling may try at once.
     parent.get_credentials().token = "root-token"
     assert sibling.get_credentials().token != before[1]
 
 
 def test_keys_show_no_secret(sts: StsStub, parent: boto3.Session) -> None:
-    """The value that passes between the modules shows its expiry, and no key."""
+    """The value passed between the modules shows its expiry, and no key."""
     keys = assume_role(parent, HUB).get_credentials().fetcher.fetch_keys()
     assert repr(keys) == f"{keys!s}" == f"Keys(expires={keys.expires.isoformat()})"
 
@@ -355,7 +355,7 @@ def test_a_password_in_an_endpoint_url_is_not_told(
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault | None,
 ) -> None:
-    """A password in AWS_ENDPOINT_URL_STS, which nobody checks, is neither logged nor part of an error of ours."""
+    """A password in AWS_ENDPOINT_URL_STS, which is not validated, is neither logged nor part of one of our errors."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url.replace("://", "://me:Hunter2@"))
     child = assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=0.25)})

@@ -27,7 +27,7 @@ def test_a_chain_acts_as_its_last_role(moto: str, parent: boto3.Session) -> None
 
 
 def test_the_call_opens_no_connection_and_the_first_use_asks_once(sts: StsStub, parent: boto3.Session) -> None:
-    """assume_role() sends nothing; the first use sends one AssumeRole, signed by the parent; the second none."""
+    """assume_role() sends nothing; the first use sends one AssumeRole, signed by the parent; the second sends none."""
     child = assume_role(parent, HUB)
     assert child.get_credentials() is child.get_credentials()
     assert sts.requests == []
@@ -48,7 +48,7 @@ def test_the_attributes_lead_up_the_chain(parent: boto3.Session) -> None:
 
 
 def test_the_repr_names_role_and_region_only(sts: StsStub, parent: boto3.Session) -> None:
-    """The repr has the role and the region, and nothing of the credentials."""
+    """The repr has the role and the region, and nothing from the credentials."""
     child = assume_role(parent, HUB, ExternalId="abc", region_name="eu-west-1")
     child.get_credentials().get_frozen_credentials()
     assert repr(child) == f"AssumedRoleSession(role_arn={HUB!r}, region_name='eu-west-1')"
@@ -61,7 +61,7 @@ def test_what_is_neither_set_nor_inherited_is_an_attribute_error(parent: boto3.S
 
 
 def test_the_fetcher_has_botocores_form(sts: StsStub, parent: boto3.Session) -> None:
-    """The fetcher behind the credentials is botocore's, and fetches what botocore's credentials take."""
+    """The fetcher behind the credentials is one of botocore's, and fetches what botocore's credentials accept."""
     fetcher = assume_role(parent, HUB).get_credentials().fetcher
     assert isinstance(fetcher, AssumeRoleCredentialFetcher)
     refreshed = RefreshableCredentials.create_from_metadata(

@@ -1,4 +1,4 @@
-"""What the clients of a family share, which nobody can tell except by the time it takes."""
+"""What a family's clients share, which is noticeable only in the time that it takes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def calls(sts: StsStub) -> list[int]:
 
 
 def test_a_scan_has_one_connection(sts: StsStub, parent: boto3.Session) -> None:
-    """Twenty roles, used one after the other, open one connection beside the parent's to STS."""
+    """Twenty roles, used one after the other, open one connection besides the parent's to STS."""
     for number in range(20):
         call(assume_role(parent, role(number)).client("s3"))
     assert sts.connections == 2
@@ -74,7 +74,7 @@ def test_services_and_regions_share(sts: StsStub, parent: boto3.Session) -> None
 
 
 def test_the_root_and_other_families_have_their_own(sts: StsStub, parent: boto3.Session) -> None:
-    """Clients of a plain session, and of another family, send through connections of their own."""
+    """Clients of a plain session, and of another family, use connections of their own."""
     other = copy.deepcopy(parent)
     shared = connections_of(assume_role(parent, HUB).client("s3"))
     assert connections_of(assume_role(other, HUB).client("s3")) is not shared
@@ -99,7 +99,7 @@ def test_the_root_and_other_families_have_their_own(sts: StsStub, parent: boto3.
     ids=lambda options: "-".join(options),
 )
 def test_other_transport_settings_need_other_connections(parent: boto3.Session, options: dict[str, Any]) -> None:
-    """A client shares with those whose settings are equal, and with no others."""
+    """A client shares connections with clients whose settings are equal, and with no others."""
     child = assume_role(parent, HUB, region_name="us-east-1")
     shared = connections_of(child.client("s3"))
     first, second = (connections_of(child.client("s3", **copy.deepcopy(options))) for _ in range(2))
@@ -125,7 +125,7 @@ def test_a_dict_of_proxies_that_is_changed_later(sts: StsStub, parent: boto3.Ses
 
 
 def test_only_so_many_settings_are_remembered(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
-    """A tenant's settings that no client has any more are forgotten, and a client that has them keeps working."""
+    """Settings that no client has any more are forgotten, and a client that has them keeps working."""
     monkeypatch.setattr(_clients, "POOLS", 4)
     child = assume_role(parent, HUB)
     first = child.client("s3", config=Config(read_timeout=100))
@@ -138,7 +138,7 @@ def test_only_so_many_settings_are_remembered(monkeypatch, sts: StsStub, parent:
 
 
 def test_closing_a_client_leaves_the_others_their_connections(sts: StsStub, parent: boto3.Session) -> None:
-    """close() of one client does not close what another one uses, and it may still be used, as botocore's may."""
+    """close() on one client does not close what another uses, and the closed client still works, as botocore's do."""
     first, second = (assume_role(parent, role(number)).client("s3") for number in range(2))
     call(first)
     first.close()
@@ -158,7 +158,7 @@ def test_a_server_that_closed_its_connections(sts: StsStub, parent: boto3.Sessio
 
 
 def test_the_family_frees_what_it_shared(sts: StsStub, parent: boto3.Session) -> None:
-    """Connections and generated code go with the root session and its clients."""
+    """Connections and generated code are freed with the root session and its clients."""
     client = assume_role(parent, HUB).client("s3")
     call(client)
     shared = [weakref.ref(each) for each in (connections_of(client), client.meta.service_model, type(client))]
@@ -172,7 +172,7 @@ def test_the_family_frees_what_it_shared(sts: StsStub, parent: boto3.Session) ->
 
 @pytest.fixture
 def many_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name under .example leads to this machine."""
+    """Every name under .example resolves to this machine."""
     look_up = socket.getaddrinfo
 
     def anywhere(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -182,7 +182,7 @@ def many_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_connections_to_many_hosts_are_kept(sts: StsStub, parent: boto3.Session, many_hosts: None) -> None:
-    """A scan of many regions, twice, connects to each once: urllib3's default would keep ten of them."""
+    """Two scans of many regions connect to each region once: urllib3's default would keep ten connections."""
     port = sts.server.server_port
     for round_ in range(2):
         for number in range(40):
@@ -192,7 +192,7 @@ def test_connections_to_many_hosts_are_kept(sts: StsStub, parent: boto3.Session,
 
 
 def open_bodies(clients: list[Any]) -> list[str]:
-    """Hold one answer's body open for each client, then read them all; return urllib3's warnings."""
+    """Hold one response body open for each client, then read them all; return urllib3's warnings."""
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
@@ -207,7 +207,7 @@ def open_bodies(clients: list[Any]) -> list[str]:
 
 
 def test_64_clients_at_once_do_not_fill_the_pool(sts: StsStub, parent: boto3.Session) -> None:
-    """64 requests at the same time connect 64 times, all of which are kept, without a warning."""
+    """64 simultaneous requests open 64 connections, all of which are kept, without a warning."""
     child = assume_role(parent, HUB)
     child.get_credentials().get_frozen_credentials()
     clients = [child.client("s3") for _ in range(64)]
@@ -218,7 +218,7 @@ def test_64_clients_at_once_do_not_fill_the_pool(sts: StsStub, parent: boto3.Ses
 
 
 def test_a_pool_of_the_users_size(sts: StsStub, parent: boto3.Session) -> None:
-    """max_pool_connections that is not botocore's default means what it means for a plain client."""
+    """A max_pool_connections other than botocore's default means what it means for a plain client."""
     config = Config(max_pool_connections=2)
     child = assume_role(parent, HUB)
     child.get_credentials().get_frozen_credentials()
@@ -232,7 +232,7 @@ def test_a_pool_of_the_users_size(sts: StsStub, parent: boto3.Session) -> None:
 
 
 def forked(work: Any) -> str:
-    """What work returned in a forked child."""
+    """Return what work returns in a forked child."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -253,7 +253,7 @@ def forked(work: Any) -> str:
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> None:
-    """Parent and forked child each connect on their own, with old clients and with new ones, and go on doing so."""
+    """A parent and its forked child each open their own connections, with old clients and with new ones."""
     child = assume_role(parent, HUB)
     client = child.client("s3")
     call(client)
@@ -335,7 +335,7 @@ def tls(monkeypatch: pytest.MonkeyPatch) -> Iterator[TlsStub]:
 
 
 def test_a_scan_shakes_hands_twice(tls: TlsStub, parent: boto3.Session) -> None:
-    """Further roles over TLS, with a client and a call each, do not shake hands again."""
+    """Over TLS, further roles, with a client and a call each, need no further handshakes."""
     call(assume_role(parent, role(0)).client("s3"))
     assert tls.handshakes == 2
     for number in range(1, 10):
@@ -345,7 +345,7 @@ def test_a_scan_shakes_hands_twice(tls: TlsStub, parent: boto3.Session) -> None:
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_a_client_that_does_not_trust_the_server(tls: TlsStub, parent: boto3.Session) -> None:
-    """A connection of a client that verifies nothing, or has another CA bundle, does not serve one that verifies."""
+    """A client that verifies the server never uses a connection of one that does not, or that has another CA bundle."""
     child = assume_role(parent, HUB)
     child.get_credentials().get_frozen_credentials()
     config = Config(retries={"total_max_attempts": 1})
@@ -357,7 +357,7 @@ def test_a_client_that_does_not_trust_the_server(tls: TlsStub, parent: boto3.Ses
 
 
 def test_client_certificates_are_not_mixed_up(monkeypatch, parent: boto3.Session) -> None:
-    """With mutual TLS each request arrives under its client's certificate, also after the file was renewed."""
+    """With mutual TLS, each request arrives under its client's certificate, even after the file was renewed."""
     with TlsStub(asks_for_certificate=True) as tls, StsStub() as sts:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", tls.url)
@@ -401,7 +401,7 @@ def proxy() -> Iterator[Any]:
 
 
 def test_a_proxy_of_the_environment_is_used(monkeypatch, sts: StsStub, parent: boto3.Session, proxy: Any) -> None:
-    """HTTP_PROXY and NO_PROXY decide for each client, when it is made."""
+    """HTTP_PROXY and NO_PROXY decide for each client when it is created."""
     child = assume_role(parent, HUB)
     child.get_credentials().get_frozen_credentials()
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_port}")
@@ -413,7 +413,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch, sts: StsStub, parent: b
 
 
 def test_passwords_of_a_proxy_are_not_mixed_up(sts: StsStub, parent: boto3.Session, proxy: Any) -> None:
-    """Requests of two clients reach a proxy under their own names, whichever client was first."""
+    """Requests of two clients reach a proxy under their own user names, whichever client came first."""
     for name in ("alice", "bob", "alice"):
         config = Config(proxies={"http": f"http://{name}:secret@127.0.0.1:{proxy.server_port}"})
         call(assume_role(parent, HUB).client("s3", endpoint_url="http://s3.example", config=config))
@@ -451,7 +451,7 @@ def test_transfers_on_threads(moto: str, parent: boto3.Session, tmp_path: pathli
 
 
 def test_code_is_generated_once_for_a_family(sts: StsStub, parent: boto3.Session) -> None:
-    """Further clients have the methods, the model and the endpoint rules of the first; a plain client has its own."""
+    """Further clients use the methods, model and endpoint rules of the first; a plain client has its own."""
     hub, spoke = assume_role(parent, HUB), assume_role(parent, SPOKE)
     first, second, plain = hub.client("ec2"), spoke.resource("ec2").meta.client, parent.client("ec2")
     for get in (
@@ -484,7 +484,7 @@ def test_what_each_client_has_for_itself(sts: StsStub, parent: boto3.Session) ->
 
 
 def test_a_handler_that_changes_the_class(sts: StsStub, parent: boto3.Session) -> None:
-    """A creating-client-class handler shapes the clients of its session, and no others, before or after."""
+    """A creating-client-class handler affects the clients of its session, and no others, before or after."""
 
     class Base:
         colour = "blue"
@@ -552,7 +552,7 @@ def test_the_first_session_of_a_family_is_freed(sts: StsStub, parent: boto3.Sess
 
 
 def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: boto3.Session) -> None:
-    """A bucket's region that one client has learned is not used for another role's requests."""
+    """A bucket region that one client has learned is not used for another role's requests."""
     first, second = (assume_role(parent, role(number)).client("s3") for number in range(2))
     wrong = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
     call(first)
@@ -567,7 +567,7 @@ def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: bot
 
 @pytest.mark.parametrize("mode", ["standard", "adaptive"])
 def test_retry_quotas_and_rate_limits_are_each_clients_own(parent: boto3.Session, mode: str) -> None:
-    """One role's throttling does not slow down another: no object behind a retry handler has state in common."""
+    """One role's throttling does not slow down another: the objects behind their retry handlers share no state."""
     config = Config(retries={"mode": mode})
     names = ("_retry_quota", "_rate_adjustor", "_rate_clocker", "_token_bucket")
     states: list[list[Any]] = []
@@ -643,7 +643,7 @@ def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: bo
 
 
 def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixture) -> None:
-    """A function that does not use what is to be substituted is used as it is, and one record says so."""
+    """If a botocore function does not use what is to be substituted, it is used as it is, and one record says so."""
     caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
     function = botocore.session.Session.get_available_services
     assert [_clients._finding(function, ClassThatIsGone=None) for _ in range(2)] == [function, function]
@@ -653,7 +653,7 @@ def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixtu
 
 
 def test_connections_of_another_process_are_renewed(sts: StsStub, parent: boto3.Session) -> None:
-    """Connections that were opened in another process are kept as they are, and requests go over new ones."""
+    """Connections opened in another process are left as they are, and requests use new ones."""
     client = assume_role(parent, HUB).client("sts")
     client.get_caller_identity()
     connections = client._endpoint.http_session

@@ -32,7 +32,7 @@ def outcome(session: boto3.Session) -> Any:
 
 
 def test_an_sts_that_hangs_costs_all_who_wait_one_timeout(sts: StsStub, parent: boto3.Session) -> None:
-    """16 threads behind an STS that hangs have its error after one request and one timeout."""
+    """16 threads that wait for an STS that hangs get its error after one request and one timeout."""
     child = assume_role(parent, HUB, sts_client_kwargs=ONCE)
     sts.fault = Fault.hang()
     start = time.monotonic()
@@ -44,7 +44,7 @@ def test_an_sts_that_hangs_costs_all_who_wait_one_timeout(sts: StsStub, parent: 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
 def test_each_thread_has_an_error_of_its_own(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
-    """An error that sessions share names, for each, the roles that it stopped, and no other session's."""
+    """An error that sessions share names, for each session, the roles that it stopped, and no other session's."""
     hub = assume_role(parent, HUB)
     spokes = [hub.assume_role(f"{SPOKE}-{number}") for number in range(8)]
     sts.gate.clear()
@@ -62,7 +62,7 @@ def test_each_thread_has_an_error_of_its_own(sts: StsStub, one_attempt: None, pa
 
 
 def test_an_attempt_that_is_interrupted_is_taken_over(sts: StsStub, parent: boto3.Session) -> None:
-    """If the thread that refreshes is interrupted, one that waits makes the attempt, and has no error."""
+    """If the refreshing thread is interrupted, a waiting thread takes over the attempt, and gets no error."""
     begun, go_on = threading.Event(), threading.Event()
 
     def interrupt(**_: Any) -> None:
@@ -88,7 +88,7 @@ def test_an_attempt_that_is_interrupted_is_taken_over(sts: StsStub, parent: boto
 def test_sessions_that_share_a_cold_cache_make_one_call(
     sts: StsStub, parent: boto3.Session, tmp_path: Path, kind: str
 ) -> None:
-    """64 threads that each make a session for the same role with one cache, or one folder, make one AssumeRole."""
+    """64 threads that each create a session for the same role, with one cache or one folder, make one AssumeRole."""
     cache: Any = {} if kind == "dict" else JSONFileCache(tmp_path / "cache")
 
     def use() -> str:
@@ -104,7 +104,7 @@ def test_sessions_that_share_a_cold_cache_make_one_call(
 
 
 def test_entries_of_a_cache_do_not_wait_for_each_other(sts: StsStub, parent: boto3.Session) -> None:
-    """64 threads that use another role each, with one cache, make 64 AssumeRoles and have the right keys."""
+    """64 threads that each use a different role, with one cache, make 64 AssumeRoles and get the right keys."""
     cache: dict[str, Any] = {}
     keys = at_once(lambda index: key(assume_role(parent, f"{HUB}-{index}", cache=cache)))
     assert [sts.issued[each].role_arn for each in keys] == [f"{HUB}-{index}" for index in range(64)]
@@ -152,7 +152,7 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
     kind: str,
     chained: bool,
 ) -> None:
-    """While STS does not respond and all keys are valid, one role of a family tries, its parent's refresh included."""
+    """While STS does not respond and all keys are valid, a family sends it one request, its parent's included."""
     parent = PARENTS[kind](tmp_path, monkeypatch)
     parent._session.set_default_client_config(Config(read_timeout=0.25))
     roles = [assume_role(parent, HUB)]
@@ -202,7 +202,7 @@ def test_threads_wait_as_long_as_the_parents_source_takes(
 
 
 def test_the_frames_of_a_failed_attempt_are_freed(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
-    """What a handler had at hand when it failed an attempt is freed with the error, without a garbage collection."""
+    """Objects that a failing handler held are freed with the error, without a garbage collection."""
 
     class Large:
         pass

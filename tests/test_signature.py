@@ -15,7 +15,7 @@ from aws_assume_role_lib import AssumedRoleSession, ExportedCredentials, assume_
 
 
 def test_the_method_has_the_signature_of_the_function(parent: boto3.Session) -> None:
-    """A session's assume_role() shows each parameter of the function but the session, as completion needs it."""
+    """A session's assume_role() shows each of the function's parameters but the session, as completion needs."""
     function = inspect.signature(assume_role)
     _, *parameters = function.parameters.values()
     assert inspect.signature(assume_role(parent, HUB).assume_role) == function.replace(parameters=parameters)
@@ -46,7 +46,7 @@ def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:
 
 
 def test_a_misspelt_keyword_is_answered_with_the_right_one(parent: boto3.Session) -> None:
-    """An unknown keyword is a TypeError that names the one that was meant; its value is not repeated."""
+    """An unknown keyword raises a TypeError that suggests the right one and does not repeat the value."""
     for name, meant in (
         ("role_session_name", "RoleSessionName"),
         ("external_id", "ExternalId"),

@@ -20,7 +20,7 @@ from test_docs import DOCS, PAGES, ROOT
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-# What each page is measured in, for each width: a frame, whose media queries see the frame's width.
+# Each page is measured in a frame of each width, because media queries in a frame see the frame's width.
 MEASURE = """<!doctype html><body><pre id="result"></pre><script>
 const widths = %(widths)s, pages = %(pages)s, found = [];
 async function main() {

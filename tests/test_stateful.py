@@ -191,7 +191,7 @@ class Sessions(RuleBasedStateMachine):
         return self.sts.issued[key].expires > datetime.now(timezone.utc).timestamp()
 
     def check(self, node: Node, before: int) -> None:
-        """Check who signed the requests since: the session's own, and those of the roles before it."""
+        """Check who signed the requests since then: the session itself, and the roles before it."""
         for request in self.sts.requests[before:]:
             if request.action == "AssumeRole":
                 assert any(self.asks_as(hop, request) for hop in lineage(node) if hop.parent), request
@@ -262,12 +262,12 @@ def quick_collections() -> Iterator[None]:
 
 
 @needs_fork
-@pytest.mark.timeout(300)  # hundreds of forks, each of which saves what coverage has measured
+@pytest.mark.timeout(300)  # hundreds of forks, each of which saves its coverage data
 @pytest.mark.usefixtures("quick_collections")
 def test_no_session_ever_signs_with_expired_or_another_identitys_credentials(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever happens in any order, each session signs as its role through its chain, or raises in an outage."""
+    """Whatever happens in whatever order, each session signs as its role through its chain, or raises in an outage."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own retries would sleep
     sts.any_root, sts.roots = False, set(ROOTS)
     loader = botocore.session.Session().get_component("data_loader")

@@ -28,8 +28,8 @@ EVENTS = ("before-call.sts.AssumeRole", "creating-client-class", "before-send")
 class World:
     """Sessions of four families, whose handlers and callables use each other's.
 
-    Two families use the sessions of all. Each of the other two has a lock of the program's, around client() and in the
-    middle of AssumeRole. A program that holds such a lock, or needs it, uses only the sessions of later families:
+    Two families use sessions of every family. Each of the other two has one of the program's own locks, around client()
+    and in the middle of AssumeRole. A program that holds or needs such a lock uses only the sessions of later families:
     otherwise its own locks would deadlock, whatever the library did.
     """
 
@@ -93,7 +93,7 @@ class World:
         return getattr(self.here, "first_family", 0)
 
     def use_another(self) -> None:
-        """What handlers and callables do: use some session, now and then, but not without end."""
+        """What handlers and callables do: use some session, now and then, but not endlessly."""
         depth = getattr(self.here, "depth", 0)
         sessions = [session for family, session in self.sessions if family >= self.first_family()]
         if depth > 1 or not sessions or self.random.random() < 0.5:
@@ -124,7 +124,7 @@ class World:
 
 @pytest.fixture
 def root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
-    """The root logger, at INFO, which gets rid of a test's handlers."""
+    """The root logger, at INFO; a test's handlers are removed afterwards."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
     logger = logging.getLogger()
     handlers, level = list(logger.handlers), logger.level
@@ -138,12 +138,12 @@ def root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
 def test_no_mix_of_handlers_callables_and_locks_hangs(
     sts: StsStub, one_attempt: None, clock: time_machine.Traveller, root_logger: logging.Logger, seed: int
 ) -> None:
-    """Whatever the mix, every thread comes back, and every session signs with keys of its own role."""
+    """Whatever the mix, every thread returns, and every session signs with keys of its own role."""
     world = World(seed)
 
     class Ships(logging.Handler):
         def createLock(self) -> None:
-            self.lock = None  # logging's own lock around emit() would be one more that a session is used under
+            self.lock = None  # logging's own lock around emit() would be one more lock held while a session is used
 
         def emit(self, record: logging.LogRecord) -> None:
             world.use_another()
@@ -155,7 +155,7 @@ def test_no_mix_of_handlers_callables_and_locks_hangs(
     while time.perf_counter() < until - 0.2:
         clock.shift(world.random.choice([10, 60, 600, 2000]))
         sts.fault = world.random.choice([None, None, Fault.error(503, "ServiceUnavailable", times=3)])
-        threading.Event().wait(0.02)  # a pace for the clock; nothing depends on it
+        threading.Event().wait(0.02)  # sets the clock's pace; nothing depends on it
     sts.fault = None
     for thread in threads:
         thread.result(HANG)

@@ -22,7 +22,7 @@ from aws_assume_role_lib._sts import shared_sts_client
 
 @pytest.fixture
 def made(parent: boto3.Session) -> list[str]:
-    """A list that gets an entry for each STS client that the parent makes."""
+    """A list that gets an entry for each STS client that the parent creates."""
     made: list[str] = []
     parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
     return made
@@ -31,7 +31,7 @@ def made(parent: boto3.Session) -> list[str]:
 def test_made_on_first_need_and_kept(
     sts: StsStub, parent: boto3.Session, made: list[str], clock: time_machine.Traveller
 ) -> None:
-    """20 roles over one parent, and their refreshes, use one client and one connection, which is not made before."""
+    """20 roles of one parent, and their refreshes, use one client and one connection, created on first use."""
     children = [assume_role(parent, f"{HUB}-{number}") for number in range(20)]
     assert (made, sts.connections) == ([], 0)
     for _ in range(2):
@@ -45,7 +45,7 @@ def test_made_on_first_need_and_kept(
 
 def test_shared_by_children_with_the_same_options(sts: StsStub, parent: boto3.Session, made: list[str]) -> None:
     """Children share a client if, and only if, their sts_client_kwargs mean the same."""
-    shared = Config(retries={"max_attempts": 2})  # which botocore completes when a client is made
+    shared = Config(retries={"max_attempts": 2})  # botocore completes it when a client is created
     options: list[dict[str, Any] | None] = [
         None,
         {},
@@ -94,7 +94,7 @@ def test_signs_with_the_parents_live_credentials(
 
 
 def test_follows_the_parents_region(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """A region that changes on the parent, or on the parent of the parent, is the region of the next AssumeRole."""
+    """A region that changes on the parent, or on the parent's parent, is the region of the next AssumeRole."""
     hub = assume_role(parent, HUB)
     spoke = hub.assume_role(SPOKE)
     key(spoke)
@@ -117,7 +117,7 @@ def test_follows_the_parents_default_client_config(
 
 
 def test_the_parents_handlers_apply(sts: StsStub, parent: boto3.Session) -> None:
-    """Handlers registered on the parent see the AssumeRole call, and none of the child's own."""
+    """Handlers registered on the parent see the AssumeRole call, and handlers on the child do not."""
     seen = []
     parent.events.register("before-call", lambda model, **_: seen.append(model.name))
     assume_role(parent, HUB).client("sts").get_caller_identity()
@@ -150,7 +150,7 @@ def test_freed_with_its_parent(sts: StsStub, clock: time_machine.Traveller) -> N
 
 
 def test_a_parent_lives_as_long_as_its_child(sts: StsStub, clock: time_machine.Traveller) -> None:
-    """A child keeps the parent that it refreshes from alive, even if the caller only holds the child."""
+    """A child keeps alive the parent that it refreshes from, even if the caller holds only the child."""
     child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB).assume_role(SPOKE)
     for _ in range(2):
         gc.collect()
@@ -160,7 +160,7 @@ def test_a_parent_lives_as_long_as_its_child(sts: StsStub, clock: time_machine.T
 
 
 def test_a_thousand_rounds_do_not_grow_the_process(sts: StsStub, parent: boto3.Session) -> None:
-    """1,000 rounds of assume, use and drop leave no objects behind and no memory."""
+    """1,000 rounds of assuming, using and dropping leave no objects and no memory behind."""
 
     def rounds(number: int) -> None:
         for _ in range(number):
@@ -179,7 +179,7 @@ def test_a_thousand_rounds_do_not_grow_the_process(sts: StsStub, parent: boto3.S
 
 
 def test_dropped_parents_do_not_grow_the_process(sts: StsStub) -> None:
-    """Rounds that drop the parent too leave no objects behind."""
+    """Rounds that drop the parent as well leave no objects behind."""
 
     def rounds(number: int) -> None:
         for _ in range(number):
@@ -216,7 +216,7 @@ def test_credentials_that_were_replaced_are_not_asked_again(sts: StsStub, parent
 
 
 def test_what_signs_is_the_botocore_sessions(sts: StsStub) -> None:
-    """A subclass's own get_credentials() changes neither who signs nor how many connections there are."""
+    """A subclass's own get_credentials() affects neither who signs nor the number of connections."""
 
     class Own(boto3.Session):
         def get_credentials(self) -> Credentials:
@@ -230,7 +230,7 @@ def test_what_signs_is_the_botocore_sessions(sts: StsStub) -> None:
 
 
 def test_clients_for_options_that_vary_do_not_pile_up(sts: StsStub, parent: boto3.Session) -> None:
-    """400 tenants with a user agent each leave a few clients; a session in use keeps its own, and its user agent."""
+    """400 tenants, each with its own user agent, leave only a few clients; a session in use keeps its own."""
     clients: weakref.WeakSet[Any] = weakref.WeakSet()
     parent.events.register(
         "creating-client-class.sts", lambda base_classes, **_: base_classes.insert(0, type("Counted", (Counts,), {}))
@@ -259,7 +259,7 @@ def test_clients_for_options_that_vary_do_not_pile_up(sts: StsStub, parent: boto
 
 
 def test_a_client_that_was_dropped_is_made_again(sts: StsStub, parent: boto3.Session, made: list[str]) -> None:
-    """The last few options share a client with the next session that has them; the ones before make a new one."""
+    """The latest sets of options share a client with the next session that has them; earlier ones get a new client."""
 
     def tenant(number: int) -> None:
         key(assume_role(parent, HUB, sts_client_kwargs={"config": Config(user_agent_extra=f"tenant/{number}")}))
@@ -272,7 +272,7 @@ def test_a_client_that_was_dropped_is_made_again(sts: StsStub, parent: boto3.Ses
 def test_64_roles_at_once_fit_the_connection_pool(
     sts: StsStub, parent: boto3.Session, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """64 roles of one parent, first used at once, fit the pool of its STS client, unless you chose its size."""
+    """64 roles of one parent, first used at once, fit into its STS client's pool, unless you chose its size."""
     roles = [assume_role(parent, f"{HUB}-{number}") for number in range(64)]
     sts.gate.clear()
     waiting = [later(lambda role=role: key(role)) for role in roles]
@@ -284,7 +284,7 @@ def test_64_roles_at_once_fit_the_connection_pool(
 
 
 def test_the_size_of_the_pool_is_yours(sts: StsStub, parent: boto3.Session) -> None:
-    """max_pool_connections of your Config is the size of the STS client's pool."""
+    """max_pool_connections in your Config is the size of the STS client's pool."""
     for config, size in ((None, 256), (Config(max_pool_connections=3), 3)):
         options = {"config": config} if config else None
         fetcher = assume_role(parent, HUB, sts_client_kwargs=options).get_credentials().fetcher
@@ -292,7 +292,7 @@ def test_the_size_of_the_pool_is_yours(sts: StsStub, parent: boto3.Session) -> N
 
 
 def test_a_client_that_another_thread_has_just_created_is_used(sts: StsStub, parent: boto3.Session) -> None:
-    """A thread that looked before the client was there, and creates it after, takes the other thread's."""
+    """A thread that saw no client yet, and creates one, uses another thread's if that was there first."""
     shared = shared_sts_client(parent, {})
     client = shared.get()
     assert shared._create() is client

@@ -40,7 +40,7 @@ from aws_assume_role_lib import assume_role
     ],
 )
 def test_sts_client_kwargs_are_checked_at_the_call(parent, clients_made, name, value, error):
-    """Options that an STS client cannot have are refused at the call, by name, and no client is created."""
+    """Options that an STS client cannot take are refused at the call, by name, and no client is created."""
     with pytest.raises(error, match=name) as caught:
         assume_role(parent, HUB, sts_client_kwargs={name: value}, validate=False)
     assert "7531" not in str(caught.value)
@@ -49,13 +49,13 @@ def test_sts_client_kwargs_are_checked_at_the_call(parent, clients_made, name, v
 
 @pytest.mark.parametrize("options", ["endpoint_url", [("use_ssl", True)], 1, True])
 def test_sts_client_kwargs_is_a_mapping(parent, options):
-    """Anything but a mapping as sts_client_kwargs is a TypeError that names it."""
+    """Anything but a mapping as sts_client_kwargs raises a TypeError that names it."""
     with pytest.raises(TypeError, match="sts_client_kwargs"):
         assume_role(parent, HUB, sts_client_kwargs=options)
 
 
 def test_an_endpoint_url_in_brackets_is_no_url(parent):
-    """A URL that Python cannot parse is a ValueError that names it."""
+    """An endpoint_url that Python cannot parse raises a ValueError that names it."""
     with pytest.raises(ValueError, match=r"endpoint_url.*http://\[x"):
         assume_role(parent, HUB, sts_client_kwargs={"endpoint_url": "http://[x"})
 
@@ -113,7 +113,7 @@ def test_sts_client_kwargs_verify(sts, parent, tmp_path):
 
 
 def test_sts_client_kwargs_api_version(sts, parent):
-    """api_version chooses the version of STS's API: the one there is works, another is unknown."""
+    """api_version selects the version of STS's API: the existing one works, and another is unknown."""
     params_sent(parent, sts, sts_client_kwargs={"api_version": "2011-06-15"})
     assert len(sts.assumed) == 1
     child = assume_role(parent, HUB, sts_client_kwargs={"api_version": "2000-01-01"})

@@ -51,7 +51,7 @@ def assume(stub: StsStub, *key: str, **config: Any) -> Any:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether the condition comes true within ten seconds of real time."""
+    """Return whether the condition becomes true within ten seconds of real time."""
     return any(condition() or threading.Event().wait(0.01) for _ in range(1000))
 
 
@@ -60,7 +60,7 @@ def serving() -> list[str]:
 
 
 def test_assume_role_issues_numbered_credentials(sts: StsStub) -> None:
-    """AssumeRole answers what STS would, and the stub remembers the request and for whom each key is."""
+    """AssumeRole responds as STS would, and the stub remembers the request and whom each key is for."""
     answer = client(sts).assume_role(
         RoleArn=ROLE,
         RoleSessionName="me",
@@ -102,7 +102,7 @@ def test_identity_follows_the_signer(sts: StsStub) -> None:
 
 
 def test_any_other_service_is_answered_and_recorded(sts: StsStub) -> None:
-    """A request to a service other than STS gets an empty 200 and is kept with its signer and no action."""
+    """A request to a service other than STS gets an empty 200 and is recorded with its signer and no action."""
     s3 = client(sts, "ASIAELSEWHERE", "t", service="s3")
     s3.put_object(Bucket="b", Key="k", Body=b"Action=AssumeRole")
     assert s3.get_object(Bucket="b", Key="k")["Body"].read() == b""
@@ -114,7 +114,7 @@ def test_any_other_service_is_answered_and_recorded(sts: StsStub) -> None:
 
 
 def test_expired_and_foreign_keys_are_refused_and_recorded(sts: StsStub) -> None:
-    """A key that expired, has a wrong token or was never issued is refused with STS's code and is a violation."""
+    """A key that has expired, has a wrong token or was never issued is refused with STS's code, as a violation."""
     with time_machine.travel(2_000_000_000, tick=False) as clock:
         sts.lifetime = 100
         assert assume(sts)["Credentials"]["Expiration"] == datetime.fromtimestamp(2_000_000_100, timezone.utc)
@@ -203,7 +203,7 @@ def test_key_is_held_to_the_expiry_that_was_sent(sts: StsStub) -> None:
 
 
 def test_fault_with_times_clears_itself(sts: StsStub) -> None:
-    """A fault with `times=2` meets two AssumeRoles and no third, and leaves other actions alone unless told."""
+    """A fault with `times=2` affects two AssumeRoles and not a third, and no other actions unless told to."""
     sts.fault = Fault.error(503, "ServiceUnavailable", times=2)
     client(sts).get_caller_identity()
     for _ in range(2):
@@ -217,7 +217,7 @@ def test_fault_with_times_clears_itself(sts: StsStub) -> None:
 
 
 def test_hung_request_is_answered_once_the_fault_is_assigned(sts: StsStub) -> None:
-    """A client that still waits when a hang ends is answered; one that gave up uses up neither key nor fault."""
+    """When a hang ends, a client that still waits is answered; one that gave up uses up neither key nor fault."""
     sts.fault = Fault.hang()
     with pytest.raises(ReadTimeoutError):
         assume(sts, read_timeout=0.2)
@@ -231,7 +231,7 @@ def test_hung_request_is_answered_once_the_fault_is_assigned(sts: StsStub) -> No
 
 
 def test_gate_holds_assume_role_alone(sts: StsStub) -> None:
-    """While the gate is closed an AssumeRole arrives and waits, and other requests pass."""
+    """While the gate is closed, an AssumeRole arrives and waits, and other requests pass."""
     sts.gate.clear()
     waiting = later(lambda: assume(sts))
     assert sts.arrived.acquire(timeout=60)
@@ -264,7 +264,7 @@ def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
             waiting.result(10)
         start = time.perf_counter()
         getattr(sts, end)()
-        # A wait that is not ended lasts 50 seconds; a busy machine takes one at the most.
+        # A wait that does not end lasts 50 seconds; a busy machine takes one at most.
         assert time.perf_counter() - start < 10
         if held != "idle":
             assert waiting.exception(2)
@@ -275,7 +275,7 @@ def test_end_is_quick_whatever_hangs(held: str, end: str) -> None:
 
 
 def test_outage_refuses_connections_and_ends(sts: StsStub) -> None:
-    """Between `down()` and `up()` connections are refused, those of before are closed, and the URL stays."""
+    """Between `down()` and `up()`, new connections are refused, existing ones are closed, and the URL stays."""
     kept = client(sts)
     kept.get_caller_identity()
     kept.get_caller_identity()
@@ -295,7 +295,7 @@ def test_outage_refuses_connections_and_ends(sts: StsStub) -> None:
 
 @needs_fork
 def test_forked_children_are_clients(sts: StsStub) -> None:
-    """Children that were forked while connections were open talk to the stub, and cannot hold up its outages."""
+    """Children forked while connections were open can use the stub, and cannot hold up its outages."""
     kept = client(sts)
     kept.get_caller_identity()
     ready, tell = os.pipe()
@@ -336,7 +336,7 @@ def test_forked_children_are_clients(sts: StsStub) -> None:
 
 
 def test_many_threads_get_a_key_each(sts: StsStub) -> None:
-    """64 threads at once are all answered, each with its own key, over at most one connection each."""
+    """64 threads at once all get an answer, each with its own key, over at most one connection each."""
     shared = client(sts, max_pool_connections=64)
 
     def ask(_: int) -> str:

@@ -41,7 +41,7 @@ def bucket(spoke) -> Any:
 
 
 def credential_scope(authorization: str) -> str:
-    """What an Authorization header says of the key: `AKID/date/region/service/aws4_request`."""
+    """Return what an Authorization header says of the key: `AKID/date/region/service/aws4_request`."""
     return authorization.split("Credential=")[1].split(",")[0]
 
 
@@ -61,7 +61,7 @@ def test_credentials_are_held_and_frozen_again(sts, parent):
 
 @pytest.mark.parametrize("first", ["access_key", "secret_key", "token"])
 def test_credentials_are_read_directly(sts, parent, first):
-    """access_key, secret_key and token can be read in any order, are of one set, and cost one request."""
+    """access_key, secret_key and token can be read in any order, belong together, and cost one request."""
     credentials = assume_role(parent, HUB).get_credentials()
     assert getattr(credentials, first)
     assert credentials.access_key == "ASIA0000000000000001"
@@ -71,7 +71,7 @@ def test_credentials_are_read_directly(sts, parent, first):
 
 
 def test_frozen_credentials(sts, parent):
-    """Frozen credentials are one set, and a held object returns the same set each time without a request."""
+    """Frozen credentials belong together, and a held object returns the same ones each time without a request."""
     credentials = assume_role(parent, HUB).get_credentials()
     frozen = {credentials.get_frozen_credentials() for _ in range(3)}
     ((access_key, secret_key, token, *_),) = frozen
@@ -88,7 +88,7 @@ def test_frozen_credentials_make_a_session(child):
 
 @pytest.mark.skipif(not hasattr(Credentials("a", "b"), "account_id"), reason="this botocore has no account ids")
 def test_account_id(child, spoke, monkeypatch):
-    """The account id on the credentials is that of the role, and DynamoDB's endpoint is that of the account."""
+    """The credentials' account ID is that of the role, and DynamoDB's endpoint is that of the account."""
     assert child.get_credentials().account_id == "111111111111"
     assert spoke.get_credentials().get_frozen_credentials().account_id == "222222222222"
     urls: list[str] = []
@@ -197,7 +197,7 @@ def test_paginator(spoke, bucket):
 
 
 def test_waiter(spoke, bucket):
-    """A waiter of a role's client, and one of a resource, see what they wait for."""
+    """A waiter of a role's client, and one of a resource, notice what they wait for."""
     bucket.put_object(Key="key", Body=b"")
     spoke.client("s3").get_waiter("object_exists").wait(Bucket=bucket.name, Key="key")
     bucket.wait_until_exists()
@@ -232,7 +232,7 @@ def test_stubber(sts, parent):
 
 
 def test_a_stubber_is_for_one_client(sts, parent):
-    """Two clients of one session are stubbed apart."""
+    """Two clients of one session are stubbed separately."""
     child = assume_role(parent, HUB)
     stubbed, free = child.client("sts"), child.client("sts")
     with Stubber(stubbed) as stubber:
@@ -263,7 +263,7 @@ def test_opensearch_signers(sts, parent):
 
 
 def test_opensearch_signer_follows_a_refresh(sts, parent):
-    """A signer that was made before a refresh signs with the new key after it."""
+    """A signer created before a refresh signs with the new key afterwards."""
     opensearchpy = pytest.importorskip("opensearchpy")
     with time_machine.travel("2030-01-01T00:00Z", tick=False) as clock:
         credentials = assume_role(parent, HUB).get_credentials()
@@ -287,9 +287,9 @@ def test_requests_aws4auth(sts, parent):
     assert request.headers["x-amz-security-token"] == "token-1"
 
 
-@pytest.mark.filterwarnings("ignore")  # awswrangler's own, of pandas
+@pytest.mark.filterwarnings("ignore")  # from awswrangler's use of pandas
 def test_awswrangler(spoke, bucket):
-    """awswrangler writes, lists and reads with the session that it is given."""
+    """awswrangler writes, lists and reads with the session that it was given."""
     wr = pytest.importorskip("awswrangler", reason="awswrangler is heavy, and is not installed")
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"id": [1, 2], "name": ["a", "b"]})

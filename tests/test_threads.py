@@ -143,7 +143,7 @@ class Watched(dict[str, Any]):
 
 
 def ask_while_another_refreshes(session: boto3.Session, refreshes: Callable[[], bool]) -> tuple[Any, list[Future[str]]]:
-    """A handler that lets another thread begin to refresh a session, and then uses it; and that thread, in a list."""
+    """Return a handler that uses a session once another thread is refreshing it, and a list of that thread."""
     started, others = threading.Event(), []
 
     def ask(**_: Any) -> str:
@@ -160,7 +160,7 @@ def ask_while_another_refreshes(session: boto3.Session, refreshes: Callable[[], 
 def test_a_handler_asks_for_credentials_that_another_thread_refreshes(
     sts: StsStub, parent: boto3.Session, depth: int
 ) -> None:
-    """A handler that runs while a client is created gets the keys that another thread fetches, with one AssumeRole."""
+    """A handler that runs while a client is created gets the keys another thread is fetching, with one AssumeRole."""
     cache = Watched()
     child = assume_role(parent, HUB, cache=cache)
     session = child if depth == 1 else child.assume_role(SPOKE)
@@ -189,7 +189,7 @@ def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts: StsStub, pare
     child = assume_role(parent, HUB, SerialNumber=device, TokenCode=lambda: ask() and "222222")
     later(lambda: key(child)).result(HANG)
     assert {others[0].result(HANG), key(vault), key(child)} <= set(sts.issued)
-    # The callable does not wait for the other thread: that could wait for this one.
+    # The callable does not wait for the other thread, which could be waiting for this one.
     assert sorted(request.params["TokenCode"] for request in sts.assumed) == ["111111", "111111", "222222"]
 
 
@@ -282,7 +282,7 @@ def test_others_wait_in_the_last_minute(
 def test_a_failure_reaches_all_who_wait(
     sts: StsStub, one_attempt: None, parent: boto3.Session, clock: time_machine.Traveller
 ) -> None:
-    """When there are no credentials left and STS refuses, each thread gets the error, and none hangs or signs."""
+    """If there are no credentials left and STS refuses, each thread gets the error, and none hangs or signs."""
     child = assume_role(parent, HUB)
     key(child)
     clock.shift(2 * 3600)
@@ -320,7 +320,7 @@ def test_a_failed_early_refresh_is_not_repeated_by_another_thread(
 
 @needs_posix
 def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None:
-    """Control-C while the main thread waits for STS raises KeyboardInterrupt there, and the next thread refreshes."""
+    """Ctrl-C while the main thread waits for STS raises KeyboardInterrupt there, and the next thread refreshes."""
     child = assume_role(parent, HUB)
     sts.gate.clear()
 

@@ -35,7 +35,7 @@ def recording() -> tuple[boto3.Session, list[str]]:
 
 
 def test_without_validation_everything_is_accepted(recording):
-    """With validate=False a call with everything wrong raises nothing, and loads no service model."""
+    """With validate=False, a call with everything wrong raises nothing, and loads no service model."""
     session, loaded = recording
     assume_role(
         session,
@@ -57,14 +57,14 @@ def test_without_validation_everything_is_accepted(recording):
 
 
 def test_without_validation_nothing_is_checked_later_either(monkeypatch):
-    """With validate=False nothing is checked once the parent's credentials have been found."""
+    """With validate=False, nothing is checked later either, once the parent's credentials have been found."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert assume_role(boto3.Session(region_name="us-east-1"), "nonsense", validate=False).role_arn == "nonsense"
 
 
 def test_with_validation_only_the_model_of_sts_is_loaded(recording):
-    """With validate=True the one service model that a call loads is that of STS."""
+    """With validate=True, the only service model that a call loads is that of STS."""
     session, loaded = recording
     assume_role(session, HUB)
     assert set(loaded) == {"sts"}

@@ -16,13 +16,13 @@ from worker_tasks import identify
 
 from aws_assume_role_lib import AssumedRoleSession, _pickling, assume_role
 
-# Clusters take their time on a busy machine.
+# Clusters are slow to start on a busy machine.
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
 def spoke(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> AssumedRoleSession:
-    """The end of a chain from keys of the environment, with a name that plain pickle cannot take."""
+    """The end of a chain from the environment's keys, with a session name that plain pickle cannot handle."""
     monkeypatch.setattr(_pickling, "_sessions", type(_pickling._sessions)())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")

@@ -19,7 +19,7 @@ from sts_stub import StsStub, _Handler
 
 
 class Authority:
-    """A certificate authority: `bundle` is certifi's with its certificate added, so it has production's size."""
+    """A certificate authority; `bundle` is certifi's plus its own certificate, so it is as large as in production."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,11 +67,11 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 class TlsStub(StsStub):
-    """The stub at https://localhost, and at any other name that leads there."""
+    """The stub at https://localhost, and at any other name that resolves to this machine."""
 
     def __init__(self, *hosts: str, asks_for_certificate: bool = False, delay: float = 0.0) -> None:
         super().__init__()
-        self.delay = delay  # seconds that a handshake takes longer, as over a wide-area network
+        self.delay = delay  # additional seconds that a handshake takes, as over a wide-area network
         self.handshakes = 0
         self.peers: list[str] = []  # the names on the clients' certificates
         self._folder = tempfile.TemporaryDirectory()
@@ -108,5 +108,5 @@ class TlsStub(StsStub):
 
 class _TlsHandler(_Handler):
     def _gone(self) -> bool:
-        # A TLS connection cannot be peeked into.
+        # MSG_PEEK does not work on a TLS connection.
         return False

@@ -17,7 +17,7 @@ def session_name() -> str:
 
 
 def identify(session: boto3.Session) -> tuple[int, str, str]:
-    """Use a session; returns the process, who it is there, and the key that it signs with."""
+    """Use a session; return the process, its identity there, and the key that it signs with."""
     arn = session.client("sts").get_caller_identity()["Arn"]
     return os.getpid(), arn, session.get_credentials().get_frozen_credentials().access_key
 

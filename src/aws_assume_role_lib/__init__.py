@@ -1,4 +1,4 @@
-"""Act as another IAM role with boto3: ``assume_role(session, RoleArn)`` returns a session that refreshes itself."""
+"""Assume IAM roles with boto3: ``assume_role(session, RoleArn)`` returns a session that refreshes itself."""
 
 from ._arns import get_assumed_role_session_arn, get_role_arn
 from ._assume import assume_role

@@ -26,7 +26,7 @@ class CredentialCache(Protocol):
 
 
 def check_cache(cache: object) -> None:
-    """Raise TypeError unless ``cache`` is None or has the methods of a :class:`CredentialCache`."""
+    """Raise a TypeError unless ``cache`` is None or has the methods of a :class:`CredentialCache`."""
     missing = [name for name in ("__contains__", "__getitem__", "__setitem__") if not hasattr(type(cache), name)]
     if cache is not None and missing:
         raise TypeError(

@@ -199,11 +199,11 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
     if "http_session_cls" not in inspect.signature(endpoint.EndpointCreator.create_endpoint).parameters:
         raise AttributeError("EndpointCreator.create_endpoint() has no http_session_cls")
 
-    class SharingEndpointCreator(endpoint.EndpointCreator):  # type: ignore[misc]  # the stubs have little of it
+    class SharingEndpointCreator(endpoint.EndpointCreator):  # type: ignore[misc]  # the stubs cover little of it
         def create_endpoint(self, *args: Any, **kwargs: Any) -> Any:
             return super().create_endpoint(*args, http_session_cls=shared.connections, **kwargs)
 
-    class SharingResolver(regions.EndpointRulesetResolver):  # type: ignore[misc]  # the stubs have little of it
+    class SharingResolver(regions.EndpointRulesetResolver):  # type: ignore[misc]  # the stubs cover little of it
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             def provider(*args: Any, **kwargs: Any) -> Any:
                 # A copy, because a provider caches the endpoints that it has resolved.
@@ -212,7 +212,7 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
             name = _name("rules", kwargs.get("service_model"))
             _finding(super().__init__, EndpointProvider=provider)(*args, **kwargs)
 
-    class SharingArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]  # the stubs have little of it
+    class SharingArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]  # the stubs cover little of it
         def get_client_args(self, *args: Any, **kwargs: Any) -> Any:
             return _finding(super().get_client_args, EndpointCreator=SharingEndpointCreator)(*args, **kwargs)
 
@@ -220,7 +220,7 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
             build = _finding(super()._build_endpoint_resolver, EndpointRulesetResolver=SharingResolver)
             return build(*args, **kwargs)
 
-    class SharingCreator(client.ClientCreator):  # type: ignore[misc]  # the stubs have little of it
+    class SharingCreator(client.ClientCreator):  # type: ignore[misc]  # the stubs cover little of it
         def _load_service_model(self, *args: Any, **kwargs: Any) -> Any:
             with shared.one_at_a_time(("model", args)):
                 model = super()._load_service_model(*args, **kwargs)
@@ -319,7 +319,7 @@ _prepared: tuple[list[Any], HierarchicalEmitter] | None = None
 _Trie: Any = getattr(botocore.hooks, "_PrefixTrie", object)
 
 
-class _SharedTrie(_Trie):  # type: ignore[misc]  # no type stub has it
+class _SharedTrie(_Trie):  # type: ignore[misc]  # no type stub covers it
     def append_item(self, key: str, *args: Any, **kwargs: Any) -> None:
         self._own(key)
         super().append_item(key, *args, **kwargs)

@@ -17,7 +17,7 @@ from ._keys import Keys
 from ._role import RoleFetcher
 from ._sts import RETRY_INTERVAL
 
-# In the last seconds before the expiry, threads wait for the refresh that another thread is making.
+# In the last seconds before the keys expire, threads wait for the refresh that another thread is making.
 BLOCKING_WINDOW = 60
 
 
@@ -38,7 +38,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     @property
     def expires_at(self) -> float:
-        """The Unix time at which the keys expire; 0.0 before the first use."""
+        """The Unix time when the keys expire; 0.0 before the first use."""
         return self.keys.expires_at if self.keys else 0.0
 
     def get_keys(self) -> Keys:
@@ -49,7 +49,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     @property
     def granted_for(self) -> str:
-        """What the current keys were granted for, or without valid keys, what the next ones will be granted for."""
+        """What the current keys were granted for or, without valid keys, what the next ones will be granted for."""
         # The parent may have been given other credentials since the current keys were fetched.
         keys = self.keys
         return keys.granted_for if keys and time.time() < keys.expires_at else self.fetcher.granted_for()
@@ -97,7 +97,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         started = time.time()
         keys = self.fetcher.fetch_keys(self.expires_at)
         if started < keys.expires_at <= time.time():
-            # They expired on the way: the machine was frozen, or its clock was changed.
+            # They expired in transit: the machine was frozen, or its clock was changed.
             keys = self.fetcher.fetch_keys(self.expires_at)
         if time.time() >= keys.expires_at:
             raise CredentialRetrievalError(

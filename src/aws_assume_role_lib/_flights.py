@@ -61,9 +61,9 @@ def share(
     try:
         return _share(key, attempt, by, wait_limit, more_time)
     finally:
-        # Without a call, so that a signal handler that raises cannot leave an entry behind.
+        # No call here: a signal handler could raise during it and leave an entry behind.
         del attempts[depth:]
-        # Not before: a handler of these records may wait for a thread that waits for this attempt.
+        # Not earlier: a handler of these records may wait for a thread that waits for this attempt.
         _emit_records()
 
 
@@ -73,7 +73,7 @@ def _share(key: Hashable, attempt: Callable[[], T], by: object, wait_limit: floa
         # setdefault() is atomic. A lock here could be held by another thread during a fork.
         while (flight := flights.setdefault(key, own)) is not own:
             if not (flight.landed.wait(wait_limit) or flight.landed.wait(more_time())):
-                # This thread has waited long enough. With None here it does not wait for anything else, either.
+                # This thread has waited long enough. With None here, it does not wait for anything else, either.
                 inside().extend((None, by))
                 return attempt()
             if flight.error is not None:
@@ -89,8 +89,8 @@ def _share(key: Hashable, attempt: Callable[[], T], by: object, wait_limit: floa
         own.error = copy_of(error)
         raise
     finally:
-        # A handler may have forked, and the child continues here with flights of its own. No call before the deletion,
-        # after which a signal handler could raise.
+        # A handler may have forked, and the child continues here with its own flights. Nothing is called before the
+        # deletion, because a signal handler could raise after the call.
         if flights is _flights and key in flights and flights[key] is own:
             del flights[key]
             own.landed.set()
@@ -119,7 +119,7 @@ def _emit_records() -> None:
 
 
 def copy_of(error: E) -> E:
-    """An exception collects notes and tracebacks, so each thread or task needs its own."""
+    """Return a copy of an exception: it collects notes and tracebacks, so each thread or task needs its own."""
     try:
         copied = type(error).__new__(type(error), *error.args)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})
@@ -136,5 +136,5 @@ def _forget() -> None:
     _flights, _this_thread = {}, _ThreadState()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have it
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have this
     os.register_at_fork(after_in_child=_forget)

@@ -14,7 +14,7 @@ def refresh_window(lifetime: float) -> float:
 
 
 def is_sendable(value: object) -> bool:
-    """Whether a value can be part of a request's headers. The error for one that cannot would repeat it."""
+    """Whether a value can be part of a request's headers. An HTTP client's error would quote one that cannot."""
     return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
 
 

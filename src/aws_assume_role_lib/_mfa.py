@@ -43,7 +43,7 @@ class MfaDevice:
         return text_of(self._token_code)
 
     def mark_code_used(self) -> None:
-        """Remember that STS has accepted the code: it accepts no code twice."""
+        """Remember that STS has accepted the code, which it will not accept again."""
         self._code_is_used = True
 
     def _prompt(self) -> str:
@@ -86,5 +86,5 @@ def _free_terminal() -> None:
     _terminal = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have it
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have this
     os.register_at_fork(after_in_child=_free_terminal)

@@ -13,7 +13,7 @@ from botocore.exceptions import ParamValidationError
 from botocore.model import StructureShape
 from botocore.validate import ParamValidator
 
-# Messages by the name of the parameter they are about.
+# Messages, by the name of the parameter that they are about.
 Problems = dict[str, list[str]]
 
 

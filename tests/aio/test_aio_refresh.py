@@ -61,7 +61,7 @@ async def arrival(sts: StsStub) -> None:
 
 
 async def some_time() -> None:
-    """Give every task that can go on the time to do so."""
+    """Give every task that can proceed the time to do so."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ async def some_time() -> None:
 
 
 def test_a_client_signs_with_the_keys_of_the_session(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """A client of aiobotocore is the role, and the session in code without asyncio has the same keys."""
+    """An aiobotocore client acts as the role, and the same session used without asyncio has the same keys."""
 
     async def work() -> Any:
         async with get_session(hub).create_client("sts") as client:
@@ -106,7 +106,7 @@ def test_a_hundred_tasks_make_one_call(sts: StsStub, hub: AssumedRoleSession, ru
     keys, threads = run(work())
     assert keys == {FIRST}
     assert len(sts.assumed) == 1
-    assert threads <= 2  # and the connection of the stub
+    assert threads <= 2  # plus the stub's connection
 
 
 def test_tasks_and_threads_make_one_call(sts: StsStub, hub: AssumedRoleSession) -> None:
@@ -122,7 +122,7 @@ def test_tasks_and_threads_make_one_call(sts: StsStub, hub: AssumedRoleSession) 
 
 
 def test_the_event_loop_goes_on(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """While STS does not answer, the event loop serves other tasks, clients of other credentials among them."""
+    """While STS does not respond, the event loop serves other tasks, including clients with other credentials."""
     sts.gate.clear()
 
     async def work() -> str:
@@ -157,7 +157,7 @@ def test_a_chain(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
 
 
 def test_expired_keys_are_refreshed_once(sts: StsStub, expired: AssumedRoleSession, run: Run) -> None:
-    """Tasks that need a refresh make one call, and a client that was made before signs with the new keys."""
+    """Tasks that need a refresh make one call, and a client created before signs with the new keys."""
 
     async def work() -> None:
         async with get_session(expired).create_client("sts") as client:
@@ -172,7 +172,7 @@ def test_expired_keys_are_refreshed_once(sts: StsStub, expired: AssumedRoleSessi
 def test_an_early_refresh_holds_up_one_task(
     sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
 ) -> None:
-    """While one task waits for an early refresh, the others go on with the keys that are still good."""
+    """While one task waits for an early refresh, the others continue with the keys that are still valid."""
     key(hub)
     sts.arrived.acquire()
     clock.shift(46 * 60)
@@ -233,7 +233,7 @@ def test_an_outage_costs_nothing_while_the_keys_are_good(
 def test_every_task_is_told_of_an_outage(
     sts: StsStub, expired: AssumedRoleSession, run: Run, one_attempt: None
 ) -> None:
-    """Where no keys are left, each task gets botocore's error in an object of its own; the next use recovers."""
+    """If no keys are left, each task gets botocore's error as an object of its own; the next use recovers."""
     sts.down()
 
     async def work() -> list[Any]:
@@ -252,7 +252,7 @@ def test_every_task_is_told_of_an_outage(
 def test_a_code_that_has_been_used(
     sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, run: Run
 ) -> None:
-    """With a static TokenCode the keys last until they expire; then each task gets the error that says so."""
+    """With a static TokenCode, the keys are used until they expire; then each task gets the error that says so."""
     session = get_session(assume_role(parent, HUB, SerialNumber=MFA, TokenCode="123456"))
     assert run(key_of(session)) == FIRST
     clock.shift(3599)
@@ -266,7 +266,7 @@ def test_a_code_that_has_been_used(
 
 
 def test_a_cancelled_task_leaves_the_call_to_the_others(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """A task that is cancelled while it waits ends at once; the call goes on for the others, and is made once."""
+    """A task cancelled while it waits ends at once; the call continues for the others, and is made once."""
     sts.gate.clear()
 
     async def work() -> str:
@@ -306,7 +306,7 @@ def test_a_storm_of_cancellations(sts: StsStub, hub: AssumedRoleSession, run: Ru
 
 
 def test_a_loop_that_ends_during_a_refresh(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """An event loop ends without waiting for the call under way, and the next one gets the keys of that call."""
+    """An event loop ends without waiting for the call under way, and the next loop gets that call's keys."""
     session = get_session(hub)
     sts.gate.clear()
 
@@ -326,7 +326,7 @@ def test_a_loop_that_ends_during_a_refresh(sts: StsStub, hub: AssumedRoleSession
 
 
 def test_a_loop_that_is_closed_on_waiting_tasks(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """Tasks of other event loops get the keys even if a loop was closed while a task of its own waited for them."""
+    """Tasks of other event loops get the keys even if a loop was closed while one of its tasks waited for them."""
     session = get_session(hub)
     sts.gate.clear()
     closed = asyncio.new_event_loop()
@@ -390,7 +390,7 @@ def test_a_callable_sees_the_context_of_the_task(sts: StsStub, parent: boto3.Ses
 
 
 def test_a_callable_that_uses_its_own_role(sts: StsStub, parent: boto3.Session) -> None:
-    """A callable that uses asyncio to act as the role whose code it returns is refused at once, as without asyncio."""
+    """A callable that uses asyncio to act as the role that needs its code is refused at once, as without asyncio."""
 
     def ask() -> str:
         return asyncio.run(key_of(session))
@@ -423,7 +423,7 @@ def test_what_a_callable_raises(sts: StsStub, parent: boto3.Session, error: Base
 
 
 def test_no_thread_can_be_started(sts: StsStub, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no thread left, the request fails, and the next one starts anew."""
+    """If the system cannot start another thread, the request fails, and the next one starts afresh."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -448,7 +448,7 @@ def forked() -> Callable[[Callable[[], str]], str]:
         pid = os.fork()
         if pid == 0:
             try:
-                signal.alarm(30)  # nothing that a test does can leave a child behind
+                signal.alarm(30)  # no test can leave a child behind
                 answer = work()
             except BaseException as error:
                 answer = repr(error)
@@ -470,7 +470,7 @@ def forked() -> Callable[[Callable[[], str]], str]:
 def test_a_fork_during_a_refresh(
     sts: StsStub, hub: AssumedRoleSession, forked: Callable[[Callable[[], str]], str]
 ) -> None:
-    """A child that is forked while a thread of its parent calls STS calls STS itself."""
+    """A child forked while a thread of its parent calls STS makes its own call."""
     session = get_session(hub)
     sts.gate.clear()
     waiting: Future[str] = later(lambda: asyncio.run(key_of(session)))
@@ -483,7 +483,7 @@ def test_a_fork_during_a_refresh(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_after_use(sts: StsStub, hub: AssumedRoleSession, forked: Callable[[Callable[[], str]], str]) -> None:
-    """A forked child goes on with the keys that were there."""
+    """A forked child continues with the existing keys."""
     session = get_session(hub)
     asyncio.run(key_of(session))
     assert forked(lambda: asyncio.run(key_of(session))) == FIRST
@@ -491,6 +491,6 @@ def test_a_fork_after_use(sts: StsStub, hub: AssumedRoleSession, forked: Callabl
 
 
 def test_nothing_is_left_behind(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """A refresh that has ended keeps neither the session nor its keys alive."""
+    """A finished refresh keeps neither the session nor its keys alive."""
     asyncio.run(key_of(get_session(hub)))
     assert _aio._refreshes == {}

@@ -1,4 +1,4 @@
-"""A role's session for asyncio is its session with other clients: its settings, and the libraries that take it."""
+"""A role's session for asyncio is its session with other clients: its settings, and the libraries that accept it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hub(parent: boto3.Session) -> AssumedRoleSession:
 
 
 async def client_of(session: AioSession, service: str, **options: Any) -> Any:
-    """A client whose settings can be looked at."""
+    """Return a client whose settings can be inspected."""
     async with session.create_client(service, **options) as client:
         return client
 
@@ -74,7 +74,7 @@ dynamodb =
 
 @pytest.mark.parametrize("service", ["s3", "dynamodb", "sts"])
 def test_the_settings_of_a_profile_are_inherited(tmp_path: Any, service: str) -> None:
-    """Region, endpoints, FIPS and retries of a client are those of a client without asyncio."""
+    """A client's region, endpoints, FIPS and retries are those of a client without asyncio."""
     (tmp_path / "config").write_text(PROFILE)
     parent = boto3.Session("AKIAROOT", "root-secret", profile_name="work")
     parent._session.set_default_client_config(Config(connect_timeout=3, read_timeout=4, user_agent_extra="app/1"))
@@ -86,7 +86,7 @@ def test_the_settings_of_a_profile_are_inherited(tmp_path: Any, service: str) ->
 
 
 def test_settings_are_live(hub: AssumedRoleSession, parent: boto3.Session) -> None:
-    """A setting is looked up each time a client is made, and may be set on the session itself."""
+    """A setting is looked up each time a client is created, and can be set on the session itself."""
     session = get_session(hub)
     parent._session.set_config_variable("region", "eu-west-1")
     assert asyncio.run(client_of(session, "s3")).meta.region_name == "eu-west-1"
@@ -98,20 +98,20 @@ def test_settings_are_live(hub: AssumedRoleSession, parent: boto3.Session) -> No
 
 
 def test_arguments_of_a_client_win(hub: AssumedRoleSession, parent: boto3.Session) -> None:
-    """What is passed for one client has precedence, and the default client config gives what is not."""
+    """Arguments for one client take precedence, and the default client config provides the rest."""
     parent._session.set_default_client_config(Config(connect_timeout=3, read_timeout=4))
     config = asyncio.run(client_of(get_session(hub), "s3", config=AioConfig(read_timeout=5))).meta.config
     assert [config.connect_timeout, config.read_timeout] == [3, 5]
 
 
 def test_the_region_of_the_session_is_its_own(parent: boto3.Session) -> None:
-    """The region that assume_role() was given is inherited too."""
+    """The region given to assume_role() is inherited too."""
     session = get_session(assume_role(parent, HUB, region_name="ap-south-1"))
     assert asyncio.run(client_of(session, "sqs")).meta.region_name == "ap-south-1"
 
 
 def test_the_user_agent_is_inherited(sts: StsStub, hub: AssumedRoleSession, parent: boto3.Session) -> None:
-    """Requests carry the user agent of the parent."""
+    """Requests carry the parent's user agent."""
     parent._session.user_agent_extra = "app/1.0"
 
     async def work() -> None:
@@ -130,7 +130,7 @@ def test_a_session_lacks_what_no_session_has(hub: AssumedRoleSession) -> None:
 
 
 def test_service_models_are_shared(models_read_anew: None, hub: AssumedRoleSession) -> None:
-    """What one of the sessions has loaded of a service, the other does not load again."""
+    """A service model that one of the sessions has loaded is not loaded again by the other."""
     session = get_session(hub)
     ours = hub._session.get_component("data_loader").load_service_model("sqs", "service-2")
     assert session.get_component("data_loader").load_service_model("sqs", "service-2") is ours
@@ -140,7 +140,7 @@ def test_service_models_are_shared(models_read_anew: None, hub: AssumedRoleSessi
 def test_a_bearer_token_is_not_used(
     sts: StsStub, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
-    """A request is signed by the role, although AWS_BEARER_TOKEN_BEDROCK is set."""
+    """A request is signed by the role even if AWS_BEARER_TOKEN_BEDROCK is set."""
     if importlib.util.find_spec("botocore.tokens") is None:
         pytest.skip("this botocore has no tokens")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "a-token")
@@ -166,7 +166,7 @@ ACCESSORS = ("access_key", "secret_key", "token", "account_id")
 
 
 def test_credentials(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """Every accessor of aiobotocore's credentials has the role's keys, and the expiry is there after the first use."""
+    """Every accessor of aiobotocore's credentials has the role's keys, and the expiry is known after the first use."""
 
     async def work() -> Any:
         credentials = await get_session(hub).get_credentials()
@@ -198,7 +198,7 @@ def test_a_copy(sts: StsStub, hub: AssumedRoleSession) -> None:
 
 
 def test_keys_of_a_client_are_its_own(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """A client that is given keys signs with those."""
+    """A client created with explicit keys signs with those."""
 
     async def work() -> None:
         keys = {"aws_access_key_id": "AKIAOTHER", "aws_secret_access_key": "other"}
@@ -214,7 +214,7 @@ def test_keys_of_a_client_are_its_own(sts: StsStub, hub: AssumedRoleSession) -> 
 
 @pytest.mark.parametrize("session", [None, "hub", boto3.Session(), AioSession()], ids=lambda each: type(each).__name__)
 def test_only_a_role_has_a_session(session: Any) -> None:
-    """What assume_role() did not make is refused at the call."""
+    """Anything that assume_role() did not create is refused at the call."""
     with pytest.raises(TypeError, match=f"made by assume_role\\(\\), not {type(session).__name__}"):
         get_session(session)
 
@@ -240,7 +240,7 @@ class Hidden:
 def test_without_aiobotocore(
     hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch, hidden: str, message: str
 ) -> None:
-    """Without aiobotocore the call says what to install; one that lacks a module says so itself."""
+    """Without aiobotocore, the call says what to install; an aiobotocore that lacks a module says so itself."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "aiobotocore"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "aws_assume_role_lib._aio", raising=False)
@@ -301,7 +301,7 @@ def test_aioboto3(moto: str, hub: AssumedRoleSession) -> None:
 
 
 def test_s3fs(moto: str, hub: AssumedRoleSession) -> None:
-    """s3fs takes the session, and refreshes in its own event loop, in a thread of its own."""
+    """s3fs accepts the session, and refreshes in its own event loop, in a thread of its own."""
     s3fs = pytest.importorskip("s3fs")
     files = s3fs.S3FileSystem(session=get_session(hub), skip_instance_cache=True)
     files.mkdir("of-s3fs")
@@ -316,7 +316,7 @@ def test_s3fs(moto: str, hub: AssumedRoleSession) -> None:
 
 
 def test_the_account_of_the_role(moto: str, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DynamoDB's endpoint is that of the role's account, where this aiobotocore has such endpoints."""
+    """DynamoDB's endpoint is that of the role's account, if this aiobotocore has such endpoints."""
     seen: list[str] = []
 
     def see(request: Any, **_: Any) -> None:

@@ -154,7 +154,7 @@ class Benchmark:
         return [self.pythons[name], str(HERE / "contestants.py"), name, *mode]
 
     def each(self, measure: Any) -> dict[str, Any]:
-        """Let every contestant do something once; one that cannot is out from then on."""
+        """Have every contestant do something once; one that cannot is left out from then on."""
         done = {}
         # In a new order each time: after a heavy neighbour the processor's caches are cold.
         for name in random.sample(list(self.pythons), len(self.pythons)):
@@ -181,7 +181,7 @@ class Benchmark:
         """
         with contextlib.ExitStack() as stack:
             workers = self.each(lambda name: stack.enter_context(self.worker(name)))
-            self.each(lambda name: [workers[name].ask("use", number) for number in range(3)])  # the first are dearer
+            self.each(lambda name: [workers[name].ask("use", number) for number in range(3)])  # the first cost more
             start = self.each(lambda name: workers[name].ask("memory", 0))
             found: dict[str, dict[str, Any]] = {name: {"seconds": [], "handshakes": 0} for name in workers}
 
@@ -224,7 +224,7 @@ class Benchmark:
         return count
 
     def scan(self, accounts: int) -> list[dict[str, Any]]:
-        """What each client takes, of CPU seconds and bytes, as their number grows, and all open files."""
+        """What each client costs in CPU seconds and bytes as their number grows, and all open files."""
         points: list[dict[str, Any]] = []
         clients = len(REGIONS)
         step = max(accounts // 20, 1)
@@ -274,7 +274,7 @@ class Benchmark:
                 raise Failed(f"exit code {error.returncode}") from None
             return float(out) - start
 
-        self.each(once)  # leaves the byte code and the files warm
+        self.each(once)  # warms the byte code and the files
         runs = [self.each(once) for _ in range(rounds)]
         return {name: [run[name] for run in runs] for name in self.pythons}
 
@@ -299,7 +299,7 @@ class Benchmark:
 def share_of_others(
     what: str, values: dict[str, Any], limits: dict[str, float], show: Any, benchmark: Benchmark
 ) -> Any:
-    """Rows of what ours takes as a share of what each of the others takes."""
+    """Rows that give ours as a share of each of the others."""
     for name, limit in limits.items():
         value = values.get(name)
         figure = f"{show(values['ours'])}, {LABELS[name]} {show(value)}" if value else benchmark.failures.get(name, "")

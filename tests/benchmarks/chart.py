@@ -1,7 +1,7 @@
 """The charts of the benchmarks page, as SVG.
 
-Each is drawn on paper of its own, in fixed colours, so that it reads the same on a light and a dark page, and in a
-narrow column with large text, so that it can be read on a phone.
+Each has its own background and fixed colours, so that it looks the same on a light and a dark page, and is a narrow
+column with large text, so that it can be read on a phone.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def refresh_session():
 CONTESTANTS = {
     "plain": plain,
     "ours": ours,
-    "published": ours,  # in its environment, the name leads to the published package
+    "published": ours,  # in its environment, the name is the published package
     "recipe": recipe,
     "refresh_session": refresh_session,
 }
@@ -99,7 +99,7 @@ class Steps:
         self.kept += session, session.client("ec2")
 
     def memory(self, _):
-        """Bytes that this process alone holds, or None where the system does not say."""
+        """Bytes that this process alone holds, or None if the system does not say."""
         import gc
 
         gc.collect()
@@ -110,12 +110,12 @@ class Steps:
             return None
 
     def sockets(self, _):
-        """How many sockets this process has open, or None where the system does not say."""
+        """How many sockets this process has open, or None if the system does not say."""
         try:
             names = os.listdir("/proc/self/fd")
         except OSError:
             return None
-        # What cannot be read is the folder itself, which has been closed.
+        # The one that cannot be read is the folder itself, which has been closed.
         links = [f"/proc/self/fd/{name}" for name in names]
         return sum(stat.S_ISSOCK(os.stat(link).st_mode) for link in links if os.path.exists(link))
 
@@ -147,7 +147,7 @@ class Steps:
             socket.getaddrinfo = look_up
 
     def descriptors(self, _):
-        """How many files and sockets this process has open, or None where the system does not say."""
+        """How many files and sockets this process has open, or None if the system does not say."""
         try:
             return len(os.listdir("/proc/self/fd"))
         except OSError:

@@ -18,7 +18,7 @@ ARN = "arn:aws:iam::111111111111:role/Bench"
 
 
 class Clock:
-    """Wall time, put forward to where credentials have expired and back when STS answers."""
+    """Wall time, moved forward until credentials have expired, and back when STS responds."""
 
     def __init__(self, parent):
         self._time, self.ahead = time.time, 0.0
@@ -30,10 +30,10 @@ class Clock:
 
 
 def signer(credentials):
-    """A call that signs one request with these credentials."""
+    """Return a call that signs one request with these credentials."""
     events = HierarchicalEmitter()
     signs = RequestSigner(ServiceId("S3"), "us-east-1", "s3", "v4", credentials, events)
-    signs.kept = events  # it refers to them weakly
+    signs.kept = events  # it holds only a weak reference to them
     return lambda: signs.sign("GetObject", AWSRequest("GET", "https://bench.s3.amazonaws.com/key"))
 
 

@@ -1,6 +1,6 @@
-"""STS and S3 of the benchmark over TLS, in a process of its own.
+"""The benchmark's STS and S3 over TLS, in a process of their own.
 
-Each line it reads is a handshake's delay in seconds, and is answered by how many handshakes there have been.
+Each line that it reads is a handshake's delay in seconds; the answer is the number of handshakes so far.
 """
 
 import json

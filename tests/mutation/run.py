@@ -42,11 +42,11 @@ ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 PACKAGE = Path("src/aws_assume_role_lib")
 OUTPUT = "mutation.log"
-# They walk through a day in small steps, and take as long as the rest of their file.
+# They step through a day, and take as long as the rest of their file.
 SLOW = "not survives_a_day and not an_hour_of_calls"
 NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", "build")
 
-# What is run against the mutants of each module: all that is about it, the quickest to notice first. The modules for
+# The tests run against each module's mutants: all that concern it, the quickest to fail first. The modules for
 # asyncio are left out, since their tests need aiobotocore, which pins botocore.
 TESTS = {
     "_answers": "outages logging secrets refresh faults internals access_denied",
@@ -97,7 +97,7 @@ class Mutant:
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
-    """The mutants of a module that are Python, outside of what is never run: annotations and imports for types."""
+    """Return a module's mutants that are valid Python, except of what never runs: annotations, imports for types."""
     text = path.read_text()
     skipped = []
     for node in ast.walk(ast.parse(text)):
@@ -116,7 +116,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 
 class Killer:
-    """A pytest plugin that tells which test kills."""
+    """A pytest plugin that reports which test kills a mutant."""
 
     def __init__(self, found: Any) -> None:
         self._found = found
@@ -127,7 +127,7 @@ class Killer:
 
 
 def run(tests: list[str], last: list[str], limit: float) -> tuple[int | None, str]:
-    """Run tests in a fork, after the last that killed: the exit code (None: it took too long), and what failed."""
+    """Run the latest killers, then the tests, in a fork; return the exit code (None: timed out) and the failed test."""
     found = FORK.SimpleQueue()
     process = FORK.Process(target=_in_fork, args=(tests, last, Killer(found)))
     process.start()
@@ -144,12 +144,12 @@ FORK = multiprocessing.get_context("fork")
 
 def _in_fork(tests: list[str], last: list[str], plugin: Killer) -> None:
     os.setsid()
-    # What multiprocessing starts in a test would import this script as its main module, and run it.
+    # A process that multiprocessing starts in a test would import this script as its main module, and run it.
     sys.modules["__main__"] = pytest.__main__
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
         os.dup2(os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    # hypothesis's plugin parses all that is imported, at each start; its tests run without.
+    # hypothesis's plugin parses everything imported, at each start; its tests run without it.
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", "-k", SLOW]
     for chosen in filter(None, (last[:6], tests)):
         code = pytest.main([*options, *chosen], plugins=[plugin])
@@ -159,12 +159,12 @@ def _in_fork(tests: list[str], last: list[str], plugin: Killer) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """In a worker: make a copy of the repository, and import all that the tests need and that is not mutated."""
+    """In a worker: make a copy of the repository, and import everything that the tests need and that is not mutated."""
     copy = folder / str(os.getpid())
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
     compileall.compile_dir(copy / "tests", quiet=1)
     os.chdir(copy)
-    # Two mutants of the same second and size would share one file of byte code.
+    # Two mutants of the same size, written in the same second, would share one byte code file.
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy / "src")}
     sys.path[:0] = [str(copy / "src"), str(copy / "tests")]
@@ -174,11 +174,11 @@ def prepare(folder: Path) -> None:
     for service in ("sts", "s3", "dynamodb"):
         session.client(service)
     assert not any(name.startswith("aws_assume_role_lib") for name in sys.modules)
-    gc.freeze()  # pytest collects garbage ten times at its end, which would touch all that the forks share
+    gc.freeze()  # pytest collects garbage ten times at its end, which would touch all memory that the forks share
 
 
 def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tuple[str, str]]]:
-    """The number of mutants of a module, of those that live and are not listed, and what is listed and no mutant."""
+    """Return the number of a module's mutants and of its unlisted survivors, and the entries that match no mutant."""
     path = PACKAGE / f"{module}.py"
     original = path.read_text()
     tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]

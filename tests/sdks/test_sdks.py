@@ -35,7 +35,7 @@ class Quiet(WSGIRequestHandler):
 
 
 class S3:
-    """moto's S3, which keeps the keys that requests are signed with, and refuses those that have expired."""
+    """moto's S3, which records the keys that requests are signed with, and refuses expired ones."""
 
     def __init__(self, sts: StsStub) -> None:
         self.keys: list[str] = []
@@ -63,7 +63,7 @@ class S3:
         self._server.server_close()
 
 
-# One for all tests: polars keeps stores, and whom it asked for their keys, for as long as the process lives.
+# One for all tests: polars keeps stores, and the providers of their keys, for as long as the process lives.
 @pytest.fixture(scope="module")
 def servers() -> Iterator[tuple[StsStub, S3, dict[str, Any]]]:
     with StsStub() as stub:
@@ -94,7 +94,7 @@ def s3(servers: Any, monkeypatch: pytest.MonkeyPatch) -> S3:
         "SEARCH_URL": server.url,
     }.items():
         monkeypatch.setenv(name, value)
-    # pyarrow reads no such variable where it is given keys, and PyIceberg uses pyarrow.
+    # pyarrow ignores such variables when it is given keys, and PyIceberg uses pyarrow.
     file_system = pyarrow.fs.S3FileSystem
     monkeypatch.setattr(
         pyarrow.fs, "S3FileSystem", lambda **options: file_system(**{**options, "endpoint_override": server.url})
@@ -105,7 +105,7 @@ def s3(servers: Any, monkeypatch: pytest.MonkeyPatch) -> S3:
 
 @pytest.fixture
 def page(servers: Any, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The names that the blocks of the page have defined, each of which has run."""
+    """The names that the page's blocks define, each of which has run."""
     _, _, names = servers
     module = types.ModuleType("page")
     vars(module).update(names)
@@ -151,7 +151,7 @@ def pyarrow_on_obstore(page: Any) -> Use:
     return lambda: files.open_input_file("my-bucket/greeting.txt").read()
 
 
-# What makes an object as the page does, and returns a use of it.
+# Creates an object as the page does, and returns a function that uses it.
 REFRESHING: dict[str, Callable[[Any], Use]] = {
     "obstore": obstore,
     "polars": polars,
@@ -186,14 +186,14 @@ STATIC = {"pyarrow": pyarrow_alone, "deltalake": deltalake, "PyIceberg": iceberg
 
 @pytest.mark.parametrize("library", REFRESHING)
 def test_a_library_that_refreshes(page: Any, s3: S3, sts: StsStub, library: str) -> None:
-    """A library that the page says refreshes goes on over the expiry of keys, and none is refused."""
+    """A library that the page says refreshes keeps working past the expiry of its keys, and no key is refused."""
     sts.lifetime = 2
     page.session.get_credentials().refresh_at = 0.0
     use = REFRESHING[library](page)
     s3.keys.clear()
 
     def use_once() -> None:
-        # A request of polars was seen to arrive with keys that had expired a moment before.
+        # A polars request has been seen to arrive with keys that had expired a moment before.
         with contextlib.suppress(OSError if library == "polars" else ()):
             use()
 
@@ -232,7 +232,7 @@ def duckdb_connection(s3: S3) -> Any:
 
 
 def test_the_boto3_adapter_of_obstore_misjudges_the_expiry(page: Any, s3: S3, sts: StsStub) -> None:
-    """obstore's adapter for boto3 goes on with keys that have expired, as the page warns."""
+    """obstore's adapter for boto3 keeps using expired keys, as the page warns."""
     sts.lifetime = 2
     page.session.get_credentials().refresh_at = 0.0
     store = S3Store("my-bucket", credential_provider=Boto3CredentialProvider(page.session))

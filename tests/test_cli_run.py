@@ -188,6 +188,15 @@ def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, rea
     assert finish(command) == (code, "", f"aws_assume_role_lib: {command} could not be run: {reason}.\n")
 
 
+def test_a_shells_own_command(sts: StsStub) -> None:
+    """What is not on PATH may be a shell's own command, so the line on stderr shows how to run one."""
+    code, output, errors = finish("set", "-x")
+    assert (code, output) == (127, "")
+    assert errors.endswith(
+        "set could not be run: No such file or directory. If it is a shell's own command, pass -- sh -c '...'.\n"
+    )
+
+
 @pytest.mark.parametrize("options", [(), ("--static",)])
 def test_a_role_that_cannot_be_assumed_starts_nothing(sts: StsStub, tmp_path: Path, options: tuple[str, ...]) -> None:
     """If a role is refused, the program is not started."""

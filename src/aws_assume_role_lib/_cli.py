@@ -215,10 +215,10 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
             text = re.sub("Value '.*' at", "Value at", text)
             if by_source and refusal_code(error) in _BAD_KEYS:
                 code = SOURCE
-        if isinstance(error, NoRegionError):
-            code = SOURCE
         hint = _HINTS[code]
-        if code == ROLE and refusal_code(error) == "AccessDenied":
+        if isinstance(error, NoRegionError):
+            code, hint = SOURCE, "Pass --region or set AWS_DEFAULT_REGION."
+        elif code == ROLE and refusal_code(error) == "AccessDenied":
             hint = getattr(error, "__notes__", [hint])[0]
         elif code == ROLE and isinstance(error, CredentialRetrievalError):
             hint = ""  # this package's own errors of this class already say what to do

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ PRINT_ARN = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'
 def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source profile, and a [default] profile whose keys would take precedence over an endpoint's."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # this process may have looked TMPDIR up
     (tmp_path / "credentials").write_text(f"[default]\n{HOSTILE}")
     (tmp_path / "config").write_text(
         f"[default]\nregion = ap-south-1\n{HOSTILE}"
@@ -476,10 +478,11 @@ def test_where_no_process_can_become_another(
     assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
 
 
-def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a folder for temporary files the program is not started: exit code 1, and one line."""
+@pytest.mark.parametrize("size", [0, 10], ids=["no folder", "no room in it"])
+def test_no_folder_for_settings(sts: StsStub, tmp_path: Path, size: int) -> None:
+    """Without a place for temporary files nothing is started or left behind: exit code 1, and one line."""
     limit = (
-        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true"]
@@ -488,9 +491,18 @@ def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -
     finished = subprocess.run(
         [sys.executable, "-c", limit, *run], env=environment, capture_output=True, text=True, timeout=50
     )
+    assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr.startswith("aws_assume_role_lib: true could not be run: ")
     assert finished.stderr.count("\n") == 1
+
+
+def test_a_server_that_fails_leaves_no_folder(sts: StsStub, parent: boto3.Session, tmp_path: Path) -> None:
+    """The folder of settings is removed, too, when waiting for the program raises an exception."""
+    _, serve = _run.prepare(assume_role(parent, HUB), static=True)
+    with pytest.raises(RuntimeError, match="wait"):
+        serve(lambda: (_ for _ in ()).throw(RuntimeError("wait")))
+    assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has pidfd_open()")

@@ -98,16 +98,16 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
         pass
     os.close(descriptor)
     endpoint = None if static else Endpoint(session)
-    folder = Path(tempfile.mkdtemp(prefix="aws-assume-role-lib-"))
+    folder = tempfile.TemporaryDirectory(prefix="aws-assume-role-lib-", ignore_cleanup_errors=True)
     given = endpoint.variables if endpoint else environment_variables(session.export_credentials())
 
     def serve(wait: Callable[[], object]) -> None:
-        if endpoint:
-            threading.Thread(target=endpoint.serve_forever, daemon=True).start()
-        wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        with folder:
+            if endpoint:
+                threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+            wait()
 
-    return _environment(session, folder) | given, serve
+    return _environment(session, Path(folder.name)) | given, serve
 
 
 def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:

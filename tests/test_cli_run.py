@@ -381,7 +381,7 @@ def say(endpoint: _run.Endpoint, text: str) -> bytes:
 
 
 def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
-    """A second, missing or folded Host, an absolute URL and HTTP 0.9 lead to no keys; a body is not a request."""
+    """A second, missing or folded Host, another form of the path and HTTP 0.9 lead to no keys; a body is no request."""
     head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
     host = f"Host: {endpoint.host}\r\n"
     for text in (
@@ -390,7 +390,9 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
         f"{head}Host: example.com\r\n{host}\r\n",
         f"{head}Host:\r\n {endpoint.host}x\r\n\r\n",
         f"{head}{host}".replace("/credentials", f"http://{endpoint.host}/credentials") + "\r\n",
-        "GET /credentials\r\n\r\n",
+        f"GET /credentials\r\nAuthorization: {endpoint.token}\r\n{host}\r\n",
+        f"{head}{host}\r\n".replace("HTTP/1.1", "HTTP/0.9"),
+        f"{head}{host}\r\n".replace("/credentials", "//credentials"),
         f"{head}{host}" + "X: y\r\n" * 99 + "\r\n",
         f"{head}{host}X: {'x' * _run.MAX_HEAD}\r\n\r\n",
     ):

@@ -325,8 +325,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.is_read(self.request)
         token = self.headers.get("Authorization", "").encode("latin-1", "replace")
+        # Not self.path, where http.server has replaced a leading "//". It also accepts HTTP/0.9.
+        is_exact = self.requestline.startswith(f"GET {PATH} HTTP/1.")
         # A request that a website makes through a browser has the website's Host.
-        if self.headers.get_all("Host") != [self.server.host] or self.path != PATH:
+        if not is_exact or self.headers.get_all("Host") != [self.server.host]:
             self._answer(404, {"Code": "NotFound", "Message": "There is nothing here."})
         elif not hmac.compare_digest(token, self.server.token.encode()):
             self._answer(403, {"Code": "AccessDenied", "Message": "The authorization token is wrong."})

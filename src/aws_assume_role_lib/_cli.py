@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import boto3
 from botocore.exceptions import (
@@ -241,7 +241,7 @@ class _Parser(argparse.ArgumentParser):
         message = re.sub(r"(--\S+): expected one argument", hyphen, message)
         _exit(USAGE, f"{message}{'' if message.endswith('?') else '.'} {_HINTS[USAGE]}")
 
-    def print_help(self, file: Any = None) -> None:
+    def print_help(self, file: object = None) -> None:
         _write(self.format_help())
 
 
@@ -310,7 +310,7 @@ def _unknown(argument: str) -> str:
     return f"unknown option {option}; {hint}"
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> object:
     try:
         value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
@@ -321,11 +321,11 @@ def _json(text: str) -> Any:
     return value
 
 
-def _list(text: str) -> Any:
+def _list(text: str) -> object:
     return _json(text) if text.lstrip().startswith(("[", "{")) else text.split(",")
 
 
-def _tags(text: str) -> Any:
+def _tags(text: str) -> object:
     if not isinstance(items := _list(text), list) or not all(isinstance(item, str) for item in items):
         return items
     if text.startswith("Key=") and ",Value=" in text:
@@ -335,7 +335,7 @@ def _tags(text: str) -> Any:
     return [dict(zip(("Key", "Value"), item.split("=", 1), strict=True)) for item in items]
 
 
-def _policy(text: str) -> Any:
+def _policy(text: str) -> object:
     if text.startswith("file://"):
         try:
             text = Path(text.removeprefix("file://")).expanduser().read_text("utf-8-sig")
@@ -346,7 +346,7 @@ def _policy(text: str) -> Any:
     return _json(text)
 
 
-_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+_OPTIONS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "RoleSessionName": (str, "NAME", "names the session in logs; default: generated"),
     "PolicyArns": (_list, "ARN,...", "managed policies that limit the session, or JSON"),
     "Policy": (_policy, "JSON", "a policy that limits the session, or file://path"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 import json
 import os
 import secrets
@@ -76,6 +77,8 @@ _CREDENTIAL_SETTINGS = (
     "web_identity_token_file",
 )
 
+# As socketserver declares it. A TCP server's is always a socket.
+_Request = socket.socket | tuple[bytes, socket.socket]
 # Serves a program until the given function returns.
 Serve = Callable[[Callable[[], object]], object]
 
@@ -233,7 +236,7 @@ def _config_of(session: AssumedRoleSession) -> str:
     return text + (f"[services {profile['services']}]\n{_lines(services)}" if services else "")
 
 
-def _lines(settings: Mapping[str, Any]) -> str:
+def _lines(settings: Mapping[str, object]) -> str:
     text = ""
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -266,9 +269,9 @@ class Endpoint(socketserver.ThreadingTCPServer):
         }
         self._stderr = sys.stderr
         self._reported: str | None = None
-        self._waiting: list[socket.socket] = []
+        self._waiting: list[Any] = []
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: _Request, client_address: object) -> None:
         # The oldest connection that has not sent a request yet is closed to make room, so that opening many connections
         # does not lock the program out.
         self._waiting.append(request)
@@ -277,12 +280,12 @@ class Endpoint(socketserver.ThreadingTCPServer):
                 self._waiting.pop(0).shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
-    def is_read(self, request: Any) -> None:
+    def is_read(self, request: _Request) -> None:
         """Record that a connection has sent its request or closed."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(request)
 
-    def shutdown_request(self, request: Any) -> None:
+    def shutdown_request(self, request: _Request) -> None:
         self.is_read(request)
         super().shutdown_request(request)
 
@@ -301,13 +304,13 @@ class Endpoint(socketserver.ThreadingTCPServer):
 class _Head:
     """Reads the lines of a request, up to a total size."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self._left = MAX_HEAD
         self.close = file.close
 
     def readline(self, limit: int) -> bytes:
-        line: bytes = self._file.readline(limit)
+        line = self._file.readline(limit)
         self._left -= len(line)
         # http.server rejects a line of this length as too long.
         return line if self._left >= 0 else b" " * limit

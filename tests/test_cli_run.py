@@ -91,8 +91,8 @@ def test_the_program_is_the_role(sts: StsStub, monkeypatch: pytest.MonkeyPatch, 
 def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each variable that is documented as removed is removed, and all others but the documented ones stay."""
     page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
-    removed = page.partition("### Removed\n")[2].partition("\n#")[0]
-    was_set = page.partition("### Set\n")[2].partition("\n#")[0]
+    removed = page.partition("### Variables that are removed\n")[2].partition("\n#")[0]
+    was_set = page.partition("### Variables that are set\n")[2].partition("\n#")[0]
     assert [f"`{name}`" for name in _run.REMOVED if f"`{name}`" not in removed] == []
     for name in _run.REMOVED:
         monkeypatch.setenv(name, "hostile")

@@ -391,6 +391,10 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         (("--role-arn", HUB), "unknown option --role-arn: pass the ARN without an option"),
         ((f"--role-arn={HUB}",), "unknown option --role-arn: pass the ARN without an option"),
         ((HUB, "--Tags", "a=1", "b=2"), "b=... is not a role; if it is a tag, pass all tags as one argument"),
+        ((HUB, "terraform", "apply"), "'terraform' is not the ARN of a role; if it is a program, put -- before it"),
+        ((HUB, "ls", "-al"), "unknown option -al; if it is a program's option, put -- before the program"),
+        ((HUB, "--mfa", "123456"), "unknown option --mfa; did you mean --SerialNumber?"),
+        (("--profile", HUB), "ROLE_ARN is missing; --profile takes the name of a profile"),
         ((HUB, "--Policy", "foo.json"), "did you mean file://foo.json?"),
         ((HUB, "--"), "COMMAND is missing"),
         ((HUB, "--", ""), "COMMAND is missing"),
@@ -398,16 +402,20 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, "--json", "--", "true"), "nothing is printed: leave out --format"),
         ((HUB, "--env", "--json"), "not allowed with"),
         ((HUB, "--ExternalId"), "--ExternalId: expected one argument"),
+        ((HUB, "--ExternalId", "-abc"), "if it starts with a hyphen, pass --ExternalId=VALUE"),
         ((HUB, "--Policy", "{"), "--Policy: this is not JSON"),
         ((HUB, "--Policy", "null"), "--Policy: this must be a JSON object"),
         ((HUB, "--Policy", "[]"), "Policy must be a JSON object"),
         ((HUB, "--Policy", "file:///no/such/file"), "/no/such/file"),
         ((HUB, "--PolicyArns", "[" * 50_000), "--PolicyArns: this is not JSON"),
         ((HUB, "--Tags", "team"), "--Tags: each tag must be key=value"),
+        ((HUB, "--Tags", "Key=a,Value=1"), "--Tags: for each tag, pass a=1 instead of Key=a,Value=1"),
+        ((HUB, "--Tags", "Key=a,Value=1", "Key=b,Value=2"), "--Tags: for each tag, pass a=1"),
         ((HUB, "--Tags", "a=1,a=2"), "has the key 'a' twice"),
         ((HUB, "--additional-kwargs", "[1]"), "additional_kwargs must be a dict"),
         ((HUB, "--additional-kwargs", '{"RoleArn": "x"}'), "RoleArn is given twice"),
-        ((HUB, "--DurationSeconds", "long"), "--DurationSeconds: invalid int value: 'long'"),
+        ((HUB, "--DurationSeconds", "long"), "--DurationSeconds: 'long' is not a whole number"),
+        ((HUB, "--DurationSeconds", "1h"), "--DurationSeconds: '1h' is not a whole number"),
         ((HUB, SPOKE, "--DurationSeconds", "3601"), "role chaining"),
         ((HUB, "--SerialNumber", DEVICE, "--TokenCode", "12345"), "six digits"),
         ((HUB, "--region", "eu west"), "'eu west'"),
@@ -490,9 +498,12 @@ def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
 
 
 def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a region, the run exits with 3 and suggests --region."""
+    """Without a region, the run exits with 3 and names what sets one; boto3 does not read AWS_REGION."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert_failed(run(HUB), 3, "region", "--region")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    finished = run(HUB)
+    assert_failed(finished, 3)
+    assert finished.stderr.endswith("You must specify a region. Pass --region or set AWS_DEFAULT_REGION.\n")
 
 
 @pytest.mark.parametrize(
@@ -767,7 +778,7 @@ def test_the_package_does_not_load_the_command_line() -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", [("Hub",), (HUB, "Spoke"), (HUB, "--DurationSeconds", "1")])
+@pytest.mark.parametrize("arguments", [("Hub",), (HUB, "arn:Spoke"), (HUB, "--DurationSeconds", "1")])
 def test_mistakes_come_before_missing_credentials(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     """Problems with the roles are reported first, even without credentials."""
     without_keys(monkeypatch)

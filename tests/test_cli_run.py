@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ PRINT_ARN = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'
 def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source profile, and a [default] profile whose keys would take precedence over an endpoint's."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # this process may have looked TMPDIR up
     (tmp_path / "credentials").write_text(f"[default]\n{HOSTILE}")
     (tmp_path / "config").write_text(
         f"[default]\nregion = ap-south-1\n{HOSTILE}"
@@ -89,8 +91,8 @@ def test_the_program_is_the_role(sts: StsStub, monkeypatch: pytest.MonkeyPatch, 
 def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each variable documented as removed is removed, and no other is changed but those documented as set."""
     page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
-    removed = page.partition("### Removed\n")[2].partition("\n#")[0]
-    was_set = page.partition("### Set\n")[2].partition("\n#")[0]
+    removed = page.partition("### Variables that are removed\n")[2].partition("\n#")[0]
+    was_set = page.partition("### Variables that are set\n")[2].partition("\n#")[0]
     assert [f"`{name}`" for name in _run.REMOVED if f"`{name}`" not in removed] == []
     for name in _run.REMOVED:
         monkeypatch.setenv(name, "hostile")
@@ -186,6 +188,15 @@ def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, number: sign
 def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, reason: str) -> None:
     """A missing or non-executable program produces one line and the exit code that shells use."""
     assert finish(command) == (code, "", f"aws_assume_role_lib: {command} could not be run: {reason}.\n")
+
+
+def test_a_shells_own_command(sts: StsStub) -> None:
+    """What is not on PATH may be a shell's own command, so the line on stderr shows how to run one."""
+    code, output, errors = finish("set", "-x")
+    assert (code, output) == (127, "")
+    assert errors.endswith(
+        "set could not be run: No such file or directory. If it is a shell's own command, pass -- sh -c '...'.\n"
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--static",)])
@@ -370,7 +381,7 @@ def say(endpoint: _run.Endpoint, text: str) -> bytes:
 
 
 def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
-    """A second, missing or folded Host, an absolute URL or HTTP 0.9 gets no keys; a body is not taken for a request."""
+    """A bad Host, another form of the path or HTTP 0.9 gets no keys; a body is not taken for a request."""
     head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
     host = f"Host: {endpoint.host}\r\n"
     for text in (
@@ -379,7 +390,9 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
         f"{head}Host: example.com\r\n{host}\r\n",
         f"{head}Host:\r\n {endpoint.host}x\r\n\r\n",
         f"{head}{host}".replace("/credentials", f"http://{endpoint.host}/credentials") + "\r\n",
-        "GET /credentials\r\n\r\n",
+        f"GET /credentials\r\nAuthorization: {endpoint.token}\r\n{host}\r\n",
+        f"{head}{host}\r\n".replace("HTTP/1.1", "HTTP/0.9"),
+        f"{head}{host}\r\n".replace("/credentials", "//credentials"),
         f"{head}{host}" + "X: y\r\n" * 99 + "\r\n",
         f"{head}{host}X: {'x' * _run.MAX_HEAD}\r\n\r\n",
     ):
@@ -467,10 +480,11 @@ def test_where_no_process_can_become_another(
     assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
 
 
-def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a folder for temporary files, the program is not started: exit code 1, and one line."""
+@pytest.mark.parametrize("size", [0, 10], ids=["no folder", "no room in it"])
+def test_no_folder_for_settings(sts: StsStub, tmp_path: Path, size: int) -> None:
+    """Without space for temporary files, nothing is started or left behind: exit code 1, and one line."""
     limit = (
-        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true"]
@@ -479,9 +493,18 @@ def test_no_folder_for_settings(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -
     finished = subprocess.run(
         [sys.executable, "-c", limit, *run], env=environment, capture_output=True, text=True, timeout=50
     )
+    assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr.startswith("aws_assume_role_lib: true could not be run: ")
     assert finished.stderr.count("\n") == 1
+
+
+def test_a_server_that_fails_leaves_no_folder(sts: StsStub, parent: boto3.Session, tmp_path: Path) -> None:
+    """The folder of settings is removed, too, when waiting for the program raises an exception."""
+    _, serve = _run.prepare(assume_role(parent, HUB), static=True)
+    with pytest.raises(RuntimeError, match="wait"):
+        serve(lambda: (_ for _ in ()).throw(RuntimeError("wait")))
+    assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has pidfd_open()")

@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import boto3
 from botocore.exceptions import (
@@ -99,8 +99,11 @@ def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> No
     try:
         code = run(command, environment, serve)
     except OSError as error:
-        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        _exit(code, f"{command[0]} could not be run: {error.strerror}.")
+        is_missing = isinstance(error, FileNotFoundError)
+        is_name = not os.path.dirname(command[0])
+        hint = " If it is a shell's own command, pass -- sh -c '...'." if is_missing and is_name else ""
+        code = NOT_FOUND if is_missing else NOT_EXECUTABLE
+        _exit(code, f"{command[0]} could not be run: {error.strerror}.{hint}")
     sys.exit(code)
 
 
@@ -212,10 +215,10 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
             text = re.sub("Value '.*' at", "Value at", text)
             if by_source and refusal_code(error) in _BAD_KEYS:
                 code = SOURCE
-        if isinstance(error, NoRegionError):
-            code = SOURCE
         hint = _HINTS[code]
-        if code == ROLE and refusal_code(error) == "AccessDenied":
+        if isinstance(error, NoRegionError):
+            code, hint = SOURCE, "Pass --region or set AWS_DEFAULT_REGION."
+        elif code == ROLE and refusal_code(error) == "AccessDenied":
             hint = getattr(error, "__notes__", [hint])[0]
         elif code == ROLE and isinstance(error, CredentialRetrievalError):
             hint = ""  # this package's own errors of this class already say what to do
@@ -233,9 +236,12 @@ def _exit(code: int, text: str) -> NoReturn:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub("invalid int value: (.+)", r"\1 is not a whole number", message)
+        hyphen = r"\g<0>; if it starts with a hyphen, pass \1=VALUE"
+        message = re.sub(r"(--\S+): expected one argument", hyphen, message)
         _exit(USAGE, f"{message}{'' if message.endswith('?') else '.'} {_HINTS[USAGE]}")
 
-    def print_help(self, file: Any = None) -> None:
+    def print_help(self, file: object = None) -> None:
         _write(self.format_help())
 
 
@@ -270,13 +276,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         parser.error(_unknown(unknown[0]))
-    for argument in options.ROLE_ARN:
+    for index, argument in enumerate(options.ROLE_ARN):
         # Name only: the value may be private.
         name, equals, _ = argument.partition("=")
         if equals and not name.startswith("arn:"):
             parser.error(f"{name}=... is not a role; if it is a tag, pass all tags as one argument: --Tags a=1,b=2")
+        if index and not argument.startswith("arn:"):
+            parser.error(f"{argument!r} is not the ARN of a role; if it is a program, put -- before it")
     if not options.ROLE_ARN:
-        parser.error("ROLE_ARN is missing")
+        hint = "; --profile takes the name of a profile" if (options.profile or "").startswith("arn:") else ""
+        parser.error(f"ROLE_ARN is missing{hint}")
     if command is not None and not any(command[:1]):
         parser.error("COMMAND is missing after --")
     if options.static and not command:
@@ -297,10 +306,11 @@ def _unknown(argument: str) -> str:
     if nearest(option, ["RoleArn"]):
         return f"unknown option {option}: pass the ARN without an option"
     meant = nearest(option, [*map(_flag, _OPTIONS), "--profile", "--region", "--format", "--version"])
-    return f"unknown option {option}" + (f"; did you mean {meant}?" if meant else "")
+    hint = f"did you mean {meant}?" if meant else "if it is a program's option, put -- before the program"
+    return f"unknown option {option}; {hint}"
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> object:
     try:
         value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
@@ -311,19 +321,21 @@ def _json(text: str) -> Any:
     return value
 
 
-def _list(text: str) -> Any:
+def _list(text: str) -> object:
     return _json(text) if text.lstrip().startswith(("[", "{")) else text.split(",")
 
 
-def _tags(text: str) -> Any:
+def _tags(text: str) -> object:
     if not isinstance(items := _list(text), list) or not all(isinstance(item, str) for item in items):
         return items
+    if text.startswith("Key=") and ",Value=" in text:
+        raise argparse.ArgumentTypeError("for each tag, pass a=1 instead of Key=a,Value=1")
     if not all("=" in item for item in items):
         raise argparse.ArgumentTypeError("each tag must be key=value; pass JSON where a value has a comma")
     return [dict(zip(("Key", "Value"), item.split("=", 1), strict=True)) for item in items]
 
 
-def _policy(text: str) -> Any:
+def _policy(text: str) -> object:
     if text.startswith("file://"):
         try:
             text = Path(text.removeprefix("file://")).expanduser().read_text("utf-8-sig")
@@ -334,7 +346,7 @@ def _policy(text: str) -> Any:
     return _json(text)
 
 
-_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+_OPTIONS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "RoleSessionName": (str, "NAME", "names the session in logs; default: generated"),
     "PolicyArns": (_list, "ARN,...", "managed policies that limit the session, or JSON"),
     "Policy": (_policy, "JSON", "a policy that limits the session, or file://path"),

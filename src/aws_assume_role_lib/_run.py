@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 import json
 import os
 import secrets
@@ -76,6 +77,8 @@ _CREDENTIAL_SETTINGS = (
     "web_identity_token_file",
 )
 
+# As socketserver declares it. A TCP server's is always a socket.
+_Request = socket.socket | tuple[bytes, socket.socket]
 # Serves a program until the given function returns.
 Serve = Callable[[Callable[[], object]], object]
 
@@ -98,16 +101,16 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
         pass
     os.close(descriptor)
     endpoint = None if static else Endpoint(session)
-    folder = Path(tempfile.mkdtemp(prefix="aws-assume-role-lib-"))
+    folder = tempfile.TemporaryDirectory(prefix="aws-assume-role-lib-", ignore_cleanup_errors=True)
     given = endpoint.variables if endpoint else environment_variables(session.export_credentials())
 
     def serve(wait: Callable[[], object]) -> None:
-        if endpoint:
-            threading.Thread(target=endpoint.serve_forever, daemon=True).start()
-        wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        with folder:
+            if endpoint:
+                threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+            wait()
 
-    return _environment(session, folder) | given, serve
+    return _environment(session, Path(folder.name)) | given, serve
 
 
 def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
@@ -138,15 +141,12 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
 def _start_server(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> NoReturn:
     try:
         os.setsid()
-        os.fork() or _serve(serve, wait, proxies)
+        if not os.fork():
+            os.environ.update({"no_proxy": "localhost"} | dict(proxies))
+            _leave_streams()
+            serve(wait)
     finally:
         os._exit(0)
-
-
-def _serve(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> object:
-    os.environ.update({"no_proxy": "localhost"} | dict(proxies))
-    _leave_streams()
-    return serve(wait)
 
 
 def _leave_streams() -> None:
@@ -233,7 +233,7 @@ def _config_of(session: AssumedRoleSession) -> str:
     return text + (f"[services {profile['services']}]\n{_lines(services)}" if services else "")
 
 
-def _lines(settings: Mapping[str, Any]) -> str:
+def _lines(settings: Mapping[str, object]) -> str:
     text = ""
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -266,9 +266,9 @@ class Endpoint(socketserver.ThreadingTCPServer):
         }
         self._stderr = sys.stderr
         self._reported: str | None = None
-        self._waiting: list[socket.socket] = []
+        self._waiting: list[Any] = []
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: _Request, client_address: object) -> None:
         # The oldest connection that has not sent a request yet is closed to make room, so that opening many connections
         # does not lock the program out.
         self._waiting.append(request)
@@ -277,12 +277,12 @@ class Endpoint(socketserver.ThreadingTCPServer):
                 self._waiting.pop(0).shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
-    def is_read(self, request: Any) -> None:
+    def is_read(self, request: _Request) -> None:
         """Record that a connection has sent its request or closed."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(request)
 
-    def shutdown_request(self, request: Any) -> None:
+    def shutdown_request(self, request: _Request) -> None:
         self.is_read(request)
         super().shutdown_request(request)
 
@@ -301,13 +301,13 @@ class Endpoint(socketserver.ThreadingTCPServer):
 class _Head:
     """Reads the lines of a request, up to a total size."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self._left = MAX_HEAD
         self.close = file.close
 
     def readline(self, limit: int) -> bytes:
-        line: bytes = self._file.readline(limit)
+        line = self._file.readline(limit)
         self._left -= len(line)
         # http.server rejects a line of this length as too long.
         return line if self._left >= 0 else b" " * limit
@@ -325,8 +325,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.is_read(self.request)
         token = self.headers.get("Authorization", "").encode("latin-1", "replace")
+        # Not self.path, where http.server has replaced a leading "//". It also accepts HTTP/0.9.
+        is_exact = self.requestline.startswith(f"GET {PATH} HTTP/1.")
         # A request that a website makes through a browser has the website's Host.
-        if self.headers.get_all("Host") != [self.server.host] or self.path != PATH:
+        if not is_exact or self.headers.get_all("Host") != [self.server.host]:
             self._answer(404, {"Code": "NotFound", "Message": "There is nothing here."})
         elif not hmac.compare_digest(token, self.server.token.encode()):
             self._answer(403, {"Code": "AccessDenied", "Message": "The authorization token is wrong."})

@@ -12,6 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Other tools' names for these.
 _ALIASES = {
     "duration": "durationseconds",
+    "mfa": "serialnumber",
     "mfaserial": "serialnumber",
     "p": "profile",
     "policies": "policyarns",

@@ -2,7 +2,7 @@
 
     python tests/mutation/run.py [MODULE ...]
 
-A mutant that no test kills must be listed in survivors.toml, with the reason why it is as good as the original;
+A mutant that no test kills must be listed in survivors.toml, with the reason why it behaves as the original does;
 one that is not listed fails the run, and so does an entry that no mutant matches. Nothing is changed in place: a
 copy of the repository is. Needs Python 3.11 or newer, and fork().
 

@@ -516,7 +516,7 @@ def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> Non
     sessions = [pickle.loads(each) for each in data * 2]
     assert len({key(session) for session in sessions}) == 20
     assert len({id(session.assume_role_parent_session) for session in sessions}) == 1
-    assert len({id(session._session.root) for session in sessions}) == 1
+    assert len({id(session._session._aws_assume_role_lib_root) for session in sessions}) == 1
     assert len({id(session) for session in sessions}) == 40
     assert len(sts.assumed) == 1 + 20
     assert sts.connections == 2, "one of the root, and one of its family"

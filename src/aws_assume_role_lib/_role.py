@@ -246,8 +246,9 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _parent_fetcher(self) -> RoleFetcher | None:
         """The fetcher of the parent's credentials if the parent is itself an assumed-role session."""
         session = self.parent._session
-        # Only our sessions have a root. get_credentials() of any other session may run code that is not ours.
-        fetcher = getattr(session.get_credentials(), "fetcher", None) if hasattr(session, "root") else None
+        # get_credentials() of a session that is not ours may run code that is not ours.
+        is_ours = hasattr(session, "_aws_assume_role_lib_root")
+        fetcher = getattr(session.get_credentials(), "fetcher", None) if is_ours else None
         return fetcher if isinstance(fetcher, RoleFetcher) else None
 
     def _chain(self) -> list[RoleFetcher]:

@@ -214,8 +214,9 @@ class ChildSession(InheritingSession):
         region_name: str | bool | None,
     ) -> None:
         self.role_credentials = credentials
-        self.root: botocore.session.Session = getattr(parent, "root", parent)
-        self._clients = shared_clients(self.root)
+        root: botocore.session.Session = getattr(parent, "_aws_assume_role_lib_root", parent)
+        self._aws_assume_role_lib_root = root  # a program's own class of session may have a root
+        self._clients = shared_clients(root)
         # Pickled instead of the resolved region. True is replaced by the region that it fixed.
         self.region_choice = region_name
         if region_name is True:

@@ -240,12 +240,20 @@ def test_configs_are_told_apart_by_their_attributes() -> None:
 
 
 def test_the_parsers_module_is_in_the_traceback(sts: StsStub, parent: boto3.Session) -> None:
-    """botocore's parser raises a plain KeyError on an empty answer, from the module of its ResponseParserError."""
+    """botocore's parser raises a plain KeyError on an empty answer, from the module of its ResponseParserError, and
+    what a handler raises comes through the module of HierarchicalEmitter."""
     sts.fault = Fault.body("<a><b/></a>")
     with pytest.raises(KeyError) as caught:
         parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
     modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
-    assert ResponseParserError.__module__ in modules, "botocore's parser has moved: _role.py takes its errors for yours"
+    assert ResponseParserError.__module__ in modules, (
+        "botocore's parser has moved: _answers.py takes its errors for yours"
+    )
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: {}["yours"])
+    with pytest.raises(KeyError) as caught:
+        parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
+    modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
+    assert HierarchicalEmitter.__module__ in modules, "botocore's hooks have moved: _answers.py takes yours for STS's"
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:

@@ -151,6 +151,27 @@ def test_it_signs_with_the_surroundings_of_where_it_is_used(
     assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO", "AKIATHREE", "AKIAFOURTH"]
 
 
+@pytest.mark.parametrize("where", ["config_file", "credentials_file", "BOTO_CONFIG"])
+def test_it_signs_with_the_file_that_was_chosen(
+    sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    """A file that was set in code, or that only boto 2 had, is read again after it has changed."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    file = tmp_path / "chosen"
+    section = "Credentials" if where == "BOTO_CONFIG" else "default"
+    file.write_text(f"[{section}]\naws_access_key_id = AKIAONE\naws_secret_access_key = s\n")
+    session = botocore.session.Session()
+    if where == "BOTO_CONFIG":
+        monkeypatch.setenv(where, str(file))
+    else:
+        session.set_config_variable(where, str(file))
+    data = pickle.dumps(assume_role(boto3.Session(botocore_session=session), HUB))
+    key(pickle.loads(data))
+    file.write_text(f"[{section}]\naws_access_key_id = AKIAANOTHER\naws_secret_access_key = s\n")
+    key(pickle.loads(data))
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIAANOTHER"]
+
+
 # Secrets
 
 

@@ -318,7 +318,7 @@ def _shared(recipe: Recipe) -> Any:
     There is no lock, because code that is not ours may run. If two threads create one at once, both use the first.
     """
     session: Any = None
-    key: tuple[Hashable, ...] = (_surroundings(),)
+    key: tuple[Hashable, ...] = (_surroundings(recipe[0]),)
     for part in recipe:
         key = (*key, _comparable(part))
         known = _sessions.get(key)
@@ -336,12 +336,14 @@ def _shared(recipe: Recipe) -> Any:
 _sessions: OrderedDict[Hashable, boto3.session.Session] = OrderedDict()
 
 
-def _surroundings() -> str:
+def _surroundings(root: Part) -> str:
     """Return a digest of where boto3 looks for credentials. A root keeps what it found; a change needs a new root."""
-    variables = {name: os.environ.get(name) for name in os.environ if name.startswith("AWS_")}
+    chosen = _read(root).get("config_variables", {}) if root.text else {}
+    variables = {name: os.environ.get(name) for name in os.environ if name.startswith(("AWS_", "BOTO_CONFIG"))}
     files = [
-        variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
-        variables.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        chosen.get("config_file") or variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        chosen.get("credentials_file") or variables.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        variables.get("BOTO_CONFIG") or "~/.boto",
     ]
     return digest([variables, [version_of_file(os.path.expanduser(file)) for file in files]])
 

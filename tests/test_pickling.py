@@ -126,6 +126,9 @@ def test_loading_calls_nothing(sts: StsStub, root: boto3.Session, monkeypatch: p
         session.client("sts")
     with pytest.raises(ProfileNotFound):
         pickle.loads(with_profile).client("sts")
+    assert not hasattr(session, "_repr_html_")
+    with pytest.raises(NoCredentialsError):
+        _ = session.assume_role_parent_session
     assert sts.requests == []
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     assert key(session)

@@ -35,6 +35,8 @@ from ._session import USER_AGENT, AssumedRoleSession, ChildSession, session_clas
 MAX_SHARED = 256
 # AssumeRole's parameters and a Config are never nested this deeply; a list that contains itself is.
 MAX_DEPTH = 20
+# The attributes that a session's methods use. Without credentials, reading one raises the same as a call.
+USED_BY_METHODS = ("_session", "_loader", "resource_factory", "assume_role_parent_session")
 
 
 class Part(NamedTuple):
@@ -80,9 +82,15 @@ class Unopened(AssumedRoleSession):
     def __getattr__(self, name: str) -> Any:
         if name == "role_arn":
             return _read(vars(self)["_recipe"][-1])["request"]["RoleArn"]
+        unknown = AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name.startswith("__"):  # other libraries probe for their own special methods
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        own = _open(self)
+            raise unknown
+        try:
+            own = _open(self)
+        except Exception as error:
+            if name in USED_BY_METHODS:
+                raise
+            raise unknown from error  # hasattr() would raise any other error
         # setdefault() and update() are atomic: if several threads use the session at once, one of them publishes.
         opened: AssumedRoleSession = vars(self).setdefault("_opened", own)
         if opened is own:

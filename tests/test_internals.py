@@ -221,7 +221,8 @@ def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Ses
 
 
 def test_what_a_fetcher_asks_for_and_as_whom() -> None:
-    """_identity.py reads RefreshableCredentials._refresh_using, and a fetcher's _cache_key and _source_credentials."""
+    """_identity.py and _pickling.py read RefreshableCredentials._refresh_using; the first also a fetcher's _cache_key
+    and _source_credentials."""
     source = Credentials("AKIA", "s")
     fetcher = AssumeRoleCredentialFetcher(print, source, HUB)
     credentials = DeferredRefreshableCredentials(create_mfa_serial_refresher(fetcher.fetch_credentials), "assume-role")

@@ -313,6 +313,10 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
         r"credentials \(OwnCredentials\) that were set in code",
     ),
     "by hand": (lambda root: assume_role(replaced(root, by_hand("assume-role")), HUB), "credentials .Refreshable"),
+    "by hand, method of a provider": (
+        lambda root: assume_role(replaced(root, by_hand("iam-role")), HUB),
+        r"credentials \(RefreshableCredentials\) that were set in code",
+    ),
     "by hand, method of its own": (lambda root: assume_role(replaced(root, by_hand("sts")), HUB), "set in code"),
     "static code": (
         lambda root: assume_role(root, HUB, SerialNumber=MFA, TokenCode="123456"),

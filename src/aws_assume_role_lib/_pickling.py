@@ -224,7 +224,7 @@ def _root(root: boto3.session.Session) -> Part:
             )
     credentials = session.get_credentials()
     method = getattr(credentials, "method", None)
-    if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, method):
+    if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, credentials):
         what = "access keys" if method == "explicit" else f"credentials ({type(credentials).__name__})"
         raise refusal(
             f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
@@ -244,10 +244,16 @@ def _pickles_by_itself(kind: type) -> bool:
     return defined or kind in copyreg.dispatch_table
 
 
-def _is_found(session: Any, method: object) -> bool:
+def _is_found(session: Any, credentials: Any) -> bool:
     """Whether botocore itself found these credentials, and so would find them in another process."""
+    method = getattr(credentials, "method", None)
     # Code that creates RefreshableCredentials often passes "assume-role" as the method.
     if method == "assume-role" and "role_arn" not in session.get_scoped_config():
+        return False
+    # botocore internal: what fetches the keys. If it is gone, only the method tells whose credentials they are. Covered
+    # by tests/test_internals.py.
+    refresh = getattr(credentials, "_refresh_using", None)
+    if refresh is not None and not str(getattr(refresh, "__module__", None)).startswith("botocore."):
         return False
     providers = [kind for kind in CredentialProvider.__subclasses__() if kind.__module__ == Credentials.__module__]
     return method in [kind.METHOD for kind in providers]

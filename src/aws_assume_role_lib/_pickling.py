@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import math
 import os
 import pickle
 import traceback
@@ -116,16 +115,13 @@ def _part(refusal: Refusal, content: Mapping[str, Any]) -> Part:
     def encoded(name: str, value: Any, depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
             raise refusal(f"its {name} is nested too deeply, or contains itself.")
-        if isinstance(value, str):
-            return str.__str__(value)
-        if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+        if value is None or isinstance(value, str) or type(value) in (bool, int, float):
             return value
         if type(value) in (list, tuple):
             return [type(value).__name__, *(encoded(name, item, depth + 1) for item in value)]
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            items = {str.__str__(key): value[key] for key in value}
             # A refusal names the parameter or option, not "request" around it or a key inside it.
-            return {key: encoded(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
+            return {key: encoded(key if depth < 2 else name, value[key], depth + 1) for key in sorted(value)}
         if value is botocore.UNSIGNED:
             return ["UNSIGNED"]
         objects.append((name, value))
@@ -282,9 +278,10 @@ def _options_of(config: Config) -> dict[str, Any]:
     # botocore internal: a Config has no public way to tell passed options from defaults. If it is gone, options that
     # differ from the defaults are used. Covered by tests/test_internals.py.
     passed = vars(config).get("_user_provided_options")
-    defaults: Any = vars(Config())
-    everything = {name: value for name, value in vars(config).items() if value != defaults.get(name)}
-    return dict(everything if passed is None else passed)
+    if passed is None:
+        defaults = vars(Config())
+        passed = {name: value for name, value in vars(config).items() if value != defaults.get(name)}
+    return dict(passed)
 
 
 def _by_value() -> bool:
@@ -299,9 +296,6 @@ def _by_value() -> bool:
 # Reading
 
 
-_SEQUENCES: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
-
-
 def _read(part: Part) -> dict[str, Any]:
     def decoded(value: Any) -> Any:
         if isinstance(value, dict):
@@ -311,7 +305,9 @@ def _read(part: Part) -> dict[str, Any]:
         kind, *items = value
         if kind == "UNSIGNED":
             return botocore.UNSIGNED
-        return part.objects[items[0]] if kind == "object" else _SEQUENCES[kind](map(decoded, items))
+        if kind == "object":
+            return part.objects[items[0]]
+        return tuple(map(decoded, items)) if kind == "tuple" else list(map(decoded, items))
 
     content: dict[str, Any] = decoded(json.loads(part.text))
     return content

@@ -68,9 +68,7 @@ def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSessio
 def load(*recipe: Part) -> AssumedRoleSession:
     """Return a session that is created on first use, so that unpickling never fails for want of a profile or keys."""
     kind = session_class()
-    if kind not in _unopened_classes:
-        _unopened_classes[kind] = type(kind.__name__, (Unopened, kind), {})
-    session = object.__new__(_unopened_classes[kind])
+    session = object.__new__(_unopened_class(kind))
     vars(session).update(_recipe=recipe, _kind=kind)
     return session
 
@@ -101,7 +99,9 @@ class Unopened(AssumedRoleSession):
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, not used yet)"
 
 
-_unopened_classes: dict[type[AssumedRoleSession], type[AssumedRoleSession]] = {}
+@functools.cache
+def _unopened_class(kind: type) -> type[AssumedRoleSession]:
+    return type(kind.__name__, (Unopened, kind), {})
 
 
 # Writing

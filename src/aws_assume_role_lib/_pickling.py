@@ -67,7 +67,7 @@ def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSessio
 
 def load(*recipe: Part) -> AssumedRoleSession:
     """Return a session that is created on first use, so that unpickling never fails for want of a profile or keys."""
-    kind = session_class()
+    kind: type = session_class()
     session = object.__new__(_unopened_class(kind))
     vars(session).update(_recipe=recipe, _kind=kind)
     return session
@@ -76,7 +76,7 @@ def load(*recipe: Part) -> AssumedRoleSession:
 class Unopened(AssumedRoleSession):
     """A session that has been unpickled but not used. Its first use turns it into an ordinary one."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name == "role_arn":
             return _read(vars(self)["_recipe"][-1])["request"]["RoleArn"]
         unknown = AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -112,12 +112,12 @@ Refusal = Callable[[str], pickle.PicklingError]
 def _part(refusal: Refusal, content: Mapping[str, Any]) -> Part:
     objects: list[tuple[str, Any]] = []
 
-    def encoded(name: str, value: Any, depth: int = 0) -> Any:
+    def encoded(name: str, value: object, depth: int = 0) -> object:
         if depth > MAX_DEPTH:
             raise refusal(f"its {name} is nested too deeply, or contains itself.")
         if value is None or isinstance(value, str) or type(value) in (bool, int, float):
             return value
-        if type(value) in (list, tuple):
+        if type(value) is list or type(value) is tuple:
             return [type(value).__name__, *(encoded(name, item, depth + 1) for item in value)]
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             # A refusal names the parameter or option, not "request" around it or a key inside it.
@@ -187,7 +187,7 @@ def _role(session: AssumedRoleSession) -> Part:
     )
 
 
-def _cache(refusal: Refusal, cache: object) -> tuple[Any, ...] | None:
+def _cache(refusal: Refusal, cache: object) -> tuple[object, ...] | None:
     if cache is None:
         return None
     kind: type = type(cache)
@@ -240,7 +240,7 @@ def _pickles_by_itself(kind: type) -> bool:
     return defined or kind in copyreg.dispatch_table
 
 
-def _is_found(session: Any, credentials: Any) -> bool:
+def _is_found(session: botocore.session.Session, credentials: object) -> bool:
     """Whether botocore itself found these credentials, and so would find them in another process."""
     method = getattr(credentials, "method", None)
     # Code that creates RefreshableCredentials often passes "assume-role" as the method.
@@ -255,7 +255,7 @@ def _is_found(session: Any, credentials: Any) -> bool:
     return method in [kind.METHOD for kind in providers]
 
 
-def _settings_of(session: Any, fresh: Mapping[str, str]) -> dict[str, Any]:
+def _settings_of(session: botocore.session.Session, fresh: Mapping[str, str]) -> dict[str, Any]:
     """Return what was set in code on a botocore session."""
     # The child's own config, not an inherited one.
     config = botocore.session.Session.get_default_client_config(session)
@@ -297,7 +297,7 @@ def _by_value() -> bool:
 
 
 def _read(part: Part) -> dict[str, Any]:
-    def decoded(value: Any) -> Any:
+    def decoded(value: object) -> object:
         if isinstance(value, dict):
             return {key: decoded(item) for key, item in value.items()}
         if not isinstance(value, list):
@@ -309,20 +309,21 @@ def _read(part: Part) -> dict[str, Any]:
             return part.objects[items[0]]
         return tuple(map(decoded, items)) if kind == "tuple" else list(map(decoded, items))
 
-    content: dict[str, Any] = decoded(json.loads(part.text))
+    content = decoded(json.loads(part.text))
+    assert isinstance(content, dict)
     return content
 
 
 def _open(session: Unopened) -> AssumedRoleSession:
     # Sessions share credentials: otherwise, a worker would assume the role again for each task's session.
     recipe: Recipe = vars(session)["_recipe"]
-    shared = _shared(recipe)
+    shared: Any = _shared(recipe)
     parent: Any = shared.assume_role_parent_session
     credentials: AssumedRoleCredentials = vars(shared._session)["role_credentials"]
     return _session_of(vars(session)["_kind"], parent, credentials, _read(recipe[-1]))
 
 
-def _shared(recipe: Recipe) -> Any:
+def _shared(recipe: Recipe) -> object:
     """Return this process's shared session for a recipe, created now or by an earlier call.
 
     There is no lock, because code that is not ours may run. If two threads create one at once, both use the first.

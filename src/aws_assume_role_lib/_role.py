@@ -234,7 +234,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         try:
             share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=wait_limit)
             # botocore does not report a failed refresh while the old credentials are still valid.
-            is_unchanged = before is not None and source._frozen_credentials is before
+            is_unchanged = before is not None and getattr(source, "_frozen_credentials", None) is before
             was_unreachable = is_due and is_unchanged and time.perf_counter() - start > SLOW
         except Exception as error:
             was_unreachable = is_unreachable(error)
@@ -284,7 +284,7 @@ def unordered(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**request, **{name: sorted(request[name], key=digest) for name in lists}}
 
 
-def load_credentials(session: boto3.session.Session) -> Any:
+def load_credentials(session: boto3.session.Session) -> Credentials:
     """Load a parent's credentials in one thread: botocore would make an object for each of two."""
     botocore_session = session._session
     credentials = share(
@@ -298,7 +298,7 @@ def load_credentials(session: boto3.session.Session) -> Any:
     return credentials
 
 
-def parent_credentials(parent: boto3.session.Session) -> Any:
+def parent_credentials(parent: boto3.session.Session) -> Credentials:
     # Requests are signed with the botocore session's credentials, even if a boto3.Session subclass returns others.
     credentials = parent._session.get_credentials()
     if credentials is None:

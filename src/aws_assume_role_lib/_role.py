@@ -202,12 +202,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             expires.isoformat(timespec="seconds"),
         )
         granted = response["Credentials"]
-        account_id = str((response.get("AssumedRoleUser") or {}).get("Arn", "")).split(":")[4:5]
+        arn = str((response.get("AssumedRoleUser") or {}).get("Arn", ""))
         return Keys(
             granted["AccessKeyId"],
             granted["SecretAccessKey"],
             granted["SessionToken"],
-            account_id[0] if account_id and account_id[0] else None,
+            "".join(arn.split(":")[4:5]) or None,
             expires,
             lifetime,
             # If the parent's credentials changed during the call, we cannot tell who signed: never share the entry.

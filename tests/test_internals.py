@@ -221,7 +221,8 @@ def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Ses
 
 
 def test_what_a_fetcher_asks_for_and_as_whom() -> None:
-    """_identity.py reads RefreshableCredentials._refresh_using, and a fetcher's _cache_key and _source_credentials."""
+    """_identity.py and _pickling.py read RefreshableCredentials._refresh_using; the first also a fetcher's _cache_key
+    and _source_credentials."""
     source = Credentials("AKIA", "s")
     fetcher = AssumeRoleCredentialFetcher(print, source, HUB)
     credentials = DeferredRefreshableCredentials(create_mfa_serial_refresher(fetcher.fetch_credentials), "assume-role")
@@ -240,12 +241,20 @@ def test_configs_are_told_apart_by_their_attributes() -> None:
 
 
 def test_the_parsers_module_is_in_the_traceback(sts: StsStub, parent: boto3.Session) -> None:
-    """botocore's parser raises a plain KeyError on an empty answer, from the module of its ResponseParserError."""
+    """botocore's parser raises a plain KeyError on an empty answer, from the module of its ResponseParserError, and
+    what a handler raises comes through the module of HierarchicalEmitter."""
     sts.fault = Fault.body("<a><b/></a>")
     with pytest.raises(KeyError) as caught:
         parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
     modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
-    assert ResponseParserError.__module__ in modules, "botocore's parser has moved: _role.py takes its errors for yours"
+    assert ResponseParserError.__module__ in modules, (
+        "botocore's parser has moved: _answers.py takes its errors for yours"
+    )
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: {}["yours"])
+    with pytest.raises(KeyError) as caught:
+        parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
+    modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
+    assert HierarchicalEmitter.__module__ in modules, "botocore's hooks have moved: _answers.py takes yours for STS's"
 
 
 def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:

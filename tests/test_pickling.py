@@ -126,6 +126,9 @@ def test_loading_calls_nothing(sts: StsStub, root: boto3.Session, monkeypatch: p
         session.client("sts")
     with pytest.raises(ProfileNotFound):
         pickle.loads(with_profile).client("sts")
+    assert not hasattr(session, "_repr_html_")
+    with pytest.raises(NoCredentialsError):
+        _ = session.assume_role_parent_session
     assert sts.requests == []
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     assert key(session)
@@ -149,6 +152,27 @@ def test_it_signs_with_the_surroundings_of_where_it_is_used(
         )
         key(pickle.loads(data))
     assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO", "AKIATHREE", "AKIAFOURTH"]
+
+
+@pytest.mark.parametrize("where", ["config_file", "credentials_file", "BOTO_CONFIG"])
+def test_it_signs_with_the_file_that_was_chosen(
+    sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    """A file that was set in code, or that only boto 2 had, is read again after it has changed."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    file = tmp_path / "chosen"
+    section = "Credentials" if where == "BOTO_CONFIG" else "default"
+    file.write_text(f"[{section}]\naws_access_key_id = AKIAONE\naws_secret_access_key = s\n")
+    session = botocore.session.Session()
+    if where == "BOTO_CONFIG":
+        monkeypatch.setenv(where, str(file))
+    else:
+        session.set_config_variable(where, str(file))
+    data = pickle.dumps(assume_role(boto3.Session(botocore_session=session), HUB))
+    key(pickle.loads(data))
+    file.write_text(f"[{section}]\naws_access_key_id = AKIAANOTHER\naws_secret_access_key = s\n")
+    key(pickle.loads(data))
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIAANOTHER"]
 
 
 # Secrets
@@ -289,6 +313,10 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
         r"credentials \(OwnCredentials\) that were set in code",
     ),
     "by hand": (lambda root: assume_role(replaced(root, by_hand("assume-role")), HUB), "credentials .Refreshable"),
+    "by hand, method of a provider": (
+        lambda root: assume_role(replaced(root, by_hand("iam-role")), HUB),
+        r"credentials \(RefreshableCredentials\) that were set in code",
+    ),
     "by hand, method of its own": (lambda root: assume_role(replaced(root, by_hand("sts")), HUB), "set in code"),
     "static code": (
         lambda root: assume_role(root, HUB, SerialNumber=MFA, TokenCode="123456"),
@@ -516,7 +544,7 @@ def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> Non
     sessions = [pickle.loads(each) for each in data * 2]
     assert len({key(session) for session in sessions}) == 20
     assert len({id(session.assume_role_parent_session) for session in sessions}) == 1
-    assert len({id(session._session.root) for session in sessions}) == 1
+    assert len({id(session._session._aws_assume_role_lib_root) for session in sessions}) == 1
     assert len({id(session) for session in sessions}) == 40
     assert len(sts.assumed) == 1 + 20
     assert sts.connections == 2, "one of the root, and one of its family"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import boto3
+import botocore.session
 import pytest
 import time_machine
 from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
@@ -58,6 +59,18 @@ def test_what_is_neither_set_nor_inherited_is_an_attribute_error(parent: boto3.S
     """A child's botocore session has no attributes that a plain one lacks."""
     with pytest.raises(AttributeError, match="has no attribute 'colour'"):
         _ = assume_role(parent, HUB)._session.colour
+
+
+def test_a_root_may_have_any_attribute(sts: StsStub) -> None:
+    """A program's own class of botocore session, with an attribute such as root, assumes a role like any other."""
+
+    class OwnSession(botocore.session.Session):
+        root = "/srv/app"
+
+    botocore_session = OwnSession()
+    botocore_session.set_credentials("AKIAROOT", "root-secret")
+    hub = assume_role(boto3.Session(botocore_session=botocore_session, region_name="us-east-1"), HUB)
+    assert ":assumed-role/Hub/" in hub.client("sts").get_caller_identity()["Arn"]
 
 
 def test_the_fetcher_has_botocores_form(sts: StsStub, parent: boto3.Session) -> None:

@@ -13,8 +13,9 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
+from botocore.parsers import ResponseParserError
 from conftest import HANG, HUB, SPOKE, key, later
-from sts_stub import StsStub
+from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
 from aws_assume_role_lib._sts import shared_sts_client
@@ -296,3 +297,13 @@ def test_a_client_that_another_thread_has_just_created_is_used(sts: StsStub, par
     shared = shared_sts_client(parent, {})
     client = shared.get()
     assert shared._create() is client
+
+
+def test_what_a_handlers_own_call_raises_is_not_blamed_on_sts(sts: StsStub, parent: boto3.Session) -> None:
+    """A handler of the AssumeRole call that itself calls AWS, and is answered with HTML, has its own error raised."""
+    other = boto3.Session("AKIAOTHER", "s", region_name="us-east-1").client("sts")
+    sts.fault = Fault.html(everything=True)
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: other.get_caller_identity())
+    with pytest.raises(ResponseParserError):
+        key(assume_role(parent, HUB))
+    assert [request.action for request in sts.requests] == ["GetCallerIdentity"]

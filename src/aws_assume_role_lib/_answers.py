@@ -20,6 +20,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from botocore.exceptions import ConnectionError as ConnectionFailure
+from botocore.hooks import HierarchicalEmitter
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
@@ -73,13 +74,14 @@ def _clock_skew(response: Mapping[str, Any]) -> timedelta:
 
 
 def is_from_parser(error: Exception) -> bool:
-    """Whether botocore's parser raised this; if the response is not from STS, it may be a KeyError or ValueError."""
-    if isinstance(error, (ResponseParserError, ClientError)):
-        return isinstance(error, ResponseParserError)
-    # botocore internal: the module's name. If it changes, the error propagates as it is. Covered by
-    # tests/test_internals.py.
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_globals.get("__name__") == ResponseParserError.__module__ for frame, _ in frames)
+    """Whether botocore's parser raised this, for the response to the call itself and not to one made by a handler.
+
+    If the response is not from STS, the error may be a KeyError or ValueError.
+    """
+    # botocore internals: the modules of its parser and of what calls handlers. If the first changes, the error
+    # propagates as it is; if the second does, a handler's error is taken for STS's. Covered by tests/test_internals.py.
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return ResponseParserError.__module__ in modules and HierarchicalEmitter.__module__ not in modules
 
 
 def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:

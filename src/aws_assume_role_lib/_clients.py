@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from types import CellType, FunctionType, MethodType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import botocore.client
 import botocore.handlers
@@ -22,6 +22,9 @@ import botocore.httpsession
 import botocore.session
 from botocore.config import Config
 from botocore.hooks import EventAliaser, HierarchicalEmitter
+from botocore.model import ServiceModel
+
+T = TypeVar("T")
 
 logger = logging.getLogger("aws_assume_role_lib")
 
@@ -57,7 +60,7 @@ class SharedClients:
         # A copied session is the root of its own family.
         return SharedClients()
 
-    def create_client(self, session: botocore.session.Session, *args: Any, **kwargs: Any) -> Any:
+    def create_client(self, session: botocore.session.Session, *args: object, **kwargs: object) -> object:
         """Create a client as ``botocore.session.Session.create_client()`` does, but from shared parts."""
         original = vars(botocore.client).get("ClientCreator")
         if self._creator is None or self._creator[0] is not original:
@@ -68,7 +71,7 @@ class SharedClients:
             create = _finding(create, botocore=SimpleNamespace(**{**vars(botocore), "client": client}))
         return create(session, *args, **kwargs)
 
-    def connections(self, *args: Any, **settings: Any) -> Any:
+    def connections(self, *args: object, **settings: object) -> object:
         """Return the connections for these arguments of botocore's ``URLLib3Session``."""
         try:
             key = _comparable([args, settings])
@@ -83,7 +86,7 @@ class SharedClients:
                 self._connections.pop(oldest, None)
         return connections
 
-    def once(self, name: object, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def once(self, name: object, generate: Callable[..., T], *args: object, **kwargs: object) -> T:
         """Return the function's result for these arguments, generated once for the same arguments.
 
         Arguments are compared by identity. A loader caches what it parses, so a different object means a different API
@@ -126,7 +129,7 @@ _URLLib3Session: Any = getattr(botocore.httpsession, "URLLib3Session", object)
 class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
     """Connections that many clients use and none closes."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: object, **settings: object) -> None:
         self._arguments = (args, dict(settings))
         self._process = os.getpid()
         if settings.get("max_pool_connections") == getattr(Config(), "max_pool_connections", None):
@@ -135,10 +138,10 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
 
     # botocore internal: returns the arguments for urllib3's PoolManager and ProxyManager. If it is gone, connections to
     # only ten hosts are kept.
-    def _get_pool_manager_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+    def _get_pool_manager_kwargs(self, **kwargs: object) -> dict[str, Any]:
         return {"num_pools": HOSTS, **super()._get_pool_manager_kwargs(**kwargs)}
 
-    def send(self, request: Any) -> Any:
+    def send(self, request: object) -> object:
         if self._process != os.getpid():
             args, settings = self._arguments
             renewed: Any = type(self)(*args, **settings)
@@ -153,7 +156,7 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
         """Do nothing: other clients use these connections."""
 
 
-def _comparable(setting: Any) -> object:
+def _comparable(setting: object) -> object:
     """Return a hashable copy of a transport setting, or raise TypeError if botocore does not document its type."""
     if isinstance(setting, dict):
         return frozenset((name, _comparable(value)) for name, value in setting.items())
@@ -175,7 +178,7 @@ def version_of_file(path: str) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _sharing_creator(shared: SharedClients) -> Any:
+def _sharing_creator(shared: SharedClients) -> type | None:
     """Return a ClientCreator that creates clients from shared parts, or None if botocore is not as expected.
 
     botocore has no setting for this, and patching its classes would change every other client in the process. So these
@@ -193,19 +196,19 @@ def _sharing_creator(shared: SharedClients) -> Any:
         return None
 
 
-def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, regions: Any) -> Any:
+def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, regions: Any) -> type:
     if not issubclass(SharedConnections, endpoint.URLLib3Session):
         raise AttributeError("botocore.endpoint has another URLLib3Session")
     if "http_session_cls" not in inspect.signature(endpoint.EndpointCreator.create_endpoint).parameters:
         raise AttributeError("EndpointCreator.create_endpoint() has no http_session_cls")
 
     class SharingEndpointCreator(endpoint.EndpointCreator):  # type: ignore[misc]  # the stubs cover little of it
-        def create_endpoint(self, *args: Any, **kwargs: Any) -> Any:
+        def create_endpoint(self, *args: object, **kwargs: object) -> object:
             return super().create_endpoint(*args, http_session_cls=shared.connections, **kwargs)
 
     class SharingResolver(regions.EndpointRulesetResolver):  # type: ignore[misc]  # the stubs cover little of it
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            def provider(*args: Any, **kwargs: Any) -> Any:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            def provider(*args: object, **kwargs: object) -> object:
                 # A copy, because a provider caches the endpoints that it has resolved.
                 return copy.copy(shared.once(name, regions.EndpointProvider, *args, **kwargs))
 
@@ -213,26 +216,26 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
             _finding(super().__init__, EndpointProvider=provider)(*args, **kwargs)
 
     class SharingArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]  # the stubs cover little of it
-        def get_client_args(self, *args: Any, **kwargs: Any) -> Any:
+        def get_client_args(self, *args: object, **kwargs: object) -> object:
             return _finding(super().get_client_args, EndpointCreator=SharingEndpointCreator)(*args, **kwargs)
 
-        def _build_endpoint_resolver(self, *args: Any, **kwargs: Any) -> Any:
+        def _build_endpoint_resolver(self, *args: object, **kwargs: object) -> object:
             build = _finding(super()._build_endpoint_resolver, EndpointRulesetResolver=SharingResolver)
             return build(*args, **kwargs)
 
     class SharingCreator(client.ClientCreator):  # type: ignore[misc]  # the stubs cover little of it
-        def _load_service_model(self, *args: Any, **kwargs: Any) -> Any:
+        def _load_service_model(self, *args: object, **kwargs: object) -> object:
             with shared.one_at_a_time(("model", args)):
                 model = super()._load_service_model(*args, **kwargs)
             # botocore internal: the JSON that a model is built from. If it is gone, each client has its own model. The
             # model itself is cheap to create: it generates its contents on demand.
             return shared.once(_name("model", model), lambda _: model, getattr(model, "_service_description", model))
 
-        def _load_service_endpoints_ruleset(self, *args: Any, **kwargs: Any) -> Any:
+        def _load_service_endpoints_ruleset(self, *args: object, **kwargs: object) -> object:
             with shared.one_at_a_time(("ruleset", args)):
                 return super()._load_service_endpoints_ruleset(*args, **kwargs)
 
-        def _create_methods(self, service_model: Any) -> Any:
+        def _create_methods(self, service_model: ServiceModel) -> object:
             # The methods' docstrings refer to the emitter; with the first client's, they would keep its handlers alive.
             creator = copy.copy(self)
             creator._event_emitter = SharedAliaser(builtin_handlers() or HierarchicalEmitter())
@@ -242,7 +245,7 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
             # A copy, because creating-client-class handlers may change it.
             return dict(methods)
 
-        def _get_client_args(self, *args: Any, **kwargs: Any) -> Any:
+        def _get_client_args(self, *args: object, **kwargs: object) -> object:
             return _finding(super()._get_client_args, ClientArgsCreator=SharingArgsCreator)(*args, **kwargs)
 
     return SharingCreator
@@ -252,7 +255,7 @@ def _name(kind: str, service_model: Any) -> object:
     return kind, service_model.service_name, service_model.metadata.get("apiVersion")
 
 
-def _finding(function: Any, **substitutes: Any) -> Any:
+def _finding(function: Callable[..., T], **substitutes: object) -> Callable[..., T]:
     """Return a copy of a botocore function in which these global names refer to the given objects.
 
     A function that does not look as expected is returned unchanged.
@@ -320,11 +323,11 @@ _Trie: Any = getattr(botocore.hooks, "_PrefixTrie", object)
 
 
 class _SharedTrie(_Trie):  # type: ignore[misc]  # no type stub covers it
-    def append_item(self, key: str, *args: Any, **kwargs: Any) -> None:
+    def append_item(self, key: str, *args: object, **kwargs: object) -> None:
         self._own(key)
         super().append_item(key, *args, **kwargs)
 
-    def remove_item(self, key: str, value: Any) -> None:
+    def remove_item(self, key: str, value: object) -> None:
         self._own(key)
         super().remove_item(key, value)
 
@@ -350,7 +353,7 @@ def _copied(node: dict[str, Any]) -> dict[str, Any]:
 class SharedAliaser(EventAliaser):
     """botocore's emitter with event name aliases, each of which is looked up once per process."""
 
-    def __init__(self, event_emitter: Any, event_aliases: Any = None) -> None:
+    def __init__(self, event_emitter: HierarchicalEmitter, event_aliases: dict[str, str] | None = None) -> None:
         super().__init__(event_emitter, event_aliases)
         # botocore internal: a cache of aliases, empty for each new session or client. A miss tries 200 aliases.
         self._alias_name_cache = _aliases

@@ -7,6 +7,7 @@ import os
 import platform
 import uuid
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import botocore.session
@@ -31,7 +32,9 @@ _EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def identity_of(session: botocore.session.Session, credentials: Any, profile: Any = None) -> Any:
+def identity_of(
+    session: botocore.session.Session, credentials: object, profile: Mapping[str, object] | None = None
+) -> object:
     """Return what distinguishes one parent from another in a cache key. Contains no secret and fetches nothing.
 
     Static credentials are identified by a digest, and our own by what they were granted for. Those of
@@ -47,7 +50,7 @@ def identity_of(session: botocore.session.Session, credentials: Any, profile: An
     return [_lasting_identity(session, credentials, profile), _static_access_key(credentials)]
 
 
-def _static_access_key(credentials: Any) -> Any:
+def _static_access_key(credentials: object) -> object:
     # vars(), because reading a property could fetch the credentials.
     return getattr(credentials, "__dict__", {}).get("access_key")
 
@@ -57,7 +60,9 @@ def _static_access_key(credentials: Any) -> Any:
 _identities: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
 
-def _lasting_identity(session: botocore.session.Session, credentials: Any, profile: Any) -> Any:
+def _lasting_identity(
+    session: botocore.session.Session, credentials: object, profile: Mapping[str, object] | None
+) -> object:
     """Work out the identity once: by the next time, the environment may describe another one."""
     key = id(credentials)
     reference, identity = _identities.get(key, (None, None))
@@ -69,13 +74,13 @@ def _lasting_identity(session: botocore.session.Session, credentials: Any, profi
     return identity
 
 
-def _provided(session: botocore.session.Session, credentials: Any, profile: dict[str, Any]) -> Any:
+def _provided(session: botocore.session.Session, credentials: object, profile: Mapping[str, object]) -> object:
     if not isinstance(credentials, RefreshableCredentials):
         return None
     method = credentials.method
     # botocore internals: what its fetchers request and as whom, which is behind a wrapper if there is an MFA code. If
     # these attributes are gone, nothing is shared. Covered by tests/test_internals.py.
-    refresh: Any = vars(credentials).get("_refresh_using")
+    refresh = vars(credentials).get("_refresh_using")
     fetcher = getattr(getattr(refresh, "_refresh", refresh), "__self__", None)
     if isinstance(fetcher, CachedCredentialFetcher):
         requested = getattr(fetcher, "_cache_key", None)

@@ -36,7 +36,7 @@ _POLICY_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::[!-9;-~]*:policy/[!-9;-~]*[!-.
 _CODE = r"[0-9]{6}"
 
 
-def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+def build_request(given: Mapping[str, object], additional_kwargs: Mapping[str, object] | None) -> dict[str, Any]:
     """Return the parameters that are not None, in the API's shapes. A value that cannot be converted is kept."""
     request = {name: value for name, value in given.items() if value is not None or name == "RoleArn"}
     for name, value in (additional_kwargs or {}).items():
@@ -58,19 +58,19 @@ def build_request(given: Mapping[str, Any], additional_kwargs: Mapping[str, Any]
     return request
 
 
-def _duration(value: Any) -> Any:
+def _duration(value: object) -> object:
     if not isinstance(value, timedelta):
         return _number(value)
     seconds = value.total_seconds()
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     # botocore sends str(value), which for a member of an enum would be its name.
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _policy(value: Any) -> Any:
+def _policy(value: object) -> object:
     try:
         document = json.loads(value, object_pairs_hook=unique) if isinstance(value, str) else value
         if not isinstance(document, Mapping):
@@ -80,7 +80,7 @@ def _policy(value: Any) -> Any:
         return value
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """For json.loads(), which would keep the last of duplicate keys and so lose a condition of a policy."""
     document = dict(pairs)
     if len(document) < len(pairs):
@@ -88,23 +88,23 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def _mapping(value: Any) -> dict[Any, Any]:
+def _mapping(value: object) -> dict[object, object]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
-def _policy_arns(value: Any) -> Any:
+def _policy_arns(value: object) -> object:
     if not isinstance(value, (list, tuple)):
         return value
     return [{"arn": item} if isinstance(item, str) else item for item in value]
 
 
-def _tags(value: Any) -> Any:
+def _tags(value: object) -> object:
     return [{"Key": key, "Value": item} for key, item in value.items()] if isinstance(value, Mapping) else value
 
 
-_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+_CONVERSIONS: dict[str, Callable[[object], object]] = {
     "DurationSeconds": _duration,
     "MinimumSessionTokenSize": _number,
     "Policy": _policy,
@@ -113,7 +113,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def check_session_name(name: Any) -> str:
+def check_session_name(name: object) -> str:
     """Return the name from a callable RoleSessionName if it is valid, or raise ParamValidationError."""
     problems = list(_name_problems("RoleSessionName", name))
     if problems:
@@ -122,7 +122,7 @@ def check_session_name(name: Any) -> str:
     return name
 
 
-def check_token_code(code: Any) -> str:
+def check_token_code(code: object) -> str:
     """Return the code from a callable TokenCode if it is valid, or raise ParamValidationError without repeating it."""
     if list(_code_problems("TokenCode", code)):
         raise ParamValidationError(report="The callable given as TokenCode did not return a string of six digits.")
@@ -161,7 +161,7 @@ def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems
     return problems
 
 
-def check_chaining(request: Mapping[str, Any], problems: Problems, parent_credentials: Any) -> Problems:
+def check_chaining(request: Mapping[str, Any], problems: Problems, parent_credentials: object) -> Problems:
     """Return ``problems`` plus those that depend on the parent. Its credentials are inspected, not fetched."""
     problems = dict(problems)
     # A value that check_request() has rejected can be anything.
@@ -197,7 +197,7 @@ def raise_problems(problems: Problems) -> None:
         raise ParamValidationError(report="\n".join(lines))
 
 
-def _can_be_sent(value: Any) -> bool:
+def _can_be_sent(value: object) -> bool:
     # Lone surrogates cannot be encoded. Ints of 4,300 digits and lists nested a thousand deep cannot be turned into
     # text, not even for an error message.
     try:
@@ -210,7 +210,7 @@ def _can_be_sent(value: Any) -> bool:
 _Lines = Iterator[str]
 
 
-def _role_arn_problems(name: str, value: Any) -> _Lines:
+def _role_arn_problems(name: str, value: object) -> _Lines:
     match = re.fullmatch(_ROLE_ARN, value) if isinstance(value, str) else None
     if match is None:
         yield f"{name} is {value!r}; it must be the ARN of an IAM role, like arn:aws:iam::123456789012:role/Name."
@@ -218,20 +218,20 @@ def _role_arn_problems(name: str, value: Any) -> _Lines:
         yield f"{name} is {value!r}; the account ID has {len(match['account'])} digits; it must have 12."
 
 
-def _name_problems(name: str, value: Any) -> _Lines:
+def _name_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_NAME, value):
         yield f"{name} is {value!r}; it must be 2 to 64 characters of A-Z a-z 0-9 _ + = , . @ -."
 
 
-def _duration_problems(name: str, value: Any) -> _Lines:
+def _duration_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, int) or isinstance(value, bool):
         yield f"{name} is {value!r}; it must be a whole number of seconds, as an int or a timedelta."
     elif not 900 <= value <= 43200:
         yield f"{name} is {value}; STS takes 900 to 43200 seconds, up to the maximum that the role allows."
 
 
-def _policy_problems(name: str, value: Any) -> _Lines:
-    document, reason = None, ""
+def _policy_problems(name: str, value: object) -> _Lines:
+    document, reason, text = None, "", ""
     try:
         # json.loads() accepts bytes, which botocore rejects with an error that repeats them.
         text = value if isinstance(value, str) else json.dumps(value, default=_mapping)
@@ -242,12 +242,12 @@ def _policy_problems(name: str, value: Any) -> _Lines:
         document, reason = None, f" ({error})"
     if not isinstance(document, dict):
         yield f"{name} must be a JSON object: a JSON-serializable mapping, or a string of JSON{reason}."
-    elif len(value) > 2048:
+    elif len(text) > 2048:
         limit = "the STS limit is 2048. Attach a managed policy instead."
-        yield f"{name} has {len(value)} characters as compact JSON; {limit}"
+        yield f"{name} has {len(text)} characters as compact JSON; {limit}"
 
 
-def _policy_arns_problems(name: str, value: Any) -> _Lines:
+def _policy_arns_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, (list, tuple)):
         yield f"{name} is {value!r}; it must be a list of policy ARNs."
         return
@@ -259,7 +259,7 @@ def _policy_arns_problems(name: str, value: Any) -> _Lines:
             yield f"{name} has {arn!r}; it must be an IAM policy's ARN, like arn:aws:iam::aws:policy/ReadOnlyAccess."
 
 
-def _tags_problems(name: str, value: Any) -> _Lines:
+def _tags_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, (list, tuple)) or not all(
         isinstance(tag, Mapping) and tag.keys() == {"Key", "Value"} for tag in value
     ):
@@ -280,24 +280,24 @@ def _tags_problems(name: str, value: Any) -> _Lines:
             yield f"{name} has a value for {key!r} that is not a string of 0 to 256 characters."
 
 
-def _transitive_keys_problems(name: str, value: Any) -> _Lines:
+def _transitive_keys_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, (list, tuple)) or not all(isinstance(key, str) for key in value):
         yield f"{name} is {value!r}; it must be a list of tag keys."
     elif len(value) > 50:
         yield f"{name} has {len(value)} keys; the STS limit is 50."
 
 
-def _external_id_problems(name: str, value: Any) -> _Lines:
+def _external_id_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_EXTERNAL_ID, value):
         yield f"{name} must be a string of 2 to 1224 characters of A-Z a-z 0-9 _ + = , . @ : / -."
 
 
-def _code_problems(name: str, value: Any) -> _Lines:
+def _code_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_CODE, value):
         yield f"{name} must be a string of six digits, or a callable that returns one."
 
 
-def _contexts_problems(name: str, value: Any) -> _Lines:
+def _contexts_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, (list, tuple)) or not all(
         isinstance(context, Mapping) and all(isinstance(text, str) for text in context.values()) for context in value
     ):
@@ -306,12 +306,12 @@ def _contexts_problems(name: str, value: Any) -> _Lines:
         yield f"{name} has {len(value)} contexts; the STS limit is 5."
 
 
-def _token_size_problems(name: str, value: Any) -> _Lines:
+def _token_size_problems(name: str, value: object) -> _Lines:
     if isinstance(value, bool) or (isinstance(value, int) and value > 4096):
         yield f"{name} is {value}; it must be 0 to 4096 bytes."
 
 
-_CHECKS: dict[str, Callable[[str, Any], _Lines]] = {
+_CHECKS: dict[str, Callable[[str, object], _Lines]] = {
     "RoleArn": _role_arn_problems,
     "RoleSessionName": _name_problems,
     "SourceIdentity": _name_problems,

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import math
 import os
 import pickle
 import traceback
@@ -35,6 +34,8 @@ from ._session import USER_AGENT, AssumedRoleSession, ChildSession, session_clas
 MAX_SHARED = 256
 # AssumeRole's parameters and a Config are never nested this deeply; a list that contains itself is.
 MAX_DEPTH = 20
+# The attributes that a session's methods use. Without credentials, reading one raises the same as a call.
+USED_BY_METHODS = ("_session", "_loader", "resource_factory", "assume_role_parent_session")
 
 
 class Part(NamedTuple):
@@ -66,10 +67,8 @@ def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSessio
 
 def load(*recipe: Part) -> AssumedRoleSession:
     """Return a session that is created on first use, so that unpickling never fails for want of a profile or keys."""
-    kind = session_class()
-    if kind not in _unopened_classes:
-        _unopened_classes[kind] = type(kind.__name__, (Unopened, kind), {})
-    session = object.__new__(_unopened_classes[kind])
+    kind: type = session_class()
+    session = object.__new__(_unopened_class(kind))
     vars(session).update(_recipe=recipe, _kind=kind)
     return session
 
@@ -77,12 +76,18 @@ def load(*recipe: Part) -> AssumedRoleSession:
 class Unopened(AssumedRoleSession):
     """A session that has been unpickled but not used. Its first use turns it into an ordinary one."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name == "role_arn":
             return _read(vars(self)["_recipe"][-1])["request"]["RoleArn"]
+        unknown = AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name.startswith("__"):  # other libraries probe for their own special methods
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        own = _open(self)
+            raise unknown
+        try:
+            own = _open(self)
+        except Exception as error:
+            if name in USED_BY_METHODS:
+                raise
+            raise unknown from error  # hasattr() would raise any other error
         # setdefault() and update() are atomic: if several threads use the session at once, one of them publishes.
         opened: AssumedRoleSession = vars(self).setdefault("_opened", own)
         if opened is own:
@@ -94,7 +99,9 @@ class Unopened(AssumedRoleSession):
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, not used yet)"
 
 
-_unopened_classes: dict[type[AssumedRoleSession], type[AssumedRoleSession]] = {}
+@functools.cache
+def _unopened_class(kind: type) -> type[AssumedRoleSession]:
+    return type(kind.__name__, (Unopened, kind), {})
 
 
 # Writing
@@ -105,19 +112,16 @@ Refusal = Callable[[str], pickle.PicklingError]
 def _part(refusal: Refusal, content: Mapping[str, Any]) -> Part:
     objects: list[tuple[str, Any]] = []
 
-    def encoded(name: str, value: Any, depth: int = 0) -> Any:
+    def encoded(name: str, value: object, depth: int = 0) -> object:
         if depth > MAX_DEPTH:
             raise refusal(f"its {name} is nested too deeply, or contains itself.")
-        if isinstance(value, str):
-            return str.__str__(value)
-        if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
+        if value is None or isinstance(value, str) or type(value) in (bool, int, float):
             return value
-        if type(value) in (list, tuple):
+        if type(value) is list or type(value) is tuple:
             return [type(value).__name__, *(encoded(name, item, depth + 1) for item in value)]
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            items = {str.__str__(key): value[key] for key in value}
             # A refusal names the parameter or option, not "request" around it or a key inside it.
-            return {key: encoded(key if depth < 2 else name, items[key], depth + 1) for key in sorted(items)}
+            return {key: encoded(key if depth < 2 else name, value[key], depth + 1) for key in sorted(value)}
         if value is botocore.UNSIGNED:
             return ["UNSIGNED"]
         objects.append((name, value))
@@ -183,7 +187,7 @@ def _role(session: AssumedRoleSession) -> Part:
     )
 
 
-def _cache(refusal: Refusal, cache: object) -> tuple[Any, ...] | None:
+def _cache(refusal: Refusal, cache: object) -> tuple[object, ...] | None:
     if cache is None:
         return None
     kind: type = type(cache)
@@ -216,7 +220,7 @@ def _root(root: boto3.session.Session) -> Part:
             )
     credentials = session.get_credentials()
     method = getattr(credentials, "method", None)
-    if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, method):
+    if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, credentials):
         what = "access keys" if method == "explicit" else f"credentials ({type(credentials).__name__})"
         raise refusal(
             f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
@@ -236,16 +240,22 @@ def _pickles_by_itself(kind: type) -> bool:
     return defined or kind in copyreg.dispatch_table
 
 
-def _is_found(session: Any, method: object) -> bool:
+def _is_found(session: botocore.session.Session, credentials: object) -> bool:
     """Whether botocore itself found these credentials, and so would find them in another process."""
+    method = getattr(credentials, "method", None)
     # Code that creates RefreshableCredentials often passes "assume-role" as the method.
     if method == "assume-role" and "role_arn" not in session.get_scoped_config():
+        return False
+    # botocore internal: what fetches the keys. If it is gone, only the method tells whose credentials they are. Covered
+    # by tests/test_internals.py.
+    refresh = getattr(credentials, "_refresh_using", None)
+    if refresh is not None and not str(getattr(refresh, "__module__", None)).startswith("botocore."):
         return False
     providers = [kind for kind in CredentialProvider.__subclasses__() if kind.__module__ == Credentials.__module__]
     return method in [kind.METHOD for kind in providers]
 
 
-def _settings_of(session: Any, fresh: Mapping[str, str]) -> dict[str, Any]:
+def _settings_of(session: botocore.session.Session, fresh: Mapping[str, str]) -> dict[str, Any]:
     """Return what was set in code on a botocore session."""
     # The child's own config, not an inherited one.
     config = botocore.session.Session.get_default_client_config(session)
@@ -268,9 +278,10 @@ def _options_of(config: Config) -> dict[str, Any]:
     # botocore internal: a Config has no public way to tell passed options from defaults. If it is gone, options that
     # differ from the defaults are used. Covered by tests/test_internals.py.
     passed = vars(config).get("_user_provided_options")
-    defaults: Any = vars(Config())
-    everything = {name: value for name, value in vars(config).items() if value != defaults.get(name)}
-    return dict(everything if passed is None else passed)
+    if passed is None:
+        defaults = vars(Config())
+        passed = {name: value for name, value in vars(config).items() if value != defaults.get(name)}
+    return dict(passed)
 
 
 def _by_value() -> bool:
@@ -285,11 +296,8 @@ def _by_value() -> bool:
 # Reading
 
 
-_SEQUENCES: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple}
-
-
 def _read(part: Part) -> dict[str, Any]:
-    def decoded(value: Any) -> Any:
+    def decoded(value: object) -> object:
         if isinstance(value, dict):
             return {key: decoded(item) for key, item in value.items()}
         if not isinstance(value, list):
@@ -297,28 +305,31 @@ def _read(part: Part) -> dict[str, Any]:
         kind, *items = value
         if kind == "UNSIGNED":
             return botocore.UNSIGNED
-        return part.objects[items[0]] if kind == "object" else _SEQUENCES[kind](map(decoded, items))
+        if kind == "object":
+            return part.objects[items[0]]
+        return tuple(map(decoded, items)) if kind == "tuple" else list(map(decoded, items))
 
-    content: dict[str, Any] = decoded(json.loads(part.text))
+    content = decoded(json.loads(part.text))
+    assert isinstance(content, dict)
     return content
 
 
 def _open(session: Unopened) -> AssumedRoleSession:
     # Sessions share credentials: otherwise, a worker would assume the role again for each task's session.
     recipe: Recipe = vars(session)["_recipe"]
-    shared = _shared(recipe)
+    shared: Any = _shared(recipe)
     parent: Any = shared.assume_role_parent_session
     credentials: AssumedRoleCredentials = vars(shared._session)["role_credentials"]
     return _session_of(vars(session)["_kind"], parent, credentials, _read(recipe[-1]))
 
 
-def _shared(recipe: Recipe) -> Any:
+def _shared(recipe: Recipe) -> object:
     """Return this process's shared session for a recipe, created now or by an earlier call.
 
     There is no lock, because code that is not ours may run. If two threads create one at once, both use the first.
     """
     session: Any = None
-    key: tuple[Hashable, ...] = (_surroundings(),)
+    key: tuple[Hashable, ...] = (_surroundings(recipe[0]),)
     for part in recipe:
         key = (*key, _comparable(part))
         known = _sessions.get(key)
@@ -336,12 +347,14 @@ def _shared(recipe: Recipe) -> Any:
 _sessions: OrderedDict[Hashable, boto3.session.Session] = OrderedDict()
 
 
-def _surroundings() -> str:
+def _surroundings(root: Part) -> str:
     """Return a digest of where boto3 looks for credentials. A root keeps what it found; a change needs a new root."""
-    variables = {name: os.environ.get(name) for name in os.environ if name.startswith("AWS_")}
+    chosen = _read(root).get("config_variables", {}) if root.text else {}
+    variables = {name: os.environ.get(name) for name in os.environ if name.startswith(("AWS_", "BOTO_CONFIG"))}
     files = [
-        variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
-        variables.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        chosen.get("config_file") or variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        chosen.get("credentials_file") or variables.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        variables.get("BOTO_CONFIG") or "~/.boto",
     ]
     return digest([variables, [version_of_file(os.path.expanduser(file)) for file in files]])
 

@@ -202,12 +202,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             expires.isoformat(timespec="seconds"),
         )
         granted = response["Credentials"]
-        account_id = str((response.get("AssumedRoleUser") or {}).get("Arn", "")).split(":")[4:5]
+        arn = str((response.get("AssumedRoleUser") or {}).get("Arn", ""))
         return Keys(
             granted["AccessKeyId"],
             granted["SecretAccessKey"],
             granted["SessionToken"],
-            account_id[0] if account_id and account_id[0] else None,
+            "".join(arn.split(":")[4:5]) or None,
             expires,
             lifetime,
             # If the parent's credentials changed during the call, we cannot tell who signed: never share the entry.
@@ -234,7 +234,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         try:
             share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=wait_limit)
             # botocore does not report a failed refresh while the old credentials are still valid.
-            is_unchanged = before is not None and source._frozen_credentials is before
+            is_unchanged = before is not None and getattr(source, "_frozen_credentials", None) is before
             was_unreachable = is_due and is_unchanged and time.perf_counter() - start > SLOW
         except Exception as error:
             was_unreachable = is_unreachable(error)
@@ -246,8 +246,9 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _parent_fetcher(self) -> RoleFetcher | None:
         """The fetcher of the parent's credentials if the parent is itself an assumed-role session."""
         session = self.parent._session
-        # Only our sessions have a root. get_credentials() of any other session may run code that is not ours.
-        fetcher = getattr(session.get_credentials(), "fetcher", None) if hasattr(session, "root") else None
+        # get_credentials() of a session that is not ours may run code that is not ours.
+        is_ours = hasattr(session, "_aws_assume_role_lib_root")
+        fetcher = getattr(session.get_credentials(), "fetcher", None) if is_ours else None
         return fetcher if isinstance(fetcher, RoleFetcher) else None
 
     def _chain(self) -> list[RoleFetcher]:
@@ -283,7 +284,7 @@ def unordered(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**request, **{name: sorted(request[name], key=digest) for name in lists}}
 
 
-def load_credentials(session: boto3.session.Session) -> Any:
+def load_credentials(session: boto3.session.Session) -> Credentials:
     """Load a parent's credentials in one thread: botocore would make an object for each of two."""
     botocore_session = session._session
     credentials = share(
@@ -297,7 +298,7 @@ def load_credentials(session: boto3.session.Session) -> Any:
     return credentials
 
 
-def parent_credentials(parent: boto3.session.Session) -> Any:
+def parent_credentials(parent: boto3.session.Session) -> Credentials:
     # Requests are signed with the botocore session's credentials, even if a boto3.Session subclass returns others.
     credentials = parent._session.get_credentials()
     if credentials is None:

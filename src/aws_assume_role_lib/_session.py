@@ -13,6 +13,7 @@ import boto3
 import boto3.session
 import botocore.configprovider
 import botocore.session
+from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
@@ -20,7 +21,7 @@ from ._clients import SharedAliaser, builtin_handlers, shared_clients
 from ._keys import ExportedCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Unpack
 
@@ -125,7 +126,7 @@ class AssumedRoleSession(boto3.session.Session):
     def __deepcopy__(self, _: object) -> AssumedRoleSession:
         return copy.copy(self)
 
-    def __reduce_ex__(self, _: SupportsIndex) -> tuple[Any, ...]:
+    def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
         # Imported here because most programs never pickle a session.
         from ._pickling import reduce
 
@@ -190,15 +191,15 @@ class InheritingSession(botocore.session.Session):
             return getattr(self._parent, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __deepcopy__(self, _: object) -> Any:
+    def __deepcopy__(self, _: object) -> InheritingSession:
         # As for the boto3 session: copied credentials would refresh separately.
         return copy.copy(self)
 
     @property
-    def full_config(self) -> Any:
+    def full_config(self) -> dict[str, Any]:
         return self._parent.full_config
 
-    def get_default_client_config(self) -> Any:
+    def get_default_client_config(self) -> Config:
         """Return the child's own default client config, or else the parent's."""
         own = super().get_default_client_config()
         return self._parent.get_default_client_config() if own is None else own
@@ -214,8 +215,9 @@ class ChildSession(InheritingSession):
         region_name: str | bool | None,
     ) -> None:
         self.role_credentials = credentials
-        self.root: botocore.session.Session = getattr(parent, "root", parent)
-        self._clients = shared_clients(self.root)
+        root: botocore.session.Session = getattr(parent, "_aws_assume_role_lib_root", parent)
+        self._aws_assume_role_lib_root = root  # a program's own class of session may have a root
+        self._clients = shared_clients(root)
         # Pickled instead of the resolved region. True is replaced by the region that it fixed.
         self.region_choice = region_name
         if region_name is True:
@@ -260,17 +262,17 @@ _BaseProvider: Any = getattr(botocore.configprovider, "BaseProvider", object)
 class _Provider(_BaseProvider):  # type: ignore[misc]  # see above
     """Adapts a function that returns a config variable's value to botocore's interface."""
 
-    def __init__(self, provide: Callable[[], Any]) -> None:
+    def __init__(self, provide: Callable[[], object]) -> None:
         self.provide = provide
 
-    def set_default_provider(self, *_: Any) -> None:
+    def set_default_provider(self, *_: object) -> None:
         """Do nothing: a defaults mode adds to a section, such as s3, only where it is not set on a session."""
 
 
 def _region_provider(child: InheritingSession, parent: botocore.session.Session, region_name: str | bool) -> _Provider:
     fixed = parent.get_config_variable("region") if region_name is True else region_name
 
-    def region() -> Any:
+    def region() -> object:
         own = child.instance_variables().get("region")
         if own is not None or fixed is not False:
             return fixed if own is None else own
@@ -299,15 +301,15 @@ class _InheritedConfig:
             return _Provider(lambda: self._child.instance_variables().get(logical_name))
         return self._parent.get_component("config_store").get_config_provider(logical_name)
 
-    def get_config_variable(self, logical_name: str) -> Any:
+    def get_config_variable(self, logical_name: str) -> object:
         if logical_name in self._own or logical_name in self._child.instance_variables():
             return self.get_config_provider(logical_name).provide()
         return self._parent.get_config_variable(logical_name)
 
-    def set_config_provider(self, logical_name: str, provider: Any) -> None:
+    def set_config_provider(self, logical_name: str, provider: object) -> None:
         self._own[logical_name] = provider
 
-    def set_config_variable(self, logical_name: str, value: Any) -> None:
+    def set_config_variable(self, logical_name: str, value: object) -> None:
         self._own[logical_name] = _Provider(lambda: value)
 
     def clear_config_variable(self, logical_name: str) -> None:
@@ -332,11 +334,11 @@ class _RoleProvider(CredentialProvider):
 class _NoTokens:
     """Never returns a bearer token, so that a role's session signs with the role's credentials or fails."""
 
-    def load_token(self, **_: Any) -> None:
+    def load_token(self, **_: object) -> None:
         return None
 
 
-def sign_as_the_role(signing_name: str, signature_version: Any, context: dict[str, Any], **_: Any) -> Any:
+def sign_as_the_role(signing_name: str, signature_version: str, context: Mapping[str, Any], **_: object) -> Any:
     # If AWS_BEARER_TOKEN_<SERVICE> is set, botocore chooses the bearer scheme for services that support it, whatever
     # the session's credentials. The value returned here takes precedence. botocore internals: the context's
     # auth_options and the scheme's name. If they are gone, botocore chooses the bearer scheme, for which a child has no

@@ -173,7 +173,7 @@ class SharedStsClient:
         return self._key, self._parent.region_name
 
     def _outages_of_family(self) -> dict[object, Outage]:
-        root = getattr(self.session, "root", self.session)
+        root = getattr(self.session, "_aws_assume_role_lib_root", self.session)
         outages: dict[object, Outage] = vars(root).setdefault("_aws_assume_role_lib_outages", {})
         return outages
 

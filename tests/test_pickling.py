@@ -683,6 +683,6 @@ def test_a_programs_own_kind_of_session_is_refused(root: boto3.Session) -> None:
     session = assume_role(root, HUB)
     session.__class__ = OwnSession
     with pytest.raises(
-        pickle.PicklingError, match=r"it is a test_pickling\.OwnSession\. Define __reduce__\(\) in that"
+        pickle.PicklingError, match=r"it is a test_pickling\.OwnSession\. Define __reduce_ex__\(\) in that"
     ):
         pickle.dumps(session)

@@ -217,13 +217,14 @@ def test_64_clients_at_once_do_not_fill_the_pool(sts: StsStub, parent: boto3.Ses
     assert len(set(calls(sts))) == 64
 
 
-def test_a_pool_of_the_users_size(sts: StsStub, parent: boto3.Session) -> None:
+@pytest.mark.parametrize("size", [2, 12])
+def test_a_pool_of_the_users_size(sts: StsStub, parent: boto3.Session, size: int) -> None:
     """A max_pool_connections other than botocore's default means what it means for a plain client."""
-    config = Config(max_pool_connections=2)
+    config = Config(max_pool_connections=size)
     child = assume_role(parent, HUB)
     child.get_credentials().get_frozen_credentials()
     sts.fault = Fault.body("x" * 4000, everything=True)
-    warnings = [open_bodies([session.client("s3", config=config)] * 5) for session in (child, parent)]
+    warnings = [open_bodies([session.client("s3", config=config)] * (size + 3)) for session in (child, parent)]
     assert [len(each) for each in warnings] == [3, 3]
     assert all("Connection pool is full" in text for text in warnings[0])
 

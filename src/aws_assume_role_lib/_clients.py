@@ -9,6 +9,7 @@ import contextlib
 import copy
 import inspect
 import logging
+import operator
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ class SharedClients:
         """
         sources = (*args, *kwargs.values())
         known = self._generated.get(name)
-        if known is None or len(known[0]) != len(sources) or not all(map(_same, known[0], sources)):
+        if known is None or not all(map(operator.is_, known[0], sources)):
             known = self._generated[name] = (sources, generate(*args, **kwargs))
         return known[1]
 
@@ -115,10 +116,6 @@ class SharedClients:
             if acquired:
                 lock.release()
         loaded.add(name)
-
-
-def _same(theirs: object, ours: object) -> bool:
-    return theirs is ours or (isinstance(ours, str) and theirs == ours)
 
 
 # botocore internal: the class that sends a client's requests. If it is gone, nothing is shared. Covered by

@@ -148,7 +148,7 @@ def _role(session: AssumedRoleSession) -> Part:
     refusal = functools.partial(_refusal, f"The session for {session.role_arn}")
     if type(session).__module__ != AssumedRoleSession.__module__:
         raise refusal(
-            f"it is a {type(session).__module__}.{type(session).__qualname__}. Define __reduce__() in that class."
+            f"it is a {type(session).__module__}.{type(session).__qualname__}. Define __reduce_ex__() in that class."
         )
     child: Any = session._session
     credentials: AssumedRoleCredentials = child.role_credentials

@@ -24,7 +24,13 @@ import botocore
 import botocore.session
 import pytest
 from botocore.config import Config
-from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialProvider,
+    Credentials,
+    DeferredRefreshableCredentials,
+    RefreshableCredentials,
+)
 from botocore.exceptions import NoCredentialsError, ProfileNotFound
 from conftest import HUB, SECRET, SPOKE, at_once, key
 from sts_stub import StsStub
@@ -133,8 +139,8 @@ def test_loading_calls_nothing(sts: StsStub, root: boto3.Session, monkeypatch: p
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
     assert key(session)
     assert repr(session) == f"AssumedRoleSession(role_arn={HUB!r}, region_name='us-east-1')"
-    with pytest.raises(AttributeError, match="no attribute 'cleint'"):
-        session.cleint()
+    with pytest.raises(AttributeError, match="no attribute 'sesssion'"):
+        session.sesssion()
 
 
 def test_it_signs_with_the_surroundings_of_where_it_is_used(
@@ -273,6 +279,13 @@ class OwnCredentials(Credentials):
     """A custom class."""
 
 
+# Their modules' names sort before and after botocore's.
+OWN_PROVIDERS = [
+    type("Provider", (CredentialProvider,), {"METHOD": f"own-{module}", "__module__": module})
+    for module in ("app", "own")
+]
+
+
 class OwnBotocoreSession(botocore.session.Session):
     """A custom class."""
 
@@ -318,6 +331,24 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
         r"credentials \(RefreshableCredentials\) that were set in code",
     ),
     "by hand, method of its own": (lambda root: assume_role(replaced(root, by_hand("sts")), HUB), "set in code"),
+    "by hand, with botocore's fetcher": (
+        lambda root: assume_role(
+            replaced(
+                root, DeferredRefreshableCredentials(AssumeRoleCredentialFetcher.fetch_credentials, "assume-role")
+            ),
+            HUB,
+        ),
+        r"credentials \(DeferredRefreshableCredentials\) that were set in code",
+    ),
+    **{
+        f"own provider {module}": (
+            lambda root, method=f"own-{module}": assume_role(
+                replaced(root, Credentials("AKIA", "s", method=method)), HUB
+            ),
+            r"credentials \(Credentials\) that were set in code",
+        )
+        for module in ("app", "own")
+    },
     "static code": (
         lambda root: assume_role(root, HUB, SerialNumber=MFA, TokenCode="123456"),
         "its TokenCode is a single code.* Pass a function",
@@ -348,6 +379,12 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
     "botocore subclass": (
         lambda _: assume_role(boto3.Session(botocore_session=OwnBotocoreSession()), HUB),
         "OwnBotocoreSession. Start from",
+    ),
+    "lock in an option": (
+        lambda root: assume_role(
+            root, HUB, sts_client_kwargs={"config": Config(client_context_params={"inner": Thread()})}
+        ),
+        "its config cannot be pickled",
     ),
     "lock in a setting": (
         lambda root: (root._session.set_config_variable("max_attempts", Thread()), assume_role(root, HUB))[1],
@@ -485,6 +522,13 @@ def test_the_choice_of_a_region_travels(
     data = pickle.dumps(hub)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
     assert pickle.loads(data).region_name == there
+
+
+def test_each_object_travels(root: boto3.Session) -> None:
+    """Two functions and a cache's class each arrive where they belong."""
+    hub = assume_role(root, HUB, RoleSessionName=session_name, SerialNumber=MFA, TokenCode=code, cache={})
+    request, cache, _ = loaded(hub)._session.role_credentials.fetcher.arguments
+    assert (request["RoleSessionName"], request["TokenCode"], cache) == (session_name, code, {})
 
 
 def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:
@@ -674,15 +718,10 @@ def test_a_loaded_session_is_a_parent(sts: StsStub, root: boto3.Session) -> None
     assert key(loaded(spoke))
 
 
-class OwnSession(AssumedRoleSession):
-    """A program's own kind of session."""
-
-
-def test_a_programs_own_kind_of_session_is_refused(root: boto3.Session) -> None:
+@pytest.mark.parametrize("module", ["app", "zoo"])
+def test_a_programs_own_kind_of_session_is_refused(root: boto3.Session, module: str) -> None:
     """A subclass of AssumedRoleSession would be loaded without what it adds, so dumps() refuses it."""
     session = assume_role(root, HUB)
-    session.__class__ = OwnSession
-    with pytest.raises(
-        pickle.PicklingError, match=r"it is a test_pickling\.OwnSession\. Define __reduce_ex__\(\) in that"
-    ):
+    session.__class__ = type("OwnSession", (AssumedRoleSession,), {"__module__": module})
+    with pytest.raises(pickle.PicklingError, match=rf"it is a {module}\.OwnSession\. Define __reduce_ex__\(\) in that"):
         pickle.dumps(session)

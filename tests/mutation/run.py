@@ -64,7 +64,7 @@ TESTS = {
     "_mfa": "mfa forks",
     "_parameters": "limits conversions chaining_limits refused_calls without_validation properties mfa",
     "_patch": "patch",
-    "_pickling": "pickling",
+    "_pickling": "pickling internals",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
     "_run": "cli_run",
     "_session": "session signature inheritance internals third_party threads",

@@ -15,20 +15,20 @@ def get_role_arn(account_id: int | str, role_name: str, path: str = "", partitio
     """Build the ARN of an IAM role.
 
     Args:
-        account_id: The account that owns the role, an int or a str of up to 12 digits. It is padded with zeros to
-            12, so an account ID that YAML read as a number works.
-        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. May include its path,
-            as in ``"team/app/reader"``; then omit `path`.
-        path: The role's path, up to 512 printable ASCII characters without spaces, including the slash at each
-            end. Both slashes are optional. Default: no path.
+        account_id: The ID of the account that owns the role, an int or a str of up to 12 digits. Leading zeros are
+            restored, so an account ID that was read as a number works, too.
+        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. The role's path may precede the
+            name, as in ``"team/app/reader"``, instead of being passed as `path`.
+        path: The role's path, up to 512 printable ASCII characters without spaces, including a slash at each end.
+            You may leave out either slash. Default: no path.
         partition: ``"aws"`` (the default), ``"aws-cn"``, ``"aws-us-gov"`` or another partition of AWS.
 
     Returns:
-        The ARN, as in ``arn:aws:iam::123456789012:role/team/app/reader``.
+        The ARN, such as ``arn:aws:iam::123456789012:role/team/app/reader``.
 
     Raises:
-        TypeError: An argument has the wrong type, such as a bool or a float as the account.
-        ValueError: AWS does not allow the value of an argument, or there are two paths.
+        TypeError: An argument has the wrong type, such as a bool or a float as the account ID.
+        ValueError: AWS does not allow the value of an argument, or both `role_name` and `path` contain a path.
 
     Example:
         >>> get_role_arn(123456789012, "reader", path="/team/app/")
@@ -47,17 +47,18 @@ def get_assumed_role_session_arn(
     """Build the ARN of an assumed-role session, as ``GetCallerIdentity`` and CloudTrail show it.
 
     Args:
-        account_id: The account that owns the role, an int or a str of up to 12 digits, padded with zeros to 12.
-        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. May include its path,
-            which is dropped: session ARNs do not contain it.
-        role_session_name: The ``RoleSessionName``, 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
+        account_id: The ID of the account that owns the role, an int or a str of up to 12 digits. Leading zeros are
+            restored.
+        role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. The role's path may precede the
+            name, and is dropped, because the ARNs of sessions do not contain it.
+        role_session_name: The session's ``RoleSessionName``, 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
         partition: ``"aws"`` (the default), ``"aws-cn"``, ``"aws-us-gov"`` or another partition of AWS.
 
     Returns:
-        The ARN, as in ``arn:aws:sts::123456789012:assumed-role/reader/nightly``.
+        The ARN, such as ``arn:aws:sts::123456789012:assumed-role/reader/nightly``.
 
     Raises:
-        TypeError: An argument has the wrong type, such as a bool or a float as the account.
+        TypeError: An argument has the wrong type, such as a bool or a float as the account ID.
         ValueError: AWS does not allow the value of an argument.
 
     Example:

@@ -69,76 +69,86 @@ def assume_role(
 ) -> AssumedRoleSession:
     """Return a session that acts as a role, and refreshes its own credentials for as long as the process runs.
 
-    This call does not contact STS. The first use does, once, even from many threads, and later uses do so again
-    before the credentials expire. The call does look up the parent's own credentials, which on EC2, for example,
-    contacts the metadata service. The session can itself assume the next role.
+    This call does not contact STS. The first use of the session does, once, even from many threads, and later uses
+    do so again before the credentials expire. To refresh, the session needs valid credentials of its parent, the
+    session that you pass. This call does look up the parent's credentials, which on EC2, for example, contacts the
+    metadata service. The returned session can itself be the parent of the next role.
 
     Every parameter of STS's `AssumeRole
     <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>`_ is a keyword with the same name. A
     parameter that is None is not sent.
 
     Args:
-        session: The session that assumes the role, a :class:`boto3.session.Session`. Its credentials sign the call
-            to STS, and its settings are inherited.
+        session: The parent: the :class:`boto3.session.Session` that assumes the role. Its credentials sign the call
+            to STS, and the returned session inherits its settings.
         RoleArn: The ARN of the role to assume.
         RoleSessionName: The session's name in CloudTrail: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: the
-            ``SourceIdentity`` if there is one, else a generated name, which then stays the same on every refresh.
-            ``AUTOMATIC_ROLE_SESSION_NAME`` generates a name even with a ``SourceIdentity``. A function without
-            arguments is called for a name before each call to STS; pass :func:`generate_lambda_session_name` that
-            way. The name that it returns is not part of the cache key.
+            ``SourceIdentity`` if there is one, else a generated name, which stays the same on every refresh. With
+            ``AUTOMATIC_ROLE_SESSION_NAME``, a name is generated even if there is a ``SourceIdentity``. You can also
+            pass a function without arguments that returns a name, such as :func:`generate_lambda_session_name`. The
+            function is called before each call to STS, and its names are not part of the cache key.
         ExternalId: The external ID that the role's trust policy requires: 2 to 1224 characters of
             ``[A-Za-z0-9_+=,.@:/-]``. See `external ID
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
         region_name: The region of the new session. None follows the parent's region, looked up each time; a string
             sets the region; True keeps the region that the parent has now; False uses the environment and the
             config file, and ignores a region that was set in code on the parent.
-        Policy: A policy that restricts the session: a mapping, or a string of JSON, sent as compact JSON of at most
-            2048 characters. See `session policies
+        Policy: A policy that restricts the session: a mapping, or a string of JSON. It is sent as compact JSON, which
+            may have at most 2048 characters. See `session policies
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session>`_.
         PolicyArns: Managed policies that restrict the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
-        DurationSeconds: The lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta; at
-            most 3600 if the parent is itself an assumed role (`role chaining
+        DurationSeconds: The lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta, up to
+            the maximum that the role allows; at most 3600 if the parent is itself an assumed role (`role chaining
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>`_). Default:
-            STS's, 3600. It does not limit the session, which refreshes itself.
-        SerialNumber: The serial number or ARN of an MFA device. Without a ``TokenCode``, you are prompted for the
-            code on the terminal before each call to STS.
-        TokenCode: A code of the MFA device, which needs ``SerialNumber``. Six digits work once: the credentials are
-            used until they expire, and the next use raises ``RefreshWithMFAUnsupportedError``. A function without
-            arguments is called for a code before each call to STS, by one thread at a time.
+            STS's, 3600. This does not limit the lifetime of the session, which refreshes itself.
+        SerialNumber: The ARN of an MFA device, or the serial number of a hardware device. Without a ``TokenCode``, you
+            are prompted for a code on the terminal before each call to STS.
+        TokenCode: A code of the MFA device, or a function without arguments that returns one. Requires
+            ``SerialNumber``. A code, a string of six digits, works once: the credentials are used until they expire,
+            and the next use raises ``RefreshWithMFAUnsupportedError``. A function is called before each call to STS,
+            normally by one thread at a time.
         Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have 1 to
             128 characters, and values 0 to 256.
-        TransitiveTagKeys: Keys of the tags that later roles in a chain inherit, at most 50. See `session tags
+        TransitiveTagKeys: The keys of those tags that later roles in a chain inherit, at most 50. See `session tags
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
-        SourceIdentity: Who is behind the session, unchangeable through a chain: 2 to 64 characters of
-            ``[A-Za-z0-9_+=,.@-]``. See `source identity
+        SourceIdentity: Who is behind the session: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Later roles in a chain
+            inherit the source identity, and cannot change it. See `source identity
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>`_.
         ProvidedContexts: Trusted context assertions, at most 5, in the API's form.
-        cache: Where to share credentials between sessions: anything with ``__getitem__``, ``__setitem__`` and
+        cache: Where to share credentials between sessions: any object with ``__getitem__``, ``__setitem__`` and
             ``__contains__``, such as a dict or :class:`JSONFileCache`. An entry is used only for the same request by
             the same identity. Cache failures are logged and never prevent you from getting credentials. Default:
-            none.
+            no cache.
         sts_client_kwargs: Options of the STS client: ``endpoint_url``, ``region_name``, ``config``, ``verify``,
-            ``use_ssl``, ``api_version``, as for :meth:`boto3.session.Session.client`. Children of one parent with the
-            same options share one client. Its timeouts are short (2 seconds to connect, 4 to read, 3 attempts) unless
-            a ``Config``, passed here or as the parent's default, sets others.
-        validate: Whether to check the parameters of AssumeRole now. False skips the check, and loads no service
-            model.
+            ``use_ssl``, ``api_version``, as for :meth:`boto3.session.Session.client`. Roles with the same parent and
+            the same options share one client. The client waits 2 seconds for a connection and 4 for a response, and
+            makes up to 3 attempts. A ``Config``, passed here or as the parent's default, overrides these limits; the
+            environment and the profile override the number of attempts.
+        validate: Whether to check the parameters of AssumeRole now. With False, only the type of ``RoleArn`` is
+            checked, and no service model is loaded.
         MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
             which is no padding. Requires a botocore version that supports it.
-        additional_kwargs: For parameters that AWS adds to AssumeRole later.
+        additional_kwargs: Names and values of AssumeRole parameters that are not keywords here, such as those that
+            AWS adds later.
 
     Returns:
-        A session, which is also an instance of whatever ``boto3.Session`` is at the time of the call.
+        A session, which is also an instance of whatever ``boto3.Session`` is at the time of the call, even if another
+        library has replaced that class.
 
     Raises:
-        TypeError: ``session`` is not a boto3 session, an argument other than STS's has the wrong type, a parameter is
-            passed twice, or ``sts_client_kwargs`` has an option that it cannot have.
-        ValueError: An ``endpoint_url`` is not a URL.
+        TypeError: ``session`` is not a boto3 session, an argument that STS does not define has the wrong type, a
+            parameter is passed twice, ``sts_client_kwargs`` has an option that is not in the list above, or, with
+            ``validate=False``, ``RoleArn`` is not a string.
+        ValueError: The ``endpoint_url`` in ``sts_client_kwargs`` is not an HTTP(S) URL, or contains a user name.
         botocore.exceptions.NoCredentialsError: The parent has no credentials.
-        botocore.exceptions.ParamValidationError: STS would not accept the parameters. The error lists every problem.
-        botocore.exceptions.InvalidRegionError: ``region_name`` cannot be a region.
+        botocore.exceptions.ParamValidationError: STS would not accept the parameters. The error lists every problem,
+            with two exceptions: a ``DurationSeconds`` of more than 3600 for a parent that is an assumed role, unless
+            :func:`assume_role` returned that parent, and a key in ``TransitiveTagKeys`` that is neither in ``Tags`` nor
+            can be inherited. These two depend on the parent's credentials, and are reported only when there is no
+            other problem.
+        botocore.exceptions.InvalidRegionError: A ``region_name``, here or in ``sts_client_kwargs``, cannot be a region.
         botocore.exceptions.ClientError: Raised when the session is used: STS refused, and there are no valid
-            credentials left. If nothing responds, it is one of botocore's connection errors.
+            credentials left. If STS does not respond, one of botocore's connection errors is raised instead.
         botocore.exceptions.CredentialRetrievalError: Raised when the session is used: something other than STS
             responded, or there is no way to get the MFA code.
         botocore.exceptions.RefreshWithMFAUnsupportedError: Raised when the session is used: the one ``TokenCode`` has

@@ -17,19 +17,22 @@ _FILE_NAME = r"[^./\\:\0][^/\\:\0]*"
 
 
 class JSONFileCache:
-    """A mapping from file names to JSON objects, each stored in its own file in one folder.
+    """A cache for :func:`assume_role` that keeps credentials between runs, in plain text, in the files of one folder.
+
+    The cache maps keys, which are file names, to entries, which are JSON objects. Each entry is stored in its own
+    file.
 
     Threads and processes may share a folder. Writes are atomic: a reader sees a complete entry, old or new, or
-    none. Only the owner can read the files (mode 0600), and the folder too (0700) if the first write creates it.
-    Missing parent folders get the default mode, and an existing folder keeps its mode. On Windows these modes
-    have little effect: the folder's permissions apply, and a write may raise PermissionError while another
-    process reads the same entry.
+    none. Only the owner can read the files (mode 0600). If the first write creates the folder, only the owner can
+    list it (mode 0700). Missing parent folders get the default mode, and an existing folder keeps its mode. On
+    Windows, these modes have little effect: the folder's permissions apply, and a write may raise PermissionError
+    while another process reads the same entry.
 
-    A damaged or truncated entry, or one that is not a JSON object, counts as missing, and the next write
-    replaces it. Entries are deleted only by ``del``, whatever their age.
+    An entry that is damaged, truncated or not a JSON object counts as missing, and the next write replaces it.
+    Entries are deleted only by ``del``, whatever their age.
 
     Args:
-        dir_path: The folder, as a str or a path; ``~`` is expanded. Created by the first write.
+        dir_path: The folder, as a str or a path; ``~`` is expanded. The first write creates the folder.
 
     Raises:
         TypeError: `dir_path` is not a str or a path to one.
@@ -56,7 +59,7 @@ class JSONFileCache:
         return hash(self._folder)
 
     def __contains__(self, key: object) -> bool:
-        """Whether ``cache[key]`` would return an entry; False also if the folder or file cannot be read.
+        """Whether ``cache[key]`` would return an entry. If the folder or file cannot be read, the answer is False.
 
         Raises:
             TypeError: `key` is not a str.
@@ -73,10 +76,10 @@ class JSONFileCache:
         """Read an entry.
 
         Args:
-            key: A plain file name: not empty, no leading dot, and without ``/``, ``\\`` and ``:``.
+            key: A plain file name: not empty, without a leading dot, and without ``/``, ``\\`` and ``:``.
 
         Returns:
-            The JSON object. Datetimes are returned as the ISO 8601 strings they were written as.
+            The JSON object. Datetimes that were written are returned as ISO 8601 strings.
 
         Raises:
             KeyError: The entry is missing or damaged.
@@ -95,10 +98,11 @@ class JSONFileCache:
 
         Args:
             key: A plain file name, as for reading.
-            value: Anything ``json.dumps`` accepts, and datetimes, which are written as ISO 8601 strings.
+            value: A dict that ``json.dumps()`` accepts. It may also contain datetimes, which are written as ISO 8601
+                strings.
 
         Raises:
-            TypeError: `key` is not a str, or `value` is not a dict or contains something JSON cannot represent.
+            TypeError: `key` is not a str, or `value` is not a dict or contains something that JSON cannot represent.
             ValueError: `key` is not a plain file name, or `value` contains itself.
             OSError: The file or its folder cannot be written. An existing entry is left unchanged.
         """

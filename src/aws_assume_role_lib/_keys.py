@@ -21,14 +21,14 @@ def is_sendable(value: object) -> bool:
 class ExportedCredentials(NamedTuple):
     """A role's credentials at one moment, for code that cannot take a session.
 
-    They do not refresh: call :meth:`AssumedRoleSession.export_credentials` again when they are about to expire.
+    These credentials do not refresh: call :meth:`AssumedRoleSession.export_credentials` again before they expire.
 
     Attributes:
         access_key: The access key ID.
         secret_key: The secret access key.
         token: The session token.
-        expiry: When the credentials expire, in UTC, with a time zone.
-        account_id: The account that owns the role, or None if the response did not say.
+        expiry: When the credentials expire: a datetime with the time zone UTC.
+        account_id: The ID of the account that owns the role, or None if STS's response did not contain it.
 
     Example:
         >>> from datetime import datetime, timezone

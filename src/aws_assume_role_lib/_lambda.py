@@ -18,7 +18,7 @@ _TIMESTAMP_MIN_LENGTH = 14
 def generate_lambda_session_name(
     function_name: str | None = None, function_version: str | int | None = None, identifier: str | None = None
 ) -> str:
-    """Name the running instance of a Lambda function, for ``RoleSessionName`` or ``SourceIdentity``.
+    """Build a name for the running instance of a Lambda function, for ``RoleSessionName`` or ``SourceIdentity``.
 
     The name has one of the forms ``{name}``, ``{name}.{identifier}`` and ``{name}.{version}.{identifier}``.
     These rules apply in order:
@@ -26,28 +26,29 @@ def generate_lambda_session_name(
     1. A function name of more than 59 characters is used alone, truncated to 64.
     2. The version is left out if name and version have more than 59 characters together.
     3. The version is left out if it is ``$LATEST``.
-    4. The identifier is the hexadecimal part at the end of the log stream name, truncated to fit.
-    5. Without one, it is the UTC time as ``YYYYMMDDhhmmss`` and six digits of microseconds, truncated to fit, if
-       at least 14 characters are free; otherwise random letters and digits.
+    4. The identifier is the one that you pass, or else the hexadecimal part at the end of the log stream's name,
+       truncated to fit.
+    5. If there is neither, the identifier is the UTC time as ``YYYYMMDDhhmmss`` and six digits of microseconds,
+       truncated to fit. If fewer than 14 characters are free, it is random letters and digits instead.
 
     Characters that AWS does not allow in these names (all but ``A-Z a-z 0-9 _+=,.@-``) are replaced by ``_``.
 
-    The environment is read on each call, and random values come from the operating system, so no value is frozen
-    into a SnapStart snapshot.
+    The environment is read on each call, and random values come from the operating system. So a call after a
+    SnapStart restore does not return a value that was frozen into the snapshot.
 
     Args:
-        function_name: The function's name. Default: ``AWS_LAMBDA_FUNCTION_NAME``.
-        function_version: The function's version, a string or an int; an empty string leaves it out. Default:
-            ``AWS_LAMBDA_FUNCTION_VERSION``, or no version if that is not set.
-        identifier: Distinguishes this instance from others; an empty string selects rule 5. Default: from
-            ``AWS_LAMBDA_LOG_STREAM_NAME``, by rule 4.
+        function_name: The function's name. Default: the environment variable ``AWS_LAMBDA_FUNCTION_NAME``.
+        function_version: The function's version, a str or an int; an empty string leaves the version out. Default:
+            the environment variable ``AWS_LAMBDA_FUNCTION_VERSION``, or no version if the variable is not set.
+        identifier: A str that distinguishes this instance from others; an empty string selects rule 5. Default:
+            from the environment variable ``AWS_LAMBDA_LOG_STREAM_NAME``, by rule 4.
 
     Returns:
         A valid ``RoleSessionName`` and ``SourceIdentity``: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
 
     Raises:
-        TypeError: An argument is neither a str nor None, and not an int as the version.
-        ValueError: The function name is empty, or neither passed nor set in the environment.
+        TypeError: An argument is neither a str nor None; the version may also be an int.
+        ValueError: The function name is empty, or is neither passed nor set in the environment.
 
     Example:
         >>> generate_lambda_session_name("report", "7", "0123456789abcdef")

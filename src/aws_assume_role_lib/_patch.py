@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 def patch_boto3() -> None:
     """Add :func:`assume_role` to boto3, as ``boto3.assume_role`` and ``boto3.Session.assume_role``.
 
-    ``boto3.assume_role(RoleArn, ...)`` uses the default session at the time of each call. Calling ``patch_boto3()``
-    again has no effect.
+    ``boto3.assume_role(RoleArn, ...)`` assumes the role from boto3's default session, which is looked up on each call.
+    ``boto3.Session.assume_role`` is a method, which assumes the role from its own session. Calling ``patch_boto3()``
+    again has no effect. Call it in applications only, because it changes boto3 for the whole process.
 
     Raises:
-        RuntimeError: Something else has already defined one of these names. boto3 is left unchanged.
+        RuntimeError: Something else has already defined one of these names. In that case, boto3 is not changed.
 
     Example:
         >>> import boto3

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 class AssumedRoleSession(boto3.session.Session):
     """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
 
-    :func:`assume_role` returns one. Use it wherever you use a ``boto3.Session``. It is its parent with other
-    credentials: the region, profile settings, default client config, service models and user agent are the parent's,
-    looked up each time. Event handlers registered on the parent are not copied.
+    :func:`assume_role` returns such a session. Use it wherever you use a ``boto3.Session``. Its credentials are the
+    role's. Its region, profile settings, default client config, service models and user agent are the parent's, looked
+    up each time. Event handlers registered on the parent are not copied.
 
-    Unlike a plain ``boto3.Session``, it can be shared between threads, which can also call ``client()`` and
-    ``resource()``. It can be pickled: the other process gets a recipe without keys, and creates the session again with
-    the credentials that boto3 finds there.
+    Unlike a plain ``boto3.Session``, the session can be shared between threads, which can all call ``client()`` and
+    ``resource()``. The session can also be pickled: the other process gets a recipe without keys, and creates the
+    session again with the credentials that boto3 finds there.
 
     Attributes:
         role_arn: The ARN of the role, as you passed it.
@@ -70,17 +70,17 @@ class AssumedRoleSession(boto3.session.Session):
         super().__init__(botocore_session=botocore_session)
 
     def assume_role(self, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
-        """Assume the next role of a chain: :func:`assume_role` with this session as the parent.
+        """Assume the next role of a chain: the same as :func:`assume_role` with this session as the parent.
 
         Args:
-            RoleArn: The role to assume.
+            RoleArn: The ARN of the role to assume.
             **parameters: As for :func:`assume_role`.
 
         Returns:
-            A session that acts as ``RoleArn``, whose parent is this one.
+            A session that acts as the role, and whose parent is this session.
 
         Raises:
-            Exception: The same as :func:`assume_role`.
+            Exception: The same exceptions as :func:`assume_role`.
 
         Example:
             >>> import boto3
@@ -95,13 +95,15 @@ class AssumedRoleSession(boto3.session.Session):
     def export_credentials(self) -> ExportedCredentials:
         """Return the role's credentials with their expiry, for code that cannot take a session.
 
-        They are refreshed first if that is due. The returned value does not refresh: call this again before ``expiry``.
+        The credentials are refreshed first if a refresh is due. The returned value does not refresh: call this method
+        again before ``expiry``.
 
         Returns:
             An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
 
         Raises:
-            Exception: If there are no valid credentials, the same as a request, as listed for :func:`assume_role`.
+            Exception: There are no valid credentials. The exceptions are those that :func:`assume_role` lists as
+                raised when the session is used.
 
         Example:
             >>> import boto3

@@ -1,6 +1,7 @@
 """Assumed roles for asyncio: an aiobotocore session with an assumed-role session's credentials and settings.
 
-aiobotocore is not a dependency of this package. It pins botocore, so install a version that allows your boto3.
+aiobotocore is not a dependency of this package. Each version of aiobotocore allows only certain versions of botocore,
+so install one that fits your boto3.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ __all__ = ["get_session"]
 
 
 def get_session(session: AssumedRoleSession) -> AioSession:
-    """Return an ``aiobotocore.session.AioSession`` that acts as the role of a session.
+    """Return an ``aiobotocore.session.AioSession`` that acts as the same role as ``session``.
 
     Both sessions share one set of credentials, which is refreshed once for both. STS is called in a thread, so the
-    event loop keeps running. Tasks that need the credentials meanwhile wait for that one call; cancelling a task does
-    not cancel the call. While the credentials are fresh, no thread is used.
+    event loop keeps running. Meanwhile, other tasks continue with the current credentials. If these expire within a
+    minute, the tasks wait for that one call instead. Cancelling a task does not cancel the call. While no refresh is
+    due, no thread is used.
 
     Settings are inherited as in a chain of roles: the region, profile settings, default client config, service models
     and user agent are those of ``session``, looked up each time. Event handlers are not copied.
 
     Args:
-        session: A session returned by :func:`assume_role`. You can keep using it, from other threads too.
+        session: A session returned by :func:`assume_role`. You can keep using this session, from other threads, too.
 
     Returns:
-        A session for ``create_client()``, ``aioboto3.Session(botocore_session=...)`` or
-        ``s3fs.S3FileSystem(session=...)``. Several event loops can use it, one after the other or each in its own
-        thread. Call this once for each ``aioboto3.Session``.
+        A session with ``create_client()``, which you can also pass to ``aioboto3.Session(botocore_session=...)`` or
+        ``s3fs.S3FileSystem(session=...)``. Several event loops can use the session, one after the other or each in its
+        own thread. Call this function once for each ``aioboto3.Session``, which adds event handlers to the session.
 
     Raises:
         ImportError: aiobotocore is not installed.

@@ -573,7 +573,11 @@ COMMANDS = {
         f"{CLI} {HUB} --Policy file://policy.json",
         f"{CLI} Hub --DurationSeconds 60",
     ],
-    3: [f"unset AWS_ACCESS_KEY_ID; {CLI} {HUB}", f"{CLI} --profile base {HUB}"],
+    3: [
+        f"unset AWS_ACCESS_KEY_ID; {CLI} {HUB}",
+        f"{CLI} --profile base {HUB}",
+        f"unset AWS_DEFAULT_REGION; {CLI} {HUB}",
+    ],
     4: [f"{CLI} {HUB}"],
 }
 

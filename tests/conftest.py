@@ -196,6 +196,14 @@ def parent() -> boto3.Session:
 
 
 @pytest.fixture
+def root_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long-term keys and a region in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
 def clients_made(parent: boto3.Session) -> list[str]:
     """A list that grows by one for each STS client that the parent creates."""
     made: list[str] = []

@@ -53,11 +53,8 @@ def _nothing_is_shared_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+def root(root_keys: None) -> boto3.Session:
     """A session whose keys come from the environment."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return boto3.Session()
 
 

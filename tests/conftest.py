@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import boto3
 import botocore.credentials
@@ -92,6 +93,37 @@ def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
         return work(index)
 
     return [future.result(HANG) for future in [later(lambda index=index: run(index)) for index in range(number)]]
+
+
+class Forked(NamedTuple):
+    """A forked child, which works and sends back what the work returned."""
+
+    pid: int
+    pipe: int
+
+    @classmethod
+    def start(cls, work: Callable[[], str]) -> Forked:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(30)  # no test can leave a child behind
+                answer = work()
+            except BaseException as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode() or b"nothing")
+            os._exit(0)
+        os.close(writer)
+        return cls(pid, reader)
+
+    def result(self) -> str:
+        """Return the work's result, or its exception as text, or that it hangs."""
+        ready, _, _ = select.select([self.pipe], [], [], 15)
+        answer = os.read(self.pipe, 4096).decode() if ready else "it hangs"
+        os.close(self.pipe)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return answer
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -26,7 +26,7 @@ import pytest
 from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import NoCredentialsError, ProfileNotFound
-from conftest import HUB, SECRET, SPOKE, at_once, key
+from conftest import HUB, SECRET, SPOKE, at_once, key, needs_fork
 from sts_stub import StsStub
 from worker_tasks import Namer, NeedsArguments, NoPickle, OwnPickle, code, identify, session_name
 
@@ -627,7 +627,7 @@ def test_a_shared_session_may_be_dropped_while_it_is_used(
     assert made
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork(sts: StsStub, root: boto3.Session) -> None:
     """Loaded sessions work in a forked child, and so do sessions that the child loads, on a separate connection."""

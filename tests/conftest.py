@@ -95,6 +95,15 @@ def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
     return [future.result(HANG) for future in [later(lambda index=index: run(index)) for index in range(number)]]
 
 
+class NotSent(Exception):
+    """Raised instead of sending a request; its text is the request's URL."""
+
+
+def do_not_send(request: Any, **_: Any) -> None:
+    """Handle before-send."""
+    raise NotSent(request.url)
+
+
 class Forked(NamedTuple):
     """A forked child, which works and sends back what the work returned."""
 

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from concurrent.futures import Future
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import boto3
 import botocore.credentials
@@ -92,6 +93,46 @@ def at_once(work: Callable[[int], T], number: int = 64) -> list[T]:
         return work(index)
 
     return [future.result(HANG) for future in [later(lambda index=index: run(index)) for index in range(number)]]
+
+
+class NotSent(Exception):
+    """Raised instead of sending a request; its text is the request's URL."""
+
+
+def do_not_send(request: Any, **_: Any) -> None:
+    """Handle before-send."""
+    raise NotSent(request.url)
+
+
+class Forked(NamedTuple):
+    """A forked child, which works and sends back what the work returned."""
+
+    pid: int
+    pipe: int
+
+    @classmethod
+    def start(cls, work: Callable[[], str]) -> Forked:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.alarm(30)  # no test can leave a child behind
+                answer = work()
+            except BaseException as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode() or b"nothing")
+            os._exit(0)
+        os.close(writer)
+        return cls(pid, reader)
+
+    def result(self) -> str:
+        """Return the work's result, or its exception as text, or that it hangs."""
+        ready, _, _ = select.select([self.pipe], [], [], 15)
+        answer = os.read(self.pipe, 4096).decode() if ready else "it hangs"
+        os.close(self.pipe)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return answer
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -193,6 +234,14 @@ def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
 def parent() -> boto3.Session:
     """A session with long-term keys, in a region."""
     return boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+
+
+@pytest.fixture
+def root_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long-term keys and a region in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, pro
     assert len(cache) == 2
 
 
-@pytest.mark.parametrize("method", ["custom", "assume-role", "sso"])
+@pytest.mark.parametrize("method", ["custom", "assume-role", "sso", "container-role"])
 def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, method: str) -> None:
     """Refreshable credentials set on a session by hand share an entry with no other credentials."""
     cache: dict[str, Any] = {}

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import distribution
 from pathlib import Path
@@ -38,7 +37,6 @@ READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 LIMIT = 60  # seconds: far longer than any process takes unless it hangs
 
 Finished = subprocess.CompletedProcess[str]
-Cli = Callable[..., Finished]
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,13 @@ import pickle
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 import pytest
@@ -28,6 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import HUB, SPOKE, needs_posix
 from moto import mock_aws
+from pages import Block, blocks, check_tests, run
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -47,22 +47,6 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if DOCS / "examples" not in page.parents)]
 PUBLIC = [name for name in aws_assume_role_lib.__all__ if name != "__version__"]
 MFA = "arn:aws:iam::123456789012:mfa/alice"
-
-
-class Block(NamedTuple):
-    """A fenced block of a page: its language, its text, and the number of lines before it."""
-
-    language: str
-    text: str
-    line: int
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    return [
-        Block(match[1], match[2], text.count("\n", 0, match.start(2)))
-        for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    ]
 
 
 def run_examples(example: doctest.DocTest) -> None:
@@ -124,8 +108,7 @@ def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatc
             example = doctest.DocTestParser().get_doctest(block.text, vars(module), page.name, str(page), block.line)
             run_examples(example)
         elif block.language == "python":
-            source = "\n" * block.line + block.text
-            exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
+            block.execute(page, vars(module))
 
 
 # Packages whose code is shown but not run: those that readers migrate from, and one whose pinned dependencies would
@@ -160,6 +143,7 @@ COMMAND_LINES = [
 
 @pytest.mark.skipif(os.name == "nt", reason="the blocks are for a Unix shell")
 @pytest.mark.parametrize("block", COMMAND_LINES)
+@pytest.mark.usefixtures("root_keys")
 def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_path: Path) -> None:
     """Each shell block that runs the package succeeds, and assumes the roles that it names."""
     keys = "region = eu-central-1\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
@@ -172,21 +156,8 @@ def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o700)
-    finished = subprocess.run(
-        ["sh", "-euc", block.text],
-        env={
-            **os.environ,
-            "AWS_ACCESS_KEY_ID": "AKIAROOT",
-            "AWS_SECRET_ACCESS_KEY": "root-secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "PYTHON": sys.executable,
-            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    finished = run("sh", "-euc", block.text, PATH=path, PYTHON=sys.executable)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert [request.params["RoleArn"] for request in sts.assumed] == re.findall(r"arn:[\w:/]+", block.text)
 
@@ -200,65 +171,26 @@ def test_tests_on_the_pages_pass(name: str, passed: int, tmp_path: Path) -> None
     conftest = [text for text in code if "autouse=True" in text]
     (tmp_path / "conftest.py").write_text("".join(conftest), encoding="utf-8")
     (tmp_path / "test_page.py").write_text("\n\n".join(t for t in code if t not in conftest), encoding="utf-8")
-    environment = {
-        **os.environ,
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
-        "AWS_PROFILE": "missing",
-        "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
-    }
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert finished.returncode == 0, finished.stdout
-    assert re.search(rf"^{passed} passed", finished.stdout, re.MULTILINE), finished.stdout
+    check_tests(tmp_path, passed)
 
 
 @needs_posix
-def test_the_pool_on_the_page_counts(moto: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("moto", "root_keys")
+def test_the_pool_on_the_page_counts(tmp_path: Path) -> None:
     """The script at the top of the page on other processes prints a line for each role, from a pool of processes."""
     (tmp_path / "count.py").write_text(blocks(DOCS / "guides" / "processes.md")[0].text, encoding="utf-8")
-    finished = subprocess.run(
-        [sys.executable, "count.py"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "AWS_ENDPOINT_URL": moto,
-            "AWS_ACCESS_KEY_ID": "AKIAROOT",
-            "AWS_SECRET_ACCESS_KEY": "root-secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    finished = run(sys.executable, "count.py", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     roles = [line.split()[0] for line in finished.stdout.splitlines()]
     assert roles == [f"arn:aws:iam::{account}:role/Audit" for account in ("111111111111", "222222222222")]
 
 
-def test_the_log_is_as_documented(sts: StsStub) -> None:
+@pytest.mark.usefixtures("sts", "root_keys")
+def test_the_log_is_as_documented() -> None:
     """The script on the debugging page prints the log shown below it."""
     found = blocks(DOCS / "guides" / "debugging.md")
     (position,) = (n for n, block in enumerate(found) if block.language == "text")
-    finished = subprocess.run(
-        [sys.executable, "-c", found[position - 1].text],
-        env={
-            **os.environ,
-            "AWS_ACCESS_KEY_ID": "AKIAROOT",
-            "AWS_SECRET_ACCESS_KEY": "root-secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "PYTHONPATH": str(Path(aws_assume_role_lib.__file__).parents[1]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    finished = run(sys.executable, "-c", found[position - 1].text)
 
     def without_times(text: str) -> str:
         text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:,]+(\+00:00)?", "TIME", text)
@@ -619,21 +551,14 @@ def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: 
 
 @needs_posix
 @pytest.mark.parametrize("code", COMMANDS)
-def test_errors_of_the_command_line_are_verbatim(
-    code: int, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("root_keys")
+def test_errors_of_the_command_line_are_verbatim(code: int, sts: StsStub, tmp_path: Path) -> None:
     """Each line that the command writes on stderr is on the errors page, under its exit code."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("PYTHONPATH", str(Path(aws_assume_role_lib.__file__).parents[1]))
     sts.fault = Fault.error(403, "AccessDenied", DENIED)
     python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; '
     written = ""
     for command in COMMANDS[code]:
-        finished = subprocess.run(
-            ["sh", "-c", python + command], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
+        finished = run("sh", "-c", python + command, cwd=tmp_path)
         assert (finished.returncode, finished.stdout) == (code, "")
         written += finished.stderr
     page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ import boto3
 import pytest
 from conftest import SPOKE
 from lambda_runtime_api import LIMIT, LambdaRuntimeApi
+from pages import run
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -30,14 +31,6 @@ INSTANCE = "0123456789abcdef0123456789abcdef"
 FUNCTION_ROLE = "arn:aws:iam::111111111111:role/FunctionRole"
 TARGET_ROLE = "arn:aws:iam::222222222222:role/OrdersReader"
 SETTINGS = {"TARGET_ROLE_ARN": TARGET_ROLE, "EXTERNAL_ID": "orders-1", "TABLE_NAME": "Orders"}
-
-
-def run(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python as a reader of the docs would, with this package."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT
-    )
 
 
 def missing(module: str) -> bool:
@@ -195,13 +188,8 @@ def test_templates_pass_cfn_lint() -> None:
     """Both templates pass AWS's own linter."""
     if missing("cfnlint"):
         pytest.skip("cfn-lint is not here: pip install cfn-lint")
-    lint = run(
-        "-c",
-        "import cfnlint.runner; cfnlint.runner.main()",
-        LAMBDA / "template.yaml",
-        LAMBDA / "target-account.yaml",
-        cwd=LAMBDA,
-    )
+    cfn_lint = (sys.executable, "-c", "import cfnlint.runner; cfnlint.runner.main()")
+    lint = run(*cfn_lint, "template.yaml", "target-account.yaml", cwd=LAMBDA)
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
@@ -238,7 +226,8 @@ def function_template() -> Any:
 
 def test_library_passes_its_own_tests() -> None:
     """The library's tests, in the style that the docs teach, pass, and none is skipped."""
-    tests = run("-m", "pytest", "-p", "no:cacheprovider", "-c", "pyproject.toml", cwd=EXAMPLES / "library")
+    pytest_options = ("-p", "no:cacheprovider", "-c", "pyproject.toml")
+    tests = run(sys.executable, "-m", "pytest", *pytest_options, cwd=EXAMPLES / "library")
     assert tests.returncode == 0, tests.stdout + tests.stderr
     assert re.search(r"=+ \d+ passed in", tests.stdout)
 
@@ -250,7 +239,7 @@ def scan(*arguments: str, **variables: str) -> tuple[int, dict[str, list[str]], 
     """Run the script; return its exit status, its table by account, and its standard error."""
     if missing("rich"):
         pytest.skip("rich is not here: pip install rich")
-    script = run("scan.py", *arguments, cwd=EXAMPLES / "script", COLUMNS="250", **variables)
+    script = run(sys.executable, "scan.py", *arguments, cwd=EXAMPLES / "script", COLUMNS="250", **variables)
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in script.stdout.splitlines() if "│" in line]
     return script.returncode, {account: rest for account, *rest in cells}, script.stderr
 

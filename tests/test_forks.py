@@ -8,12 +8,12 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import boto3
 import pytest
 import time_machine
-from conftest import HUB, SPOKE, key, needs_fork
+from conftest import HUB, SPOKE, Forked, key, needs_fork
 from sts_stub import StsStub
 
 from aws_assume_role_lib import _flights, _mfa, assume_role
@@ -22,37 +22,6 @@ pytestmark = [
     needs_fork,
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
-
-
-class Forked(NamedTuple):
-    """A forked child, which works and sends back what the work returned."""
-
-    pid: int
-    pipe: int
-
-    @classmethod
-    def start(cls, work: Callable[[], str]) -> Forked:
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                signal.alarm(30)  # no test can leave a child behind
-                answer = work()
-            except BaseException as error:
-                answer = f"{type(error).__name__}: {error}"
-            os.write(writer, answer.encode() or b"nothing")
-            os._exit(0)
-        os.close(writer)
-        return cls(pid, reader)
-
-    def result(self) -> str:
-        """Return the work's result, raise its exception, or fail if it hangs."""
-        ready, _, _ = select.select([self.pipe], [], [], 15)
-        answer = os.read(self.pipe, 4096).decode() if ready else "it hangs"
-        os.close(self.pipe)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        return answer
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:

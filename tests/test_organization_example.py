@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+from pages import run
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -26,13 +26,10 @@ REGIONS = ["eu-west-1", "us-east-1"]
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+def example(root_keys: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script as a module, which worker processes can import too."""
     pytest.importorskip("rich", reason="pip install rich")
     monkeypatch.syspath_prepend(str(ORGANIZATION))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.delitem(sys.modules, "scan", raising=False)
     import scan
 
@@ -74,14 +71,8 @@ def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
     pytest.importorskip("rich", reason="pip install rich")
     if options:
         pytest.importorskip("distributed", reason="pip install distributed")
-    done = subprocess.run(
-        [sys.executable, "scan.py", "--demo", *options],
-        cwd=ORGANIZATION,
-        env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
+    command = (sys.executable, "scan.py", "--demo", *options)
+    done = run(*command, cwd=ORGANIZATION, timeout=150, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
     assert rows == [[region, "8", "0", ""] for region in ("eu-west-1", "us-east-1", "us-west-2")]

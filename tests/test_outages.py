@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -639,6 +639,31 @@ def test_a_clock_that_was_ahead_during_an_outage(
     before = key(second)
     clock.shift(46 * MINUTE)
     assert key(second) != before
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(ReadTimeoutError(endpoint_url="https://portal.example"), 1), (PermissionError(), 2)]
+)
+def test_an_unreachable_source_is_tried_once(
+    sts: StsStub, clock: time_machine.Traveller, error: Exception, attempts: int
+) -> None:
+    """If what refreshes a parent's expired keys does not respond, one of its roles tries it; if it refuses, each."""
+    tried = []
+
+    class Source(RefreshableCredentials):
+        def _refresh(self) -> None:
+            if self.refresh_needed():
+                tried.append(time.time())
+                raise error
+
+    parent = boto3.Session(region_name="us-east-1")
+    expiry = datetime.now(timezone.utc) + timedelta(minutes=30)
+    parent._session._credentials = Source("AKIAROOT", "root-secret", None, expiry, dict, "sso")
+    roles = [assume_role(parent, HUB), assume_role(parent, HUB, sts_client_kwargs={"use_ssl": False})]
+    before = [key(role) for role in roles]
+    clock.shift(46 * MINUTE)
+    assert [key(role) for role in roles] == before
+    assert len(tried) == attempts
 
 
 def test_a_healthy_parent_whose_keys_are_always_due(

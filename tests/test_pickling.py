@@ -32,7 +32,7 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 from botocore.exceptions import NoCredentialsError, ProfileNotFound
-from conftest import HUB, SECRET, SPOKE, at_once, key
+from conftest import HUB, SECRET, SPOKE, at_once, key, needs_fork
 from sts_stub import StsStub
 from worker_tasks import Namer, NeedsArguments, NoPickle, OwnPickle, code, identify, session_name
 
@@ -59,11 +59,8 @@ def _nothing_is_shared_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
+def root(root_keys: None) -> boto3.Session:
     """A session whose keys come from the environment."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return boto3.Session()
 
 
@@ -674,7 +671,7 @@ def test_a_shared_session_may_be_dropped_while_it_is_used(
     assert made
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork(sts: StsStub, root: boto3.Session) -> None:
     """Loaded sessions work in a forked child, and so do sessions that the child loads, on a separate connection."""

@@ -296,11 +296,9 @@ def test_only_the_cache_is_written(sts: StsStub, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the list of processes is read from /proc")
+@pytest.mark.usefixtures("root_keys")
 def test_the_list_of_processes_tells_what_the_user_typed(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """During the call to STS, the command is one process, with the arguments that were passed to it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("PYTHONPATH", str(Path(aws_assume_role_lib.__file__).parents[1]))
     sts.gate.clear()
     command = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--DurationSeconds", "900"]

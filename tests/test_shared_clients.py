@@ -24,7 +24,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 from botocore.loaders import JSONFileLoader, Loader
-from conftest import HUB, SPOKE, at_once, needs_fork
+from conftest import HUB, SPOKE, Forked, at_once, needs_fork
 from sts_stub import Fault, StsStub
 from tls_stub import TlsStub
 
@@ -232,25 +232,6 @@ def test_a_pool_of_the_users_size(sts: StsStub, parent: boto3.Session, size: int
 # Forks
 
 
-def forked(work: Any) -> str:
-    """Return what work returns in a forked child."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.alarm(30)
-            answer = work()
-        except BaseException as error:
-            answer = f"{type(error).__name__}: {error}"
-        os.write(writer, answer.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        answer = pipe.read()
-    os.waitpid(pid, 0)
-    return answer
-
-
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> None:
@@ -264,8 +245,8 @@ def test_a_fork_shares_no_connection(sts: StsStub, parent: boto3.Session) -> Non
             call(each)
         return "done"
 
-    assert forked(use) == "done"
-    assert forked(use) == "done"
+    assert Forked.start(use).result() == "done"
+    assert Forked.start(use).result() == "done"
     call(client)
     call(child.client("s3"))
     assert calls(sts) == [calls(sts)[0], *[calls(sts)[1]] * 3, *[calls(sts)[4]] * 3, *[calls(sts)[0]] * 2]
@@ -292,7 +273,7 @@ def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.S
         call(client)
         return f"{seen} {connections.__dict__ is state}"
 
-    assert forked(use) == "[True] False"
+    assert Forked.start(use).result() == "[True] False"
 
 
 @needs_fork
@@ -318,7 +299,7 @@ def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) 
         return "done"
 
     try:
-        assert forked(use) == "done"
+        assert Forked.start(use).result() == "done"
     finally:
         done.set()
         thread.join(30)

@@ -21,12 +21,9 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def spoke(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> AssumedRoleSession:
+def spoke(sts: StsStub, root_keys: None, monkeypatch: pytest.MonkeyPatch) -> AssumedRoleSession:
     """The end of a chain from the environment's keys, with a session name that plain pickle cannot handle."""
     monkeypatch.setattr(_pickling, "_sessions", type(_pickling._sessions)())
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAROOT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "root-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return assume_role(assume_role(boto3.Session(), HUB), SPOKE, RoleSessionName=lambda: "from-a-lambda")
 
 

@@ -15,21 +15,14 @@ from botocore.credentials import CachedCredentialFetcher, Credentials, Refreshab
 
 from ._cache import digest
 
-# By botocore's name of a provider: the profile settings, or else the environment variables, that it must have used and
-# that determine whose credentials it provides.
-_EVIDENCE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "container-role": (
-        (),
-        (
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-        ),
-    ),
-    "custom-process": (("credential_process",), ()),
-    "login": (("login_session",), ()),
-}
+_CONTAINER_VARIABLES = (
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+# By botocore's name of a provider: the profile setting that it must have used.
+_PROFILE_SETTINGS = {"custom-process": "credential_process", "login": "login_session"}
 
 
 def identity_of(
@@ -89,11 +82,10 @@ def _provided(session: botocore.session.Session, credentials: object, profile: M
         return requested and [method, requested, source and identity_of(session, source, source_profile)]
     if method == "iam-role":
         return [method, platform.node(), session.get_config_variable("ec2_metadata_service_endpoint")]
-    settings, variables = _EVIDENCE.get(method, ((), ()))
-    environment = {name: os.environ[name] for name in variables if name in os.environ}
-    if environment:
-        return [method, environment, platform.node()]
-    if any(name in profile for name in settings):
+    if method == "container-role":
+        environment = {name: os.environ[name] for name in _CONTAINER_VARIABLES if name in os.environ}
+        return environment and [method, environment, platform.node()]
+    if _PROFILE_SETTINGS.get(method) in profile:
         # Profiles with the same name differ between config files, and over time.
         return [method, session.get_config_variable("profile"), profile]
     return None

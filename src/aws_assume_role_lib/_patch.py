@@ -36,21 +36,20 @@ def patch_boto3() -> None:
         >>> boto3.Session().assume_role("arn:aws:iam::111111111111:role/Hub").role_arn
         'arn:aws:iam::111111111111:role/Hub'
     """
-    additions: tuple[tuple[Any, Any, str], ...] = (
-        (boto3, _on_default_session, "boto3.assume_role"),
-        (boto3.Session, _on_session, "boto3.Session.assume_role"),
+    signature = inspect.signature(assume_role)
+    session, *rest = signature.parameters.values()
+    additions: tuple[tuple[Any, Any, str, list[inspect.Parameter]], ...] = (
+        (boto3, _on_default_session, "boto3.assume_role", rest),
+        (boto3.Session, _on_session, "boto3.Session.assume_role", [session.replace(name="self"), *rest]),
     )
-    for owner, function, name in additions:
+    for owner, function, name, _ in additions:
         if getattr(owner, "assume_role", function) is not function:
             raise RuntimeError(
                 f"{name} already exists; not overwriting it. "
                 "Call aws_assume_role_lib.assume_role(session, RoleArn) instead."
             )
-    signature = inspect.signature(assume_role)
-    session, *rest = signature.parameters.values()
-    firsts: list[list[inspect.Parameter]] = [[], [session.replace(name="self")]]
-    for (owner, function, _), first in zip(additions, firsts, strict=True):
-        function.__signature__ = signature.replace(parameters=first + rest)
+    for owner, function, _, parameters in additions:
+        function.__signature__ = signature.replace(parameters=parameters)
         owner.assume_role = function
 
 

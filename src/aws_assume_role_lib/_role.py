@@ -229,19 +229,17 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         # source did not respond. Covered by tests/test_internals.py.
         before, start = getattr(source, "_frozen_credentials", None), time.perf_counter()
         is_due = isinstance(source, RefreshableCredentials) and source.refresh_needed()
-        was_unreachable = False
         wait_limit = SOURCE_WAIT_LIMIT if self.wait_limit else 0
         try:
             share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=wait_limit)
-            # botocore does not report a failed refresh while the old credentials are still valid.
-            is_unchanged = before is not None and getattr(source, "_frozen_credentials", None) is before
-            was_unreachable = is_due and is_unchanged and time.perf_counter() - start > SLOW
         except Exception as error:
-            was_unreachable = is_unreachable(error)
-            raise
-        finally:
-            if was_unreachable:
+            if is_unreachable(error):
                 self._sts.mark_unreachable(all_endpoints=True)
+            raise
+        # botocore does not report a failed refresh while the old credentials are still valid.
+        is_unchanged = before is not None and getattr(source, "_frozen_credentials", None) is before
+        if is_due and is_unchanged and time.perf_counter() - start > SLOW:
+            self._sts.mark_unreachable(all_endpoints=True)
 
     def _parent_fetcher(self) -> RoleFetcher | None:
         """The fetcher of the parent's credentials if the parent is itself an assumed-role session."""

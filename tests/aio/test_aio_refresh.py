@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
-import select
-import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -17,7 +14,7 @@ import pytest
 import time_machine
 from aiobotocore.session import AioSession
 from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError, RefreshWithMFAUnsupportedError
-from conftest import HUB, SPOKE, at_once, key, later
+from conftest import HUB, SPOKE, Forked, at_once, key, later, needs_fork
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import AssumedRoleSession, _aio, assume_role
@@ -439,54 +436,26 @@ def test_no_thread_can_be_started(sts: StsStub, hub: AssumedRoleSession, monkeyp
 # Forks
 
 
-@pytest.fixture
-def forked() -> Callable[[Callable[[], str]], str]:
-    """Runs work in a forked child and returns its answer, or that it hangs."""
-
-    def fork(work: Callable[[], str]) -> str:
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                signal.alarm(30)  # no test can leave a child behind
-                answer = work()
-            except BaseException as error:
-                answer = repr(error)
-            os.write(writer, answer.encode())
-            os._exit(0)
-        ready, _, _ = select.select([reader], [], [], 15)
-        answer = os.read(reader, 4096).decode() if ready else "it hangs"
-        os.close(reader)
-        os.close(writer)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        return answer
-
-    return fork
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_during_a_refresh(
-    sts: StsStub, hub: AssumedRoleSession, forked: Callable[[Callable[[], str]], str]
-) -> None:
+def test_a_fork_during_a_refresh(sts: StsStub, hub: AssumedRoleSession) -> None:
     """A child forked while a thread of its parent calls STS makes its own call."""
     session = get_session(hub)
     sts.gate.clear()
     waiting: Future[str] = later(lambda: asyncio.run(key_of(session)))
     assert sts.arrived.acquire(timeout=30)
     later(lambda: sts.arrived.acquire(timeout=30) and sts.gate.set())
-    in_child = forked(lambda: asyncio.run(key_of(session)))
+    in_child = Forked.start(lambda: asyncio.run(key_of(session))).result()
     assert {in_child, waiting.result(30)} == {FIRST, SECOND}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_after_use(sts: StsStub, hub: AssumedRoleSession, forked: Callable[[Callable[[], str]], str]) -> None:
+def test_a_fork_after_use(sts: StsStub, hub: AssumedRoleSession) -> None:
     """A forked child continues with the existing keys."""
     session = get_session(hub)
     asyncio.run(key_of(session))
-    assert forked(lambda: asyncio.run(key_of(session))) == FIRST
+    assert Forked.start(lambda: asyncio.run(key_of(session))).result() == FIRST
     assert len(sts.assumed) == 1
 
 

@@ -310,10 +310,6 @@ def ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def mb(size: float) -> str:
-    return f"{size / 1e6:.3g} MB"
-
-
 def kb(size: float) -> str:
     return f"{size / 1e3:.3g} kB"
 

@@ -121,7 +121,7 @@ def in_one_line(error: Exception) -> str:
 
 def without_password(text: str) -> str:
     """Remove the user name and password from URLs."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 # Parameters that require a permission besides sts:AssumeRole.

@@ -18,13 +18,14 @@ import boto3
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
     NoRegionError,
     ParamValidationError,
 )
 from botocore.utils import validate_region_name
 
 from . import __version__
-from ._answers import refusal_code
+from ._answers import refusal_code, without_password
 from ._assume import assume_role
 from ._keys import ExportedCredentials, environment_variables
 from ._mfa import has_terminal
@@ -215,6 +216,10 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
             text = re.sub("Value '.*' at", "Value at", text)
             if by_source and refusal_code(error) in _BAD_KEYS:
                 code = SOURCE
+        if type(error) is HTTPClientError:  # its subclasses are connection errors
+            # It quotes the header that cannot be sent, such as the session token.
+            text = "The HTTP client could not send the request; look for a stray line ending in the credentials"
+            code = SOURCE if by_source else code
         hint = _HINTS[code]
         if isinstance(error, NoRegionError):
             code, hint = SOURCE, "Pass --region or set AWS_DEFAULT_REGION."
@@ -230,7 +235,7 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
 def _exit(code: int, text: str) -> NoReturn:
     # print() would write to stdout if stderr is closed.
     with contextlib.suppress(AttributeError, OSError):
-        sys.stderr.write(f"aws_assume_role_lib: {' '.join(text.split())}\n")
+        sys.stderr.write(f"aws_assume_role_lib: {without_password(' '.join(text.split()))}\n")
     sys.exit(code)
 
 

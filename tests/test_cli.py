@@ -419,6 +419,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, SPOKE, "--DurationSeconds", "3601"), "role chaining"),
         ((HUB, "--SerialNumber", DEVICE, "--TokenCode", "12345"), "six digits"),
         ((HUB, "--region", "eu west"), "'eu west'"),
+        ((HUB, "--region", "eu-west-1\n"), "eu-west-1"),
         (("not-an-arn", SPOKE), "RoleArn is 'not-an-arn'"),
         (("a\nb", "--SourceIdentity", "c\nd"), "SourceIdentity is 'c\\nd'"),
     ],

@@ -22,7 +22,6 @@ from botocore.exceptions import (
     NoRegionError,
     ParamValidationError,
 )
-from botocore.utils import validate_region_name
 
 from . import __version__
 from ._answers import refusal_code, without_password
@@ -32,7 +31,7 @@ from ._mfa import has_terminal
 from ._parameters import unique
 from ._role import load_credentials
 from ._session import AssumedRoleSession
-from ._sts import shared_sts_client
+from ._sts import check_region_name, shared_sts_client
 from ._suggest import nearest
 
 _Format = Callable[[ExportedCredentials], str]
@@ -112,7 +111,7 @@ def _assume(options: argparse.Namespace) -> AssumedRoleSession:
     """Assume the roles in order, and return the last one's session."""
     with _or_exit(USAGE):
         if options.region is not None:
-            validate_region_name(options.region)
+            check_region_name(options.region)
     with _or_exit(SOURCE):
         source = boto3.Session(profile_name=options.profile, region_name=options.region)
     with _or_exit(USAGE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from conftest import HUB, key
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -73,3 +73,17 @@ def test_a_message_that_names_nobody(sts: StsStub, parent: boto3.Session) -> Non
     assert note_of(sts, parent, "no").startswith(
         f"a session with explicit credentials was denied sts:AssumeRole on {HUB}"
     )
+
+
+def test_a_handlers_own_call(sts: StsStub, parent: boto3.Session) -> None:
+    """If a handler's own AssumeRole is denied, the error has no note that names this role as the one denied."""
+    other = boto3.Session("AKIAOTHER", "other-secret", region_name="us-east-1").client("sts")
+
+    def call(**_: object) -> None:
+        other.assume_role(RoleArn=SPOKE, RoleSessionName="other")
+
+    parent.events.register("before-call.sts.AssumeRole", call)
+    sts.fault = Fault.error(403, "AccessDenied", DENIED)
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(parent, HUB))
+    assert not any("was denied" in note for note in caught.value.__notes__)

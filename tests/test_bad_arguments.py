@@ -100,11 +100,13 @@ def test_region_name_has_a_type(parent, region):
         assume_role(parent, HUB, region_name=region)
 
 
-@pytest.mark.parametrize("region", ["", "us east", "us-east-1.example.com", "-"])
+@pytest.mark.parametrize("region", ["", "us east", "us-east-1.example.com", "-", "us-east-1\n"])
 def test_region_name_can_be_a_region(parent, region):
     """A region_name that cannot be part of a host name is refused at the call, not at the first client."""
     with pytest.raises(InvalidRegionError):
         assume_role(parent, HUB, region_name=region)
+    with pytest.raises(InvalidRegionError):
+        assume_role(parent, HUB, sts_client_kwargs={"region_name": region})
 
 
 def test_the_class_of_a_cache_is_no_cache(parent):

@@ -417,6 +417,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, SPOKE, "--DurationSeconds", "3601"), "role chaining"),
         ((HUB, "--SerialNumber", DEVICE, "--TokenCode", "12345"), "six digits"),
         ((HUB, "--region", "eu west"), "'eu west'"),
+        ((HUB, "--region", "eu-west-1\n"), "eu-west-1"),
         (("not-an-arn", SPOKE), "RoleArn is 'not-an-arn'"),
         (("a\nb", "--SourceIdentity", "c\nd"), "SourceIdentity is 'c\\nd'"),
     ],
@@ -576,6 +577,29 @@ def test_no_secret_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch,
     assert finished.stderr.count("\n") == 1
     for secret in ("root-secret", "root-token", "my-secret-id", "246810", "my-policy", "secret-1", "token-1"):
         assert secret not in finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"], ids=["newline", "carriage-return"])
+def test_no_token_that_cannot_be_sent_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """A token with a stray line ending, which the HTTP client would quote, is not printed; the advice names it."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", f"root-token{end}")
+    finished = run(HUB)
+    assert_failed(finished, 3, f"{HUB} could not be assumed", "line ending", "Log in again")
+    assert "root-token" not in finished.stderr
+
+
+@pytest.mark.parametrize("fault", [Fault.html(), None], ids=["html", "down"])
+def test_no_password_of_an_endpoint_url_is_in_an_error(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, fault: Fault | None
+) -> None:
+    """A password in AWS_ENDPOINT_URL is not printed, even one with an unescaped @."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", sts.url.replace("://", "://me:Hunter2@Hunter3@"))
+    if fault is None:
+        sts.down()
+    sts.fault = fault
+    finished = run(HUB)
+    assert_failed(finished, 4, sts.url)
+    assert "Hunter" not in finished.stderr
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ class Broken(dict[str, Any]):
         raise RuntimeError(f"{EXTERNAL_ID} AKIAROOT")
 
     def __setitem__(self, key: str, value: Any) -> None:
-        raise OSError(f"cannot write {value}")
+        raise OSError(5, f"cannot write {value}")
 
 
 class Odd(dict[str, Any]):

@@ -251,3 +251,37 @@ def test_an_error_that_cannot_be_copied_is_shared_as_it_is(sts: StsStub, parent:
     wait_until(lambda: waiting_threads() == 3)
     go_on.set()
     assert {type(thread.result(HANG)) for thread in threads} == {Stubborn}
+
+
+class WithStatus(OSError):
+    """Like requests' errors: OSError ignores the arguments of __new__() if a subclass has its own __init__()."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(5, reason)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "missing", "/var/run/token"),
+        WithStatus("down"),
+        UnicodeDecodeError("ascii", b"x", 0, 1, "?"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_thread_has_the_whole_error(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
+    """An error with more than its arguments, such as a file name, reads the same in every thread that shares it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def code() -> str:
+        begun.set()
+        assert go_on.wait(HANG)
+        raise error
+
+    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
+    threads = [later(lambda: outcome(child))]
+    assert begun.wait(HANG)
+    threads += [later(lambda: outcome(child)) for _ in range(3)]
+    wait_until(lambda: waiting_threads() == 3)
+    go_on.set()
+    assert {str(thread.result(HANG)) for thread in threads} == {str(error)}

@@ -78,10 +78,20 @@ def is_from_parser(error: Exception) -> bool:
 
     If the response is not from STS, the error may be a KeyError or ValueError.
     """
-    # botocore internals: the modules of its parser and of what calls handlers. If the first changes, the error
-    # propagates as it is; if the second does, a handler's error is taken for STS's. Covered by tests/test_internals.py.
-    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
-    return ResponseParserError.__module__ in modules and HierarchicalEmitter.__module__ not in modules
+    # botocore internal: its parser's module. If it changes, the error propagates as it is. Covered by
+    # tests/test_internals.py.
+    return ResponseParserError.__module__ in _modules(error) and not is_from_handler(error)
+
+
+def is_from_handler(error: Exception) -> bool:
+    """Whether the error was raised while an event handler ran. botocore's own, too, raise some connection errors."""
+    # botocore internal: the module of what calls handlers. If it changes, a handler's error is taken for STS's. Covered
+    # by tests/test_internals.py.
+    return HierarchicalEmitter.__module__ in _modules(error)
+
+
+def _modules(error: Exception) -> set[object]:
+    return {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
 
 
 def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:
@@ -121,7 +131,7 @@ def in_one_line(error: Exception) -> str:
 
 def without_password(text: str) -> str:
     """Remove the user name and password from URLs."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 # Parameters that require a permission besides sts:AssumeRole.

@@ -7,16 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.exceptions import InvalidRegionError
 from botocore.model import StructureShape
-from botocore.utils import validate_region_name
 
 from ._cache import CredentialCache, check_cache
 from ._credentials import AssumedRoleCredentials
 from ._parameters import AutomaticRoleSessionName, build_request, check_chaining, check_request, raise_problems
 from ._role import RoleFetcher, load_credentials
 from ._session import AssumedRoleSession, ChildSession, describe_method, session_class
-from ._sts import check_sts_client_kwargs
+from ._sts import check_region_name, check_sts_client_kwargs
 from ._suggest import suggest_keywords
 
 if TYPE_CHECKING:
@@ -213,10 +211,8 @@ def _check_arguments(session: object, region_name: object, additional_kwargs: ob
         )
     if not (region_name is None or isinstance(region_name, (str, bool))):
         raise TypeError(f"region_name must be a string, True, False or None, not {type(region_name).__name__}.")
-    if region_name == "":
-        raise InvalidRegionError(region_name=region_name)
     if isinstance(region_name, str):
-        validate_region_name(region_name)
+        check_region_name(region_name)
     if not (additional_kwargs is None or isinstance(additional_kwargs, Mapping)):
         raise TypeError(f"additional_kwargs must be a dict, not {type(additional_kwargs).__name__}.")
     check_cache(cache)

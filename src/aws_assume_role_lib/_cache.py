@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import time
 from datetime import datetime
 from typing import Any, Protocol
@@ -99,7 +100,7 @@ def digest(key: object) -> str:
 
 
 def _warn(action: str, error: Exception) -> None:
-    # Only the class of the error: its text comes from the cache, and may contain the keys.
-    system = error.strerror if isinstance(error, OSError) else None
+    # Only the error's class and number: its text comes from the cache, and may contain the keys.
+    system = os.strerror(error.errno) if isinstance(error, OSError) and isinstance(error.errno, int) else None
     reason = f"{type(error).__name__}, {system}" if system else type(error).__name__
     log(logging.WARNING, "The cache could not be %s (%s); continuing without it.", action, reason)

@@ -18,20 +18,20 @@ import boto3
 from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
+    HTTPClientError,
     NoRegionError,
     ParamValidationError,
 )
-from botocore.utils import validate_region_name
 
 from . import __version__
-from ._answers import refusal_code
+from ._answers import refusal_code, without_password
 from ._assume import assume_role
 from ._keys import ExportedCredentials, environment_variables
 from ._mfa import has_terminal
 from ._parameters import unique
 from ._role import load_credentials
 from ._session import AssumedRoleSession
-from ._sts import shared_sts_client
+from ._sts import check_region_name, shared_sts_client
 from ._suggest import nearest
 
 _Format = Callable[[ExportedCredentials], str]
@@ -111,7 +111,7 @@ def _assume(options: argparse.Namespace) -> AssumedRoleSession:
     """Assume the roles in order, and return the last one's session."""
     with _or_exit(USAGE):
         if options.region is not None:
-            validate_region_name(options.region)
+            check_region_name(options.region)
     with _or_exit(SOURCE):
         source = boto3.Session(profile_name=options.profile, region_name=options.region)
     with _or_exit(USAGE):
@@ -215,6 +215,10 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
             text = re.sub("Value '.*' at", "Value at", text)
             if by_source and refusal_code(error) in _BAD_KEYS:
                 code = SOURCE
+        if type(error) is HTTPClientError:  # its subclasses are connection errors
+            # It quotes the header that cannot be sent, such as the session token.
+            text = "The HTTP client could not send the request; look for a stray line ending in the credentials"
+            code = SOURCE if by_source else code
         hint = _HINTS[code]
         if isinstance(error, NoRegionError):
             code, hint = SOURCE, "Pass --region or set AWS_DEFAULT_REGION."
@@ -230,7 +234,7 @@ def _or_exit(code: int, what: str = "", *, by_source: bool = False) -> Iterator[
 def _exit(code: int, text: str) -> NoReturn:
     # print() would write to stdout if stderr is closed.
     with contextlib.suppress(AttributeError, OSError):
-        sys.stderr.write(f"aws_assume_role_lib: {' '.join(text.split())}\n")
+        sys.stderr.write(f"aws_assume_role_lib: {without_password(' '.join(text.split()))}\n")
     sys.exit(code)
 
 

@@ -123,8 +123,12 @@ def copy_of(error: E) -> E:
     try:
         copied = type(error).__new__(type(error), *error.args)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})
-    except Exception:  # a class that cannot be copied this way: better shared than lost
-        return error
+        # Some of an error may be neither in its arguments nor among its attributes, such as an OSError's file name.
+        is_complete = str(copied) == str(error)
+    except Exception:  # the class cannot be created this way
+        is_complete = False
+    if not is_complete:
+        return error  # better shared than lost
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
     # Without the traceback, whose frames would keep the attempt alive until the next garbage collection.
     return copied

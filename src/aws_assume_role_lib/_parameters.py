@@ -33,6 +33,7 @@ _EXTERNAL_ID = r"[A-Za-z0-9_+=,.@:/-]{2,1224}"
 # Printable ASCII without colons, up to the length that STS accepts.
 _ROLE_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::(?P<account>[!-9;-~]*):role/[!-9;-~]*[!-.0-9;-~]"
 _POLICY_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::[!-9;-~]*:policy/[!-9;-~]*[!-.0-9;-~]"
+_SERIAL_NUMBER = r"[A-Za-z0-9_+=/:,.@-]{9,256}"
 _CODE = r"[0-9]{6}"
 
 
@@ -292,6 +293,11 @@ def _external_id_problems(name: str, value: object) -> _Lines:
         yield f"{name} must be a string of 2 to 1224 characters of A-Z a-z 0-9 _ + = , . @ : / -."
 
 
+def _serial_number_problems(name: str, value: object) -> _Lines:
+    if not isinstance(value, str) or not re.fullmatch(_SERIAL_NUMBER, value):
+        yield f"{name} is {value!r}; it must be 9 to 256 characters of A-Z a-z 0-9 _ + = / : , . @ -."
+
+
 def _code_problems(name: str, value: object) -> _Lines:
     if not isinstance(value, str) or not re.fullmatch(_CODE, value):
         yield f"{name} must be a string of six digits, or a callable that returns one."
@@ -321,6 +327,7 @@ _CHECKS: dict[str, Callable[[str, object], _Lines]] = {
     "Tags": _tags_problems,
     "TransitiveTagKeys": _transitive_keys_problems,
     "ExternalId": _external_id_problems,
+    "SerialNumber": _serial_number_problems,
     "TokenCode": _code_problems,
     "ProvidedContexts": _contexts_problems,
     "MinimumSessionTokenSize": _token_size_problems,

@@ -19,6 +19,7 @@ from ._answers import (
     access_denied_note,
     add_note,
     check_answer,
+    is_from_handler,
     is_from_parser,
     is_unreachable,
     message_of,
@@ -182,7 +183,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
                 self._sts.mark_unreachable()
             if isinstance(error, BadAnswer) or is_from_parser(error):
                 raise not_sts(client.meta.endpoint_url, error) from None
-            code = refusal_code(error)
+            # A handler may have called AssumeRole for another role.
+            code = "" if is_from_handler(error) else refusal_code(error)
             if code:
                 self._sts.mark_reachable()
             if code == "AccessDenied":

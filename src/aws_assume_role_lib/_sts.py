@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import CredentialRetrievalError
+from botocore.exceptions import CredentialRetrievalError, InvalidRegionError
 from botocore.utils import is_valid_endpoint_url, validate_region_name
 
 from ._flights import inside, share
@@ -63,8 +63,16 @@ def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]
     if endpoint_url is not None:
         _check_url(endpoint_url)
     if "region_name" in checked:
-        validate_region_name(checked["region_name"])
+        check_region_name(checked["region_name"])
     return checked
+
+
+def check_region_name(name: str) -> None:
+    """Raise InvalidRegionError if the name cannot be a region."""
+    # botocore accepts an empty name, and a newline at the end.
+    if not name or name.endswith("\n"):
+        raise InvalidRegionError(region_name=name)
+    validate_region_name(name)
 
 
 def _check_url(url: str) -> None:

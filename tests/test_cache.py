@@ -20,6 +20,7 @@ from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, JSONFileCache, assume_role
+from aws_assume_role_lib._cache import has_keys
 
 
 def session(access_key: str = "AKIAROOT", **arguments: Any) -> boto3.Session:
@@ -357,6 +358,11 @@ class Raises(dict):
     def __setitem__(self, key: str, value: Any) -> None:
         self.fail("set")
         super().__setitem__(key, value)
+
+
+def test_a_cache_that_cannot_be_read_has_no_keys() -> None:
+    """Whether an entry has keys is answered with no if the cache raises."""
+    assert not has_keys(Raises("contains", error=OSError()), "entry")
 
 
 @pytest.mark.parametrize("where", ["contains", "get", "set"])

@@ -475,3 +475,17 @@ def test_a_cached_role_needs_nothing_from_the_roles_above_it(sts: StsStub, paren
         middle = assume_role(assume_role(parent, f"{HUB}-above"), HUB, cache=cache)
         key(middle.assume_role(SPOKE))
     assert [request.params["RoleArn"] for request in sts.assumed] == [f"{HUB}-above", HUB, SPOKE, SPOKE]
+
+
+def test_a_file_cache_without_a_hash_costs_nobody_their_credentials(
+    sts: StsStub, parent: boto3.Session, tmp_path: Path
+) -> None:
+    """A subclass of JSONFileCache that defines __eq__(), and so has no hash, is a cache like any other."""
+
+    class Compared(JSONFileCache):
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    cache = Compared(tmp_path / "cache")
+    assert key(assume_role(parent, HUB, cache=cache)) == key(assume_role(parent, HUB, cache=cache))
+    assert len(sts.assumed) == 1

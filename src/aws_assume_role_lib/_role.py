@@ -143,7 +143,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             return keys
 
         # Equal file caches have one folder. Numbers, because removing a flight must not call a cache's __hash__().
-        entry = (hash(cache) if isinstance(cache, JSONFileCache) else id(cache), granted_for)
+        is_comparable = isinstance(cache, JSONFileCache) and type(cache).__hash__ is JSONFileCache.__hash__
+        entry = (hash(cache) if is_comparable else id(cache), granted_for)
         keys = share(entry, fetch, by=self, wait_limit=self.wait_limit, more_time=self.more_time_for_source)
         # Another thread's parent may have been given other credentials meanwhile; then its keys are not ours.
         return keys if own or keys.granted_for == granted_for else fetch()

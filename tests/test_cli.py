@@ -405,6 +405,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, "--Policy", "null"), "--Policy: this must be a JSON object"),
         ((HUB, "--Policy", "[]"), "Policy must be a JSON object"),
         ((HUB, "--Policy", "file:///no/such/file"), "/no/such/file"),
+        ((HUB, "--Policy", "file://~nobody-at-all/x"), "home directory. See"),
         ((HUB, "--PolicyArns", "[" * 50_000), "--PolicyArns: this is not JSON"),
         ((HUB, "--Tags", "team"), "--Tags: each tag must be key=value"),
         ((HUB, "--Tags", "Key=a,Value=1"), "--Tags: for each tag, pass a=1 instead of Key=a,Value=1"),

@@ -243,7 +243,7 @@ class _Parser(argparse.ArgumentParser):
         message = re.sub("invalid int value: (.+)", r"\1 is not a whole number", message)
         hyphen = r"\g<0>; if it starts with a hyphen, pass \1=VALUE"
         message = re.sub(r"(--\S+): expected one argument", hyphen, message)
-        _exit(USAGE, f"{message}{'' if message.endswith('?') else '.'} {_HINTS[USAGE]}")
+        _exit(USAGE, f"{message}{'' if message.endswith(('?', '.')) else '.'} {_HINTS[USAGE]}")
 
     def print_help(self, file: object = None) -> None:
         _write(self.format_help())

@@ -34,6 +34,13 @@ _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 _shared_cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
 Loader._cache = _shared_cache
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto`` starts more workers than there are processors, since many tests wait for a timeout."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 # A shell starts background jobs with SIGINT ignored; every process that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -99,8 +99,8 @@ def assume_role(
             the maximum that the role allows; at most 3600 if the parent is itself an assumed role (`role chaining
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>`_). Default:
             STS's, 3600. This does not limit the lifetime of the session, which refreshes itself.
-        SerialNumber: The ARN of an MFA device, or the serial number of a hardware device. Without a ``TokenCode``, you
-            are prompted for a code on the terminal before each call to STS.
+        SerialNumber: The ARN of an MFA device, or the serial number of a hardware device, 9 to 256 characters. Without
+            a ``TokenCode``, you are prompted for a code on the terminal before each call to STS.
         TokenCode: A code of the MFA device, or a function without arguments that returns one. Requires
             ``SerialNumber``. A code, a string of six digits, works once: the credentials are used until they expire,
             and the next use raises ``RefreshWithMFAUnsupportedError``. A function is called before each call to STS,

@@ -162,9 +162,10 @@ def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
     assert process.returncode == 7
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, name: str) -> None:
     """A signal sent to the command reaches the program, which may handle it or die from it."""
+    number = getattr(signal, name)  # Windows does not have each of them
     program = (
         f"import signal, sys; signal.signal({int(number)}, lambda *_: sys.exit(5));"
         "print('on', flush=True); signal.pause()"
@@ -312,11 +313,11 @@ def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_pat
 @pytest.fixture
 def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[_run.Endpoint]:
     endpoint = _run.Endpoint(assume_role(parent, HUB))
-    thread = threading.Thread(target=endpoint.serve_forever, args=(0.02,))
+    thread = threading.Thread(target=endpoint.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield endpoint
     endpoint.shutdown()
-    thread.join()
+    thread.join(20)
     endpoint.server_close()
 
 
@@ -531,7 +532,7 @@ def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pi
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         wait = _run._waiting_for(process.pid)
-        waiting = threading.Thread(target=wait)
+        waiting = threading.Thread(target=wait, daemon=True)
         waiting.start()
         assert process.stdin is not None
         process.stdin.close()

@@ -358,7 +358,7 @@ def test_clients_do_without_sharing(
             assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
         first, second = child.client("s3"), child.client("s3")
         assert first._endpoint.http_session is not second._endpoint.http_session
-    notes = [record for record in caplog.records if record.module == "_clients"]
+    notes = [record for record in caplog.records if record.getMessage() in _clients._noted]
     assert [record.levelname for record in notes] == ["DEBUG"]
 
 

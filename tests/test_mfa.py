@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import getpass
 import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -17,7 +20,7 @@ from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsuppor
 from conftest import HUB, SPOKE, at_once, key, needs_terminal, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import assume_role
+from aws_assume_role_lib import _mfa, assume_role
 
 DEVICE = "arn:aws:iam::111111111111:mfa/mario"
 HOUR = 3600
@@ -232,6 +235,26 @@ def test_the_terminal_is_asked_for_each_assume_role(sts: StsStub, arguments: lis
     first, second = list(sts.issued)
     assert [word for word in shown.decode().split() if word.startswith("ASIA")] == [first, first, second, second]
     assert codes_sent(sts) == ["777777", "888888"]
+
+
+def test_the_terminal_prompts_for_one_code_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, sts: StsStub, parent: boto3.Session
+) -> None:
+    """Threads of different sessions that need a code at the same moment prompt one after the other."""
+    both = threading.Barrier(2)
+    overlaps = []
+
+    def prompt(text: str) -> str:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            overlaps.append(both.wait(0.5))
+        return "123456"
+
+    monkeypatch.setattr(_mfa, "has_terminal", lambda: True)
+    monkeypatch.setattr(getpass, "getpass", prompt)
+    sessions = [assume_role(parent, role, SerialNumber=DEVICE) for role in (HUB, SPOKE)]
+    at_once(lambda n: key(sessions[n]), 2)
+    assert codes_sent(sts) == ["123456", "123456"]
+    assert overlaps == []
 
 
 @pytest.mark.parametrize("stdin", ["null", "pipe", "closed"])

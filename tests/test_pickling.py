@@ -130,6 +130,7 @@ def test_loading_calls_nothing(sts: StsStub, root: boto3.Session, monkeypatch: p
     with pytest.raises(ProfileNotFound):
         pickle.loads(with_profile).client("sts")
     assert not hasattr(session, "_repr_html_")
+    assert not hasattr(session, "unknown")
     with pytest.raises(NoCredentialsError):
         _ = session.assume_role_parent_session
     assert sts.requests == []
@@ -321,6 +322,12 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
     "custom class": (
         lambda root: assume_role(replaced(root, OwnCredentials("AKIAROOT", "root-secret", method="env")), HUB),
         r"credentials \(OwnCredentials\) that were set in code",
+    ),
+    "custom class of another module": (
+        lambda root: assume_role(
+            replaced(root, type("Own", (Credentials,), {"__module__": "app"})("A", "b", method="env")), HUB
+        ),
+        r"credentials \(Own\) that were set in code",
     ),
     "by hand": (lambda root: assume_role(replaced(root, by_hand("assume-role")), HUB), "credentials .Refreshable"),
     "by hand, method of a provider": (
@@ -526,6 +533,17 @@ def test_each_object_travels(root: boto3.Session) -> None:
     hub = assume_role(root, HUB, RoleSessionName=session_name, SerialNumber=MFA, TokenCode=code, cache={})
     request, cache, _ = loaded(hub)._session.role_credentials.fetcher.arguments
     assert (request["RoleSessionName"], request["TokenCode"], cache) == (session_name, code, {})
+
+
+def test_each_role_of_a_chain_keeps_its_region(root: boto3.Session) -> None:
+    """A region set on the last role of a chain is the last role's alone, in the other process as well."""
+    again = loaded(assume_role(root, HUB).assume_role(SPOKE, region_name="eu-west-2"))
+    assert (again.region_name, again.assume_role_parent_session.region_name) == ("eu-west-2", "us-east-1")
+
+
+def test_boto3s_user_agent_does_not_travel(root: boto3.Session) -> None:
+    """The other process sends the user agent of its own boto3."""
+    assert b"user_agent" not in pickle.dumps(assume_role(root, HUB))
 
 
 def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:

@@ -66,8 +66,8 @@ class _AioCredentials(AioDeferredRefreshableCredentials):
 
     async def _refresh(self) -> None:
         # aiobotocore internal: each accessor awaits this before it reads the attributes. aiobotocore's version has
-        # fixed windows of 15 and 10 minutes, and a lock tied to one event loop. Covered by
-        # tests/aio/test_aio_session.py.
+        # fixed windows of 15 and 10 minutes, and a lock tied to one event loop. If it is gone, the
+        # first use fails: these credentials cannot refresh any other way. Covered by tests/aio/test_aio_session.py.
         vars(self).update(botocore_attributes(await _get_keys(self._role_credentials)))
 
 

@@ -25,9 +25,10 @@ from botocore.config import Config
 from botocore.hooks import EventAliaser, HierarchicalEmitter
 from botocore.model import ServiceModel
 
+from ._flights import log
+
 T = TypeVar("T")
 
-logger = logging.getLogger("aws_assume_role_lib")
 
 # urllib3 keeps connections to ten hosts, enough for one client; a family calls services in many regions.
 HOSTS = 256
@@ -234,6 +235,7 @@ def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, re
 
         def _create_methods(self, service_model: ServiceModel) -> object:
             # The methods' docstrings refer to the emitter; with the first client's, they would keep its handlers alive.
+            # botocore internal: the emitter. If it is gone, the methods keep those handlers alive.
             creator = copy.copy(self)
             creator._event_emitter = SharedAliaser(builtin_handlers() or HierarchicalEmitter())
             name = _name("methods", service_model)
@@ -280,7 +282,7 @@ def _finding(function: Callable[..., T], **substitutes: object) -> Callable[...,
 def _note(message: str) -> None:
     if message not in _noted:
         _noted.add(message)
-        logger.debug(message)
+        log(logging.DEBUG, message)
 
 
 _noted: set[str] = set()
@@ -297,7 +299,7 @@ def builtin_handlers() -> HierarchicalEmitter | None:
     if _prepared is None or _prepared[0] != handlers:
         emitter = HierarchicalEmitter()
         if _Trie is not object:
-            # botocore internal: where an emitter stores its handlers.
+            # botocore internal: where an emitter stores its handlers. If it is gone, each copy has handlers of its own.
             vars(emitter)["_handlers"] = _SharedTrie()
         try:
             # botocore internals: _events and _register_builtin_handlers(). A complete session would also run botocore's
@@ -315,7 +317,8 @@ def builtin_handlers() -> HierarchicalEmitter | None:
 _prepared: tuple[list[Any], HierarchicalEmitter] | None = None
 
 # botocore internal: an emitter's handlers by event name. botocore copies all of its 400 nodes for each session and
-# client; sharing them, and copying only those that change, takes a fraction of the time and memory.
+# client; sharing them, and copying only those that change, takes a fraction of the time and memory. If the class is
+# gone, they are copied.
 _Trie: Any = getattr(botocore.hooks, "_PrefixTrie", object)
 
 
@@ -352,7 +355,8 @@ class SharedAliaser(EventAliaser):
 
     def __init__(self, event_emitter: HierarchicalEmitter, event_aliases: dict[str, str] | None = None) -> None:
         super().__init__(event_emitter, event_aliases)
-        # botocore internal: a cache of aliases, empty for each new session or client. A miss tries 200 aliases.
+        # botocore internal: a cache of aliases, empty for each new session or client. A miss tries 200 aliases. If the
+        # attribute is gone, each session tries them.
         self._alias_name_cache = _aliases
 
 

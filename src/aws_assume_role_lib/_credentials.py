@@ -78,9 +78,15 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             return
         with contextlib.suppress(Exception):  # the refresh meets the same failure, and handles it
             self.fetcher.prepare()
-        share(self, self._renew, by=self.fetcher, wait_limit=wait_limit, more_time=self.fetcher.more_time_for_source)
+        share(
+            self,
+            self._fetch_and_publish,
+            by=self.fetcher,
+            wait_limit=wait_limit,
+            more_time=self.fetcher.more_time_for_source,
+        )
 
-    def _renew(self) -> None:
+    def _fetch_and_publish(self) -> None:
         if time.time() < self.refresh_at:  # another thread's refresh has just ended
             return
         try:

@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
@@ -34,6 +34,9 @@ from ._keys import Keys
 from ._mfa import MfaDevice
 from ._parameters import check_session_name
 from ._sts import SharedStsClient, shared_sts_client
+
+if TYPE_CHECKING:
+    from ._credentials import AssumedRoleCredentials
 
 # How many seconds a thread waits for another thread's attempt before making its own: longer than an unresponsive STS
 # can take with the default timeouts, or than a person needs to type an MFA code.
@@ -259,12 +262,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             chain.append(above)
         return chain
 
-    def _sources_due(self) -> list[Any]:
+    def _sources_due(self) -> list[AssumedRoleCredentials]:
         """The credentials further up the chain that this fetch has to refresh first, the parent's at the front.
 
         The list ends at a role whose keys are in its cache: it needs nothing from the roles above it.
         """
-        due: list[Any] = []
+        due: list[AssumedRoleCredentials] = []
         for fetcher, above in itertools.pairwise(self._chain()):
             source: Any = fetcher.parent._session.get_credentials()
             if not source.refresh_needed():

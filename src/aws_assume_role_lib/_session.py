@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import boto3
 import boto3.session
-import botocore.configprovider
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver
@@ -258,7 +257,7 @@ USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")
 
 # botocore internal: with a defaults mode, botocore overrides a variable whose provider is not of this type. If it is
 # gone, a defaults mode takes precedence over settings made on a child. Covered by tests/test_internals.py.
-_BaseProvider: Any = getattr(botocore.configprovider, "BaseProvider", object)
+_BaseProvider: Any = getattr(getattr(botocore, "configprovider", None), "BaseProvider", object)
 
 
 class _Provider(_BaseProvider):  # type: ignore[misc]  # see above

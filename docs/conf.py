@@ -110,6 +110,7 @@ class Benchmark(SphinxDirective):
         part = {
             "conclusion": lambda result: [nodes.paragraph(text=_conclusion(result))],
             "bars": lambda result: [self._chart("benchmark.svg", _described(result))],
+            "scan": lambda result: [nodes.paragraph(text=_scan(result))],
             "growth": lambda result: [self._chart("benchmark-growth.svg", _growth(result))],
             "machine": lambda result: [_facts({"date": result["date"], **result["machine"], **result["versions"]})],
             "targets": lambda result: [_table(("what", "measured", "target", "verdict", "figures"), result["rows"])],
@@ -140,6 +141,16 @@ def _described(result: dict[str, Any]) -> str:
         for name, cost in result["further_roles"].items()
     ]
     return f"CPU time and memory of one more role. {'; '.join(each)}."
+
+
+def _scan(result: dict[str, Any]) -> str:
+    first, last = result["scan"][0], result["scan"][-1]
+    memory = "" if last["bytes"] is None else f"all clients together take {last['bytes'] / 1e6:.3g} MB of memory, and "
+    return (
+        f"Among the first {first['clients']:,} clients, one more takes {first['seconds'] * 1e3:.3g} ms of CPU time. "
+        f"Among the last of {last['clients']:,}, it takes {last['seconds'] * 1e3:.3g} ms. "
+        f"At the end, {memory}{last['files']} files and sockets are open."
+    )
 
 
 def _growth(result: dict[str, Any]) -> str:

@@ -26,8 +26,8 @@ def generate_lambda_session_name(
     1. A function name of more than 59 characters is used alone, truncated to 64.
     2. The version is left out if name and version have more than 59 characters together.
     3. The version is left out if it is ``$LATEST``.
-    4. The identifier is the one that you pass, or else the hexadecimal part at the end of the log stream's name,
-       truncated to fit.
+    4. The identifier is the one that you pass, or else the hexadecimal part at the end of the log stream's name. If
+       there is not room for all of it, only its first characters are kept.
     5. If there is neither, the identifier is the UTC time as ``YYYYMMDDhhmmss`` and six digits of microseconds,
        truncated to fit. If fewer than 14 characters are free, it is random letters and digits instead.
 

@@ -497,6 +497,17 @@ def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
     assert_failed(run(HUB), 3, f"{HUB} could not be assumed", code, "Log in again")
 
 
+def test_the_usage_names_the_command_that_was_run() -> None:
+    """The help starts with the name under which the command was run."""
+    assert run("--help").stdout.startswith("usage: python -m aws_assume_role_lib ")
+    script = subprocess.run(
+        [shutil.which("aws-assume-role-lib", path=Path(sys.executable).parent), "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert script.stdout.startswith("usage: aws-assume-role-lib ")
+
+
 def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a region, the run exits with 3 and names what sets one; boto3 does not read AWS_REGION."""
     monkeypatch.delenv("AWS_DEFAULT_REGION")

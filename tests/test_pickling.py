@@ -158,17 +158,19 @@ def test_it_signs_with_the_surroundings_of_where_it_is_used(
     assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO", "AKIATHREE", "AKIAFOURTH"]
 
 
-@pytest.mark.parametrize("where", ["config_file", "credentials_file", "BOTO_CONFIG"])
+@pytest.mark.parametrize(
+    "where", ["config_file", "credentials_file", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"]
+)
 def test_it_signs_with_the_file_that_was_chosen(
     sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
 ) -> None:
-    """A file that was set in code, or that only boto 2 had, is read again after it has changed."""
+    """A file that was set in code or by a variable is read again after it has changed."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     file = tmp_path / "chosen"
     section = "Credentials" if where == "BOTO_CONFIG" else "default"
     file.write_text(f"[{section}]\naws_access_key_id = AKIAONE\naws_secret_access_key = s\n")
     session = botocore.session.Session()
-    if where == "BOTO_CONFIG":
+    if where.isupper():
         monkeypatch.setenv(where, str(file))
     else:
         session.set_config_variable(where, str(file))
@@ -410,6 +412,13 @@ def test_what_only_this_process_knows_is_refused(root: boto3.Session, case: str)
         pickle.dumps([assume_role(session, SPOKE)])
 
 
+def test_a_refusal_has_the_original_error_as_its_cause(root: boto3.Session) -> None:
+    """pickle's own error, which names the object, is the cause of the refusal."""
+    with pytest.raises(pickle.PicklingError) as raised:
+        pickle.dumps(assume_role(root, HUB, RoleSessionName=lambda: "name"))
+    assert "lambda" in str(raised.value.__cause__)
+
+
 # The same bytes
 
 
@@ -605,6 +614,7 @@ def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> Non
     assert len({id(session.assume_role_parent_session) for session in sessions}) == 1
     assert len({id(session._session._aws_assume_role_lib_root) for session in sessions}) == 1
     assert len({id(session) for session in sessions}) == 40
+    assert type(pickle.loads(data[0])) is type(pickle.loads(data[1]))
     assert len(sts.assumed) == 1 + 20
     assert sts.connections == 2, "one of the root, and one of its family"
 

@@ -67,7 +67,7 @@ TESTS = {
     "_pickling": "pickling internals",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
     "_run": "cli_run",
-    "_session": "session signature inheritance internals third_party threads",
+    "_session": "session signature inheritance internals third_party threads pickling",
     "_sts": "sts_client sts_client_kwargs cache outages inheritance forks threads",
     "_suggest": "signature cli",
 }

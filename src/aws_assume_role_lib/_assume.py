@@ -125,7 +125,7 @@ def assume_role(
         validate: Whether to check the parameters of AssumeRole now. With False, only the type of ``RoleArn`` is
             checked, and no service model is loaded.
         MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
-            which is no padding. Requires a botocore version that supports it.
+            which adds no padding. Requires a botocore version that supports it.
         additional_kwargs: Names and values of AssumeRole parameters that are not keywords here, such as those that
             AWS adds later.
 

@@ -89,7 +89,7 @@ intersphinx_timeout = 10
 
 def _is_external(target: str) -> bool:
     root = target.partition(".")[0]
-    return root in ("boto3", "botocore") or root in sys.stdlib_module_names or hasattr(builtins, root)
+    return root in ("boto3", "botocore", "aiobotocore") or root in sys.stdlib_module_names or hasattr(builtins, root)
 
 
 def _without_link(app: Sphinx, env: Any, node: nodes.Element, text: nodes.Node) -> nodes.Node | None:

@@ -222,12 +222,16 @@ def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any,
     signature = inspect.signature(obj).parameters
     assert [each for group in PARAMETERS.values() for each in group] == list(described)
     assert set(described) == {each for each in signature if signature[each].kind is not inspect.Parameter.VAR_KEYWORD}
-    grouped = []
+    grouped = [".. role:: permalink(raw)", "   :format: html", ""]
     for title, names in PARAMETERS.items():
         grouped += [f".. rubric:: {title}", ""]
         for each in names:
-            grouped += [".. container:: parameter", f"   :name: assume-role-{each.replace('_', '-')}", ""]
-            grouped += [f"   **{each}**: ``{signature[each].annotation}``", ""]
+            anchor = f"assume-role-{each.replace('_', '-').lower()}"
+            # eval-rst keeps names to itself, so the links of other pages would not find them.
+            app.env.get_domain("std").note_hyperlink_target(anchor, app.env.docname, anchor)
+            link = f':permalink:`<a class="headerlink" href="#{anchor}" title="Link to this parameter">¶</a>`'
+            grouped += [".. container:: parameter", f"   :name: {anchor}", ""]
+            grouped += [f"   **{each}**: ``{signature[each].annotation}`` {link}", ""]
             grouped += [*(f"   {line}" for line in described[each]), ""]
             if each in VERSIONS:
                 directive, note = VERSIONS[each]

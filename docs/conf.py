@@ -239,9 +239,21 @@ def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any,
     lines[start:end] = grouped
 
 
+def _describe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give a card the page's description instead of its first words, and add an icon for browsers without SVG icons."""
+    if not doctree:
+        return
+    context["metatags"] += f'<link rel="alternate icon" href="{context["pathto"]("_static/logo.png", resource=True)}">'
+    for meta in doctree.findall(nodes.meta):
+        if meta.get("name") == "description":
+            context["meta"] = {**(context["meta"] or {}), "og:description": meta["content"]}
+
+
 def setup(app: Sphinx) -> None:
     # Before napoleon, which has the default priority of 500.
     app.connect("autodoc-process-docstring", _group_parameters, priority=400)
+    # Before sphinxext.opengraph, which has the default priority.
+    app.connect("html-page-context", _describe, priority=400)
     app.add_directive("benchmark", Benchmark)
     app.add_directive("soak", Soak)
     # After intersphinx, which has the default priority of 500.

@@ -7,6 +7,7 @@ import html
 import http.server
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -79,6 +80,7 @@ def served(site: Path) -> Iterator[str]:
 def test_no_page_is_wider_than_the_screen(site: Path, served: str, tmp_path: Path) -> None:
     """On a phone, a tablet and a desktop, no page scrolls sideways: wide tables and code scroll by themselves."""
     if BROWSER is None:
+        assert "GITHUB_ACTIONS" not in os.environ, "the runner has no Chromium"
         pytest.skip("there is no Chromium here, which shows how wide a page is: apt-get install chromium")
     pages = sorted(str(path.relative_to(site)) for path in site.rglob("*.html") if "_" not in path.parts[-2])
     (site / "measure.html").write_text(MEASURE % {"widths": [360, 820, 1440], "pages": json.dumps(pages)})

@@ -89,7 +89,7 @@ intersphinx_timeout = 10
 
 def _is_external(target: str) -> bool:
     root = target.partition(".")[0]
-    return root in ("boto3", "botocore") or root in sys.stdlib_module_names or hasattr(builtins, root)
+    return root in ("boto3", "botocore", "aiobotocore") or root in sys.stdlib_module_names or hasattr(builtins, root)
 
 
 def _without_link(app: Sphinx, env: Any, node: nodes.Element, text: nodes.Node) -> nodes.Node | None:
@@ -233,12 +233,16 @@ def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any,
     signature = inspect.signature(obj).parameters
     assert [each for group in PARAMETERS.values() for each in group] == list(described)
     assert set(described) == {each for each in signature if signature[each].kind is not inspect.Parameter.VAR_KEYWORD}
-    grouped = []
+    grouped = [".. role:: permalink(raw)", "   :format: html", ""]
     for title, names in PARAMETERS.items():
         grouped += [f".. rubric:: {title}", ""]
         for each in names:
-            grouped += [".. container:: parameter", f"   :name: assume-role-{each.replace('_', '-')}", ""]
-            grouped += [f"   **{each}**: ``{signature[each].annotation}``", ""]
+            anchor = f"assume-role-{each.replace('_', '-').lower()}"
+            # eval-rst keeps names to itself, so the links of other pages would not find them.
+            app.env.get_domain("std").note_hyperlink_target(anchor, app.env.docname, anchor)
+            link = f':permalink:`<a class="headerlink" href="#{anchor}" title="Link to this parameter">¶</a>`'
+            grouped += [".. container:: parameter", f"   :name: {anchor}", ""]
+            grouped += [f"   **{each}**: ``{signature[each].annotation}`` {link}", ""]
             grouped += [*(f"   {line}" for line in described[each]), ""]
             if each in VERSIONS:
                 directive, note = VERSIONS[each]
@@ -246,9 +250,21 @@ def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any,
     lines[start:end] = grouped
 
 
+def _describe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give a card the page's description instead of its first words, and add an icon for browsers without SVG icons."""
+    if not doctree:
+        return
+    context["metatags"] += f'<link rel="alternate icon" href="{context["pathto"]("_static/logo.png", resource=True)}">'
+    for meta in doctree.findall(nodes.meta):
+        if meta.get("name") == "description":
+            context["meta"] = {**(context["meta"] or {}), "og:description": meta["content"]}
+
+
 def setup(app: Sphinx) -> None:
     # Before napoleon, which has the default priority of 500.
     app.connect("autodoc-process-docstring", _group_parameters, priority=400)
+    # Before sphinxext.opengraph, which has the default priority.
+    app.connect("html-page-context", _describe, priority=400)
     app.add_directive("benchmark", Benchmark)
     app.add_directive("soak", Soak)
     # After intersphinx, which has the default priority of 500.

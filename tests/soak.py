@@ -331,7 +331,7 @@ def main() -> int:
     counts = {name: soak.seen.pop(name, 0) for name in ("answered", "forks", "sessions made and dropped", "failed")}
     failures = {
         "signed by the wrong identity, or failed": soak.wrong + wrong,
-        "signed with credentials that were not good": violations,
+        "signed with credentials that were not valid": violations,
         "grown": [name for name in before if after[name] > before[name] * (1 if name == "ours" else GROWTH)],
         "calls": [] if calls >= counts["answered"] > 0 else [f"STS saw {calls}, answered were {counts['answered']}"],
     }

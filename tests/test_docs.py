@@ -128,15 +128,13 @@ def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
 
 def runs_the_package(block: Block) -> bool:
     return block.language == "shell" and bool(
-        re.search(r"aws_assume_role_lib|^aws-assume-role-lib (.|\\\n)*arn:", block.text, re.MULTILINE)
+        re.search(r"aws_assume_role_lib|^(creds=\$\()?aws-assume-role-lib (.|\\\n)*arn:", block.text, re.MULTILINE)
     )
 
 
-# The command line's own page is tested in test_cli.py and test_cli_run.py.
 COMMAND_LINES = [
     pytest.param(block, id=f"{page.stem}-{number}")
     for page in PAGES
-    if page.stem != "command-line"
     for number, block in enumerate(filter(runs_the_package, blocks(page)))
 ]
 
@@ -156,8 +154,9 @@ def test_shell_blocks_with_the_command_line_run(block: Block, sts: StsStub, tmp_
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o700)
+    (tmp_path / "report.py").touch()
     path = f"{tmp_path}:{os.environ['PATH']}"
-    finished = run("sh", "-euc", block.text, PATH=path, PYTHON=sys.executable)
+    finished = run("sh", "-euc", block.text, cwd=tmp_path, PATH=path, PYTHON=sys.executable)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert [request.params["RoleArn"] for request in sts.assumed] == re.findall(r"arn:[\w:/]+", block.text)
 

@@ -94,7 +94,7 @@ def test_a_failed_early_refresh_is_one_line(
         line = record.getMessage()
         assert "\n" not in line
         assert f"{HUB} from a session with explicit credentials" in line
-        assert "good until 2031-05-01T13:00:00+00:00" in line
+        assert "valid until 2031-05-01T13:00:00+00:00" in line
         assert "next attempt in 60 seconds" in line
         assert reason in line
 

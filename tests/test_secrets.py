@@ -329,7 +329,7 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(
     clock.shift(46 * 60)
     assert child.get_credentials().token == before[0]
     [record] = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert ": HTTPClientError. The credentials are good until" in record.getMessage()
+    assert ": HTTPClientError. The credentials are valid until" in record.getMessage()
     assert "root-token" not in caplog.text
     # Nothing was wrong with STS, so a sibling may try at once.
     parent.get_credentials().token = "root-token"

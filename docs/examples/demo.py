@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from aws_assume_role_lib import assume_role
 
-HOPS = [
+ROLE_ARNS = [
     "arn:aws:iam::111111111111:role/Hub",
     "arn:aws:iam::222222222222:role/Spoke",
     "arn:aws:iam::333333333333:role/Reader",
@@ -33,13 +33,13 @@ def main() -> None:
     parser.add_argument("--profile", help="the profile to start from, on the real AWS")
     arguments = parser.parse_args()
     if arguments.role_arn:
-        sessions = hop(boto3.Session(profile_name=arguments.profile), arguments.role_arn)
+        sessions = assume_chain(boto3.Session(profile_name=arguments.profile), arguments.role_arn)
         show_identities(sessions)
     else:
         on_moto()
 
 
-def hop(session: boto3.Session, role_arns: Iterable[str]) -> list[boto3.Session]:
+def assume_chain(session: boto3.Session, role_arns: Iterable[str]) -> list[boto3.Session]:
     sessions = [session]
     for role_arn in role_arns:
         sessions.append(assume_role(sessions[-1], role_arn, RoleSessionName="demo"))
@@ -65,24 +65,24 @@ def on_moto() -> None:
     os.environ["AWS_ENDPOINT_URL"] = url
     try:
         with time_machine.travel("2030-01-31T09:00:00Z", tick=True) as clock:
-            sessions = hop(set_up(url), HOPS)
-            asked: list[str] = []
+            sessions = assume_chain(set_up(url), ROLE_ARNS)
+            calls: list[str] = []
             for session in sessions:
-                session.events.register("before-call.sts.AssumeRole", lambda params, **_: asked.append("AssumeRole"))
+                session.events.register("before-call.sts.AssumeRole", lambda params, **_: calls.append("AssumeRole"))
 
             print("Three roles in a row:")
             show_identities(sessions)
             table = sessions[-1].client("dynamodb")
             print("The last role reads the table:", read(table))
             print("The role before it may not:", read(sessions[-2].client("dynamodb")))
-            print(f"That took {len(asked)} AssumeRole calls, one for each role.")
+            print(f"That took {len(calls)} AssumeRole calls, one for each role.")
 
-            asked.clear()
+            calls.clear()
             clock.shift(timedelta(hours=12))
             print("Twelve hours later, when all of these credentials have expired:")
             print("The same client reads again:", read(table))
             print("And again:", read(table))
-            print(f"That took {len(asked)} AssumeRole calls, one for each role.")
+            print(f"That took {len(calls)} AssumeRole calls, one for each role.")
     finally:
         server.stop()
 
@@ -103,7 +103,7 @@ def set_up(url: str) -> boto3.Session:
     iam.create_user(UserName="demo")
     iam.put_user_policy(UserName="demo", PolicyName="p", PolicyDocument=allow("sts:*", "*"))
     key = iam.create_access_key(UserName="demo")["AccessKey"]
-    for arn, action in zip(HOPS, ["sts:*", "sts:*", "*"], strict=True):
+    for arn, action in zip(ROLE_ARNS, ["sts:*", "sts:*", "*"], strict=True):
         account = assume_role(root, arn)
         iam = account.client("iam")
         iam.create_role(RoleName=arn.rpartition("/")[2], AssumeRolePolicyDocument=allow("sts:AssumeRole", None))

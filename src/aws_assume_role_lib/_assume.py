@@ -82,7 +82,7 @@ def assume_role(
         RoleArn: The ARN of the role to assume.
         RoleSessionName: The session's name in CloudTrail: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: the
             ``SourceIdentity`` if there is one, else a generated name, which stays the same on every refresh. With
-            ``AUTOMATIC_ROLE_SESSION_NAME``, a name is generated even if there is a ``SourceIdentity``. You can also
+            :data:`AUTOMATIC_ROLE_SESSION_NAME`, a name is generated even if there is a ``SourceIdentity``. You can also
             pass a function without arguments that returns a name, such as :func:`generate_lambda_session_name`. The
             function is called before each call to STS, and its names are not part of the cache key.
         ExternalId: The external ID that the role's trust policy requires: 2 to 1224 characters of
@@ -125,7 +125,7 @@ def assume_role(
         validate: Whether to check the parameters of AssumeRole now. With False, only the type of ``RoleArn`` is
             checked, and no service model is loaded.
         MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
-            which is no padding. Requires a botocore version that supports it.
+            which adds no padding. Requires a botocore version that supports it.
         additional_kwargs: Names and values of AssumeRole parameters that are not keywords here, such as those that
             AWS adds later.
 

@@ -118,7 +118,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         self.refresh_at = min(now + RETRY_INTERVAL, self.expires_at)
         log(
             logging.WARNING,
-            "Early refresh failed while %s: %s. The credentials are good until %s; next attempt in %d seconds.",
+            "Early refresh failed while %s: %s. The credentials are valid until %s; next attempt in %d seconds.",
             self.fetcher.description,
             in_one_line(error),
             datetime.fromtimestamp(self.expires_at, timezone.utc).isoformat(timespec="seconds"),

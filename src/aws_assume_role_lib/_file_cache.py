@@ -125,6 +125,8 @@ class JSONFileCache:
     def __delitem__(self, key: str) -> None:
         """Delete an entry.
 
+        .. versionadded:: 3.0
+
         Args:
             key: A plain file name, as for reading.
 

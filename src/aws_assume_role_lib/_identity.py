@@ -38,7 +38,7 @@ def identity_of(
     if granted_for:
         return ["role", granted_for]
     if type(credentials) is Credentials:
-        # Not the access key ID alone: it is no secret, and whoever knows it could use the entries.
+        # Not the access key ID alone: the ID is not secret, and whoever knows it could use the entries.
         return ["key", credentials.access_key, digest([credentials.secret_key, credentials.token])]
     return [_lasting_identity(session, credentials, profile), _static_access_key(credentials)]
 

@@ -44,7 +44,7 @@ def generate_lambda_session_name(
             from the environment variable ``AWS_LAMBDA_LOG_STREAM_NAME``, by rule 4.
 
     Returns:
-        A valid ``RoleSessionName`` and ``SourceIdentity``: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
+        A valid ``RoleSessionName`` and ``SourceIdentity``, of 2 to 64 characters from ``[A-Za-z0-9_+=,.@-]``.
 
     Raises:
         TypeError: An argument is neither a str nor None; the version may also be an int.

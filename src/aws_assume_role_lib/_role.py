@@ -202,7 +202,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             self.mfa.mark_code_used()
         log(
             logging.INFO,
-            "Assumed %s as %s, good until %s.",
+            "Assumed %s as %s, valid until %s.",
             self.role_arn,
             request["RoleSessionName"],
             expires.isoformat(timespec="seconds"),

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class AssumedRoleSession(boto3.session.Session):
     """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
 
-    :func:`assume_role` returns such a session. Use it wherever you use a ``boto3.Session``. Its credentials are the
-    role's. Its region, profile settings, default client config, service models and user agent are the parent's, looked
-    up each time. Event handlers registered on the parent are not copied.
+    :func:`~aws_assume_role_lib.assume_role` returns such a session. Use it wherever you use a ``boto3.Session``. Its
+    credentials are the role's. Its region, profile settings, default client config, service models and user agent are
+    the parent's, looked up each time. Event handlers registered on the parent are not copied.
 
     Unlike a plain ``boto3.Session``, the session can be shared between threads, which can all call ``client()`` and
     ``resource()``. The session can also be pickled: the other process gets a recipe without keys, and creates the
@@ -69,17 +69,19 @@ class AssumedRoleSession(boto3.session.Session):
         super().__init__(botocore_session=botocore_session)
 
     def assume_role(self, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
-        """Assume the next role of a chain: the same as :func:`assume_role` with this session as the parent.
+        """Assume the next role of a chain, with this session as the parent.
+
+        This is the same as :func:`~aws_assume_role_lib.assume_role`, except that there is no ``session`` argument.
 
         Args:
             RoleArn: The ARN of the role to assume.
-            **parameters: As for :func:`assume_role`.
+            **parameters: As for :func:`~aws_assume_role_lib.assume_role`.
 
         Returns:
             A session that acts as the role, and whose parent is this session.
 
         Raises:
-            Exception: The same exceptions as :func:`assume_role`.
+            Exception: The same exceptions as :func:`~aws_assume_role_lib.assume_role`.
 
         Example:
             >>> import boto3
@@ -101,8 +103,8 @@ class AssumedRoleSession(boto3.session.Session):
             An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
 
         Raises:
-            Exception: There are no valid credentials. The exceptions are those that :func:`assume_role` lists as
-                raised when the session is used.
+            Exception: There are no valid credentials. The exceptions are those that
+                :func:`~aws_assume_role_lib.assume_role` lists as raised when the session is used.
 
         Example:
             >>> import boto3

@@ -404,6 +404,11 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
     assert answer.count(b"AccessKeyId") == 1
 
 
+def test_a_request_with_long_headers_is_answered(endpoint: _run.Endpoint) -> None:
+    """A request may have several kilobytes of headers, such as a client's own tracing headers."""
+    assert ask(endpoint, traceparent="x" * 8000)[0] == 200
+
+
 def test_the_endpoint_survives_rude_clients(
     sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

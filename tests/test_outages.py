@@ -610,15 +610,23 @@ def test_siblings_try_an_sts_that_hangs_once_a_minute(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
     """While STS hangs, one of the roles whose keys are still valid tries it each minute, and the others do not wait."""
-    roles = [assume_role(parent, HUB, RoleSessionName=f"role-{number}") for number in range(8)]
-    before = [key(role) for role in roles]
+    *roles, another = [assume_role(parent, HUB, RoleSessionName=f"role-{number}") for number in range(9)]
+    *before, anothers = [key(role) for role in (*roles, another)]
+
+    def use(index: int) -> str:
+        clock.shift(0.001)  # each thread has a time of its own
+        return key(roles[index])
+
     clock.shift(46 * MINUTE)
     sts.fault = Fault.hang()
     assert key(roles[0]) == before[0]
     for _ in range(3):
         clock.shift(61)
         asked = len(sts.assumed)
-        assert at_once(lambda index: key(roles[index]), 8) == before
+        assert at_once(use, 8) == before
+        assert len(sts.assumed) == asked + 1
+        clock.shift(30)
+        assert key(another) == anothers
         assert len(sts.assumed) == asked + 1
     sts.fault = None
     clock.shift(61)
@@ -664,6 +672,22 @@ def test_an_unreachable_source_is_tried_once(
     clock.shift(46 * MINUTE)
     assert [key(role) for role in roles] == before
     assert len(tried) == attempts
+
+
+def test_a_source_that_keeps_its_keys_does_not_look_like_an_outage(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """A parent's source that is due but keeps its keys for now, at once, does not stop the roles' refreshes."""
+
+    class Source(RefreshableCredentials):
+        def _refresh(self) -> None:
+            pass
+
+    parent = boto3.Session(region_name="us-east-1")
+    expiry = datetime.now(timezone.utc) + timedelta(minutes=60)
+    parent._session._credentials = Source("AKIAROOT", "root-secret", None, expiry, dict, "sso")
+    child = assume_role(parent, HUB)
+    before = key(child)
+    clock.shift(46 * MINUTE)
+    assert key(child) != before
 
 
 def test_a_healthy_parent_whose_keys_are_always_due(

@@ -141,12 +141,15 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
 def _start_server(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> NoReturn:
     try:
         os.setsid()
-        if not os.fork():
-            os.environ.update({"no_proxy": "localhost"} | dict(proxies))
-            _leave_streams()
-            serve(wait)
+        os.fork() or _serve(serve, wait, proxies)
     finally:
         os._exit(0)
+
+
+def _serve(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> object:
+    os.environ.update({"no_proxy": "localhost"} | dict(proxies))
+    _leave_streams()
+    return serve(wait)
 
 
 def _leave_streams() -> None:

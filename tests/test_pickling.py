@@ -387,9 +387,7 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
         "OwnBotocoreSession. Start from",
     ),
     "lock in an option": (
-        lambda root: assume_role(
-            root, HUB, sts_client_kwargs={"config": Config(client_context_params={"inner": Thread()})}
-        ),
+        lambda root: assume_role(root, HUB, sts_client_kwargs={"config": Config(s3={"inner": Thread()})}),
         "its config cannot be pickled",
     ),
     "lock in a setting": (

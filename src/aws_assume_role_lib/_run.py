@@ -180,7 +180,7 @@ def _waiting_for(program: int) -> Callable[[], object]:
             while True:
                 with contextlib.suppress(PermissionError):  # it now runs as another user, as with sudo
                     os.kill(program, 0)
-                time.sleep(0.5)
+                time.sleep(0.5)  # nothing tells when a process that is not a child ends, without pidfd_open()
 
     return poll
 

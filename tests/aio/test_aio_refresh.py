@@ -31,7 +31,9 @@ def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine in a new event loop, of asyncio or uvloop."""
     if request.param == "asyncio":
         return asyncio.run
-    return pytest.importorskip("uvloop", reason="no wheel of uvloop fits this machine").run  # type: ignore[no-any-return]
+    uvloop: Any = pytest.importorskip("uvloop", reason="no wheel of uvloop fits this machine")
+    run_in_uvloop: Run = uvloop.run
+    return run_in_uvloop
 
 
 @pytest.fixture

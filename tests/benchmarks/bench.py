@@ -191,7 +191,7 @@ class Benchmark:
                 found[name]["handshakes"] += self.handshakes() - before
 
             for number in range(3, 3 + roles):
-                self.each(lambda name, number=number: use(name, number))  # type: ignore[misc]
+                self.each(lambda name, number=number: use(name, number))  # type: ignore[misc]  # mypy infers no lambda with a default
             for name, end in self.each(lambda name: workers[name].ask("memory", 0)).items():
                 found[name]["bytes"] = end and (end - start[name]) / roles
         return {name: found[name] for name in LABELS if name in self.pythons}

@@ -168,8 +168,9 @@ def prepare(folder: Path) -> None:
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy / "src")}
     sys.path[:0] = [str(copy / "src"), str(copy / "tests")]
-    import conftest  # noqa: F401  # so that all forks share botocore's parsed models
+    import conftest  # here, so that all forks share botocore's parsed models
 
+    conftest.HANG = 10  # since many mutants hang
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in ("sts", "s3", "dynamodb"):
         session.client(service)
@@ -211,12 +212,13 @@ def main() -> None:
     listed: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for entry in tomllib.loads(SURVIVORS.read_text())["survivor"]:
         listed[entry["module"]] |= {(entry["line"], mutant) for mutant in entry["mutants"]}
-    # The largest first, so that no processor waits long for the last.
+    # The largest first, so that no processor waits long for the last; and more workers than processors, because tests
+    # wait for timeouts.
     modules = sorted(sys.argv[1:] or TESTS, key=lambda module: -(ROOT / PACKAGE / f"{module}.py").stat().st_size)
     start = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(os.cpu_count(), FORK, prepare, (Path(folder),)) as pool,
+        ProcessPoolExecutor(2 * (os.cpu_count() or 1), FORK, prepare, (Path(folder),)) as pool,
     ):
         results = list(pool.map(check, modules, [listed[module] for module in modules]))
     number = sum(len(listed[module]) for module in modules)

@@ -4,7 +4,7 @@
 
 A mutant that no test kills must be listed in survivors.toml, with the reason why it behaves as the original does;
 one that is not listed fails the run, and so does an entry that no mutant matches. Nothing is changed in place: a
-copy of the repository is. Needs Python 3.11 or newer, and fork().
+copy of the repository is. Needs Python 3.12 or newer, and fork().
 
 cosmic-ray makes the mutants, and does not run them: it would start a new process for each, which would import boto3
 and read botocore's models for longer than most tests take. Here each is tested in a fork of a process that has.
@@ -17,6 +17,7 @@ import collections
 import compileall
 import contextlib
 import gc
+import json
 import multiprocessing
 import os
 import shutil
@@ -28,6 +29,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import boto3
@@ -42,12 +44,13 @@ ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 PACKAGE = Path("src/aws_assume_role_lib")
 OUTPUT = "mutation.log"
+RECORDS = "records.json"
 # They step through a day, and take as long as the rest of their file.
 SLOW = "not survives_a_day and not an_hour_of_calls"
 NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", "build")
 
-# The tests run against each module's mutants: all that concern it, the quickest to fail first. The modules for
-# asyncio are left out, since their tests need aiobotocore, which pins botocore.
+# The tests run against each module's mutants: all that concern it. The modules for asyncio are left out, since their
+# tests need aiobotocore, which pins botocore.
 TESTS = {
     "_answers": "outages logging secrets refresh faults internals access_denied",
     "_arns": "arns",
@@ -74,8 +77,8 @@ TESTS = {
 
 
 class Mutant:
-    def __init__(self, operator: str, occurrence: int, original: str, line: int) -> None:
-        self.name, self.line = operator.removeprefix("core/"), line
+    def __init__(self, operator: str, occurrence: int, original: str, line: int, lines: set[int]) -> None:
+        self.name, self.line, self.lines = operator.removeprefix("core/"), line, lines
         mutated = mutate_code(original, cosmic_ray.plugins.get_operator(operator)(), occurrence)
         assert mutated is not None
         self.text: str = mutated
@@ -100,7 +103,8 @@ def mutants(path: Path) -> Iterator[Mutant]:
     """Return a module's mutants that are valid Python, except of what never runs: annotations, imports for types."""
     text = path.read_text()
     skipped = []
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
         for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if part is not None:
                 skipped.append(part)
@@ -110,39 +114,96 @@ def mutants(path: Path) -> Iterator[Mutant]:
     for item in _all_work_items([path], {}):
         [spec] = item.mutations
         if not any(start <= spec.start_pos and spec.end_pos <= end for start, end in spans):
-            mutant = Mutant(spec.operator_name, spec.occurrence, text, spec.start_pos[0])
+            line = spec.start_pos[0]
+            mutant = Mutant(spec.operator_name, spec.occurrence, text, line, {line} | _statement(tree, line))
             if mutant.is_python:
                 yield mutant
 
 
-class Killer:
-    """A pytest plugin that reports which test kills a mutant."""
+def _statement(tree: ast.AST, line: int) -> set[int]:
+    """Return the lines of the innermost statement at a line, without those of the statements inside it."""
+    found: set[int] = set()
+    for node in ast.walk(tree):  # an outer one comes first
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            lines = range(node.lineno, body[0].lineno if body else (node.end_lineno or 0) + 1)
+            if line in lines:
+                found = set(lines)
+    return found
 
-    def __init__(self, found: Any) -> None:
+
+class Recorder:
+    """A pytest plugin that writes to a file how long each test takes, and which lines of a module it runs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path.resolve())
+        self._records: dict[str, tuple[float, list[int]]] = {}
+
+    def pytest_sessionstart(self) -> None:
+        sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "mutation")
+        sys.monitoring.set_events(sys.monitoring.PROFILER_ID, sys.monitoring.events.LINE)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        ran: set[int] = set()
+
+        def note(code: CodeType, line: int) -> Any:
+            if code.co_filename == self._path:
+                ran.add(line)
+            return sys.monitoring.DISABLE
+
+        sys.monitoring.register_callback(sys.monitoring.PROFILER_ID, sys.monitoring.events.LINE, note)
+        sys.monitoring.restart_events()
+        start = time.perf_counter()
+        result = yield
+        self._records[item.nodeid] = (time.perf_counter() - start, sorted(ran))
+        return result
+
+    def pytest_sessionfinish(self) -> None:
+        Path(RECORDS).write_text(json.dumps(self._records))
+
+
+class Killer:
+    """A pytest plugin that runs the chosen tests in their order, and reports which one kills a mutant."""
+
+    def __init__(self, chosen: list[str], found: Any) -> None:
+        self._places = {test: place for place, test in enumerate(chosen)}
         self._found = found
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self._places), key=lambda item: self._places[item.nodeid]
+        )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._found.put(report.nodeid)
 
 
-def run(tests: list[str], last: list[str], limit: float) -> tuple[int | None, str]:
-    """Run the latest killers, then the tests, in a fork; return the exit code (None: timed out) and the failed test."""
+def run(tests: list[str], limit: float) -> tuple[int | None, str]:
+    """Run the tests in a fork; return the exit code (None: timed out) and the failed test."""
     found = FORK.SimpleQueue()
-    process = FORK.Process(target=_in_fork, args=(tests, last, Killer(found)))
-    process.start()
-    process.join(limit)
-    code = process.exitcode
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    code = in_fork(files, Killer(tests, found), limit)
     return code, "" if found.empty() else found.get()
 
 
 FORK = multiprocessing.get_context("fork")
 
 
-def _in_fork(tests: list[str], last: list[str], plugin: Killer) -> None:
+def in_fork(files: list[str], plugin: object, limit: float) -> int | None:
+    """Run pytest in a fork, and return its exit code, or None if it timed out."""
+    process = FORK.Process(target=_in_fork, args=(files, plugin))
+    process.start()
+    process.join(limit)
+    code = process.exitcode
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    return code
+
+
+def _in_fork(files: list[str], plugin: object) -> None:
     os.setsid()
     # A process that multiprocessing starts in a test would import this script as its main module, and run it.
     sys.modules["__main__"] = pytest.__main__
@@ -151,11 +212,7 @@ def _in_fork(tests: list[str], last: list[str], plugin: Killer) -> None:
         os.dup2(os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     # hypothesis's plugin parses everything imported, at each start; its tests run without it.
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", "-k", SLOW]
-    for chosen in filter(None, (last[:6], tests)):
-        code = pytest.main([*options, *chosen], plugins=[plugin])
-        if code not in (pytest.ExitCode.OK, pytest.ExitCode.USAGE_ERROR):  # a test that this mutant does not have
-            break
-    os._exit(code)
+    os._exit(pytest.main([*options, *files], plugins=[plugin]))
 
 
 def prepare(folder: Path) -> None:
@@ -184,9 +241,10 @@ def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tupl
     original = path.read_text()
     tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]
     start = time.monotonic()
-    if run(tests, [], 600)[0] != 0:
+    if in_fork(tests, Recorder(path), 600) != 0:
         sys.exit(f"{Path(OUTPUT).read_text()}\n{module}: its tests fail without a mutant. Make them pass first.")
     limit = 30 + 3 * (time.monotonic() - start)
+    records = json.loads(Path(RECORDS).read_text())
     last: list[str] = []
     found: set[tuple[str, str]] = set()
     count: collections.Counter[str] = collections.Counter()
@@ -196,12 +254,20 @@ def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tupl
             found.add(change)
             count["listed"] += 1
             continue
+        # First the tests that run the mutant's line, then the others: they may run it in another process, or use what it
+        # has left behind. The latest killers come first, then the quickest.
+        order = sorted(records, key=lambda test: (test not in last[:6], records[test][0]))
+        near = [test for test in order if mutant.lines.intersection(records[test][1])]
         path.write_text(mutant.text)
-        code, killer = run(tests, last, limit)
+        for chosen in filter(None, (near, [test for test in order if test not in near])):
+            code, killer = run(chosen, limit)
+            is_killed = code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+            if is_killed:
+                break
         path.write_text(original)
-        result = "lives" if code == 0 else "killed"
+        result = "killed" if is_killed else "lives"
         count[result] += 1
-        if code != 0:
+        if is_killed:
             last = [killer, *(name for name in last if name != killer)] if killer else last
         print(f"{module}:{mutant.line} {result}: {mutant.before}  ->  {mutant.after}  {killer}", flush=True)
     print(f"{module}: {dict(count)}, in {time.monotonic() - start:.0f} seconds", flush=True)

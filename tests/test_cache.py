@@ -208,8 +208,12 @@ def test_a_profile_that_now_says_otherwise_is_another_identity(sts: StsStub, pro
 
 
 @pytest.mark.parametrize("method", ["custom", "assume-role", "sso", "container-role"])
-def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, method: str) -> None:
+def test_credentials_of_an_unknown_source_are_known_as_themselves(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     """Refreshable credentials set on a session by hand share an entry with no other credentials."""
+    if method != "container-role":
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/of-something-else")
     cache: dict[str, Any] = {}
 
     def parent(access_key: str) -> boto3.Session:
@@ -221,10 +225,10 @@ def test_credentials_of_an_unknown_source_are_known_as_themselves(sts: StsStub, 
         )
         return made
 
-    one, two = parent("AKIAONE"), parent("AKIATWO")
-    for each in (one, one, two):
+    one, two, again = parent("AKIAONE"), parent("AKIATWO"), parent("AKIAONE")
+    for each in (one, one, two, again):
         key(assume_role(each, HUB, cache=cache))
-    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO"]
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO", "AKIAONE"]
 
 
 def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) -> None:

@@ -535,6 +535,15 @@ def test_the_choice_of_a_region_travels(
     assert pickle.loads(data).region_name == there
 
 
+def test_the_lack_of_a_region_travels(root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that is fixed to its parent's region, which has none, does not follow the environment afterwards."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    again = loaded(assume_role(root, HUB, region_name=True))
+    assert again.region_name is None
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "sa-east-1")
+    assert again.region_name is None
+
+
 def test_each_object_travels(root: boto3.Session) -> None:
     """Two functions and a cache's class each arrive where they belong."""
     hub = assume_role(root, HUB, RoleSessionName=session_name, SerialNumber=MFA, TokenCode=code, cache={})

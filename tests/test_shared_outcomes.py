@@ -260,17 +260,20 @@ class WithStatus(OSError):
         super().__init__(5, reason)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        FileNotFoundError(2, "missing", "/var/run/token"),
-        WithStatus("down"),
-        UnicodeDecodeError("ascii", b"x", 0, 1, "?"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_every_thread_has_the_whole_error(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
-    """An error with more than its arguments, such as a file name, reads the same in every thread that shares it."""
+class WithSlot(Exception):
+    """Its text is in a slot, and sorts before the text of a copy that lacks it."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self) -> None:
+        self.reason = "a"
+
+    def __str__(self) -> str:
+        return getattr(self, "reason", "b")
+
+
+def shared(parent: boto3.Session, error: Exception) -> list[object]:
+    """Return what four threads get that wait for one attempt, which fails with this error."""
     begun, go_on = threading.Event(), threading.Event()
 
     def code() -> str:
@@ -284,4 +287,24 @@ def test_every_thread_has_the_whole_error(sts: StsStub, parent: boto3.Session, e
     threads += [later(lambda: outcome(child)) for _ in range(3)]
     wait_until(lambda: waiting_threads() == 3)
     go_on.set()
-    assert {str(thread.result(HANG)) for thread in threads} == {str(error)}
+    return [thread.result(HANG) for thread in threads]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "missing", "/var/run/token"),
+        WithStatus("down"),
+        WithSlot(),
+        UnicodeDecodeError("ascii", b"x", 0, 1, "?"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_thread_has_the_whole_error(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
+    """An error with more than its arguments, such as a file name, reads the same in every thread that shares it."""
+    assert set(map(str, shared(parent, error))) == {str(error)}
+
+
+def test_every_thread_has_a_copy_of_the_error(sts: StsStub, parent: boto3.Session) -> None:
+    """Threads that share an error do not share the object, even if its text is made anew each time."""
+    assert len(set(map(id, shared(parent, PermissionError(13, "denied"))))) == 4

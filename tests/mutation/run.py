@@ -254,8 +254,8 @@ def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tupl
             found.add(change)
             count["listed"] += 1
             continue
-        # First the tests that run the mutant's line, then the others: they may run it in another process, or use what it
-        # has left behind. The latest killers come first, then the quickest.
+        # First the tests that run the mutant's line, then the others: they may run it in another process, or use what
+        # it has left behind. The latest killers come first, then the quickest.
         order = sorted(records, key=lambda test: (test not in last[:6], records[test][0]))
         near = [test for test in order if mutant.lines.intersection(records[test][1])]
         path.write_text(mutant.text)

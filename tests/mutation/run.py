@@ -67,7 +67,7 @@ TESTS = {
     "_mfa": "mfa forks",
     "_parameters": "limits conversions chaining_limits refused_calls without_validation properties mfa",
     "_patch": "patch",
-    "_pickling": "pickling internals",
+    "_pickling": "pickling internals workers",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
     "_run": "cli_run",
     "_session": "session signature inheritance internals third_party threads pickling",

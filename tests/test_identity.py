@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,7 +20,7 @@ from botocore.credentials import (
     Credentials,
     DeferredRefreshableCredentials,
 )
-from conftest import HANG, HUB, SPOKE, key, later
+from conftest import HANG, HUB, SPOKE, key, later, wait_until, waiting_threads
 from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
@@ -340,6 +341,37 @@ def test_an_access_key_id_alone_opens_no_entry(
     stranger = boto3.Session("AKIAROOT", *others, region_name="us-east-1")
     assert key(assume_role(stranger, HUB, cache=cache)) != before
     assert len(sts.assumed) == 2
+
+
+class Counted(dict[str, Any]):
+    reads = 0
+
+    def __contains__(self, entry: object) -> bool:
+        self.reads += 1
+        return super().__contains__(entry)
+
+
+@pytest.mark.parametrize(("changes", "digit"), [(False, "0"), (True, "0"), (True, "f")])
+def test_keys_of_another_session_are_taken_only_from_the_same_identity(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, parent: boto3.Session, changes: bool, digit: str
+) -> None:
+    """A session that waits for the call of another one with the same entry calls STS itself if that one changed."""
+    # Keys that cannot be shared are named by one, which sorts before or after every digest.
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(hex=32 * digit))
+    cache = Counted()
+    other = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+    sts.gate.clear()
+    first = later(lambda: key(assume_role(parent, HUB, cache=cache)))
+    assert sts.arrived.acquire(timeout=HANG)
+    second = later(lambda: key(assume_role(other, HUB, cache=cache)))
+    wait_until(lambda: waiting_threads() == 1)
+    reads = cache.reads
+    if changes:
+        parent._session.set_credentials("AKIAOTHER", "s")
+    sts.gate.set()
+    assert (first.result(HANG) != second.result(HANG)) is changes
+    assert len(sts.assumed) == 1 + changes
+    assert cache.reads == reads + changes
 
 
 def test_a_copy_of_credentials_refreshes_on_its_own(sts: StsStub, parent: boto3.Session) -> None:

@@ -56,7 +56,7 @@ TESTS = {
     "_arns": "arns",
     "_assume": "bad_arguments refused_calls conversions session sts_client internals third_party signature",
     "_cache": "cache identity refresh logging",
-    "_cli": "cli",
+    "_cli": "cli cli_run",
     "_clients": "shared_clients plain_clients internals inheritance session threads",
     "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs internals faults",
     "_file_cache": "json_file_cache",

@@ -610,7 +610,8 @@ def test_siblings_try_an_sts_that_hangs_once_a_minute(
     sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
 ) -> None:
     """While STS hangs, one of the roles whose keys are still valid tries it each minute, and the others do not wait."""
-    *roles, another = [assume_role(parent, HUB, RoleSessionName=f"role-{number}") for number in range(9)]
+    short = {"config": Config(read_timeout=0.25)}
+    *roles, another = [assume_role(parent, HUB, RoleSessionName=str(n), sts_client_kwargs=short) for n in range(10, 19)]
     *before, anothers = [key(role) for role in (*roles, another)]
 
     def use(index: int) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import CredentialRetrievalError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, wait_until
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import _cli, _run, assume_role
@@ -407,6 +407,32 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
 def test_a_request_with_long_headers_is_answered(endpoint: _run.Endpoint) -> None:
     """A request may have several kilobytes of headers, such as a client's own tracing headers."""
     assert ask(endpoint, traceparent="x" * 8000)[0] == 200
+
+
+@pytest.mark.parametrize(("more", "answered"), [(0, True), (1, False)])
+def test_a_request_has_up_to_16_kilobytes(endpoint: _run.Endpoint, more: int, answered: bool) -> None:
+    """A request of 16 KB is answered, and one of a byte more is not."""
+    text = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\nHost: {endpoint.host}\r\nX: \r\n\r\n"
+    request = text.replace("X: ", "X: " + "x" * (16 * 1024 + more - len(text)))
+    assert (b"ASIA" in say(endpoint, request)) is answered
+
+
+def test_32_connections_may_be_silent(endpoint: _run.Endpoint) -> None:
+    """As many connections may send nothing for a while; then each new one closes the oldest."""
+    address = ("127.0.0.1", endpoint.server_address[1])
+    silent = [socket.create_connection(address, timeout=20) for _ in range(31)]
+    wait_until(lambda: len(endpoint._waiting) == 31)
+    assert ask(endpoint)[0] == 200
+    wait_until(lambda: len(endpoint._waiting) == 31)
+    silent[0].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        silent[0].recv(1)
+    silent.append(socket.create_connection(address, timeout=20))
+    assert ask(endpoint)[0] == 200
+    silent[0].settimeout(20)
+    assert silent[0].recv(1) == b""
+    for connection in silent:
+        connection.close()
 
 
 def test_the_endpoint_survives_rude_clients(

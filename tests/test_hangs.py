@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,8 +17,9 @@ from botocore.exceptions import CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, at_once, key, later
 from sts_stub import StsStub
 
-from aws_assume_role_lib import assume_role
+from aws_assume_role_lib import _clients, _credentials, _role, assume_role
 
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "refresh.md"
 ROUNDS = 15
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
 
@@ -293,3 +295,18 @@ def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(
         assert key(child).startswith("ASIA")
     assert first.result(HANG).startswith("ASIA")
     assert sts.violations == []
+
+
+@pytest.mark.parametrize(
+    ("sentence", "limit"),
+    [
+        ("| a role | {} seconds |", _role.WAIT_LIMIT),
+        ("function, or has such a role above it | {} seconds |", _role.CODE_WAIT_LIMIT),
+        ("| a root that botocore refreshes | {} seconds |", _role.SOURCE_WAIT_LIMIT),
+        ("From {} seconds before expiry", _credentials.BLOCKING_WINDOW),
+        ("to load waits for at most {:g} seconds,", _clients.LOADING_TIMEOUT),
+    ],
+)
+def test_the_page_states_how_long_a_thread_waits(sentence: str, limit: float) -> None:
+    """The waits that the page on refreshing states are those of the code."""
+    assert sentence.format(limit) in " ".join(PAGE.read_text().split())

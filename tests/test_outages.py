@@ -571,6 +571,18 @@ class BackingOff(RefreshableCredentials):
         pass
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidClientTokenId"])
+def test_only_expired_keys_are_called_expired(
+    sts: StsStub, one_attempt: None, parent: boto3.Session, code: str
+) -> None:
+    """If STS refuses for another reason, no note says that the parent's credentials have expired."""
+    sts.fault = Fault.error(403, code)
+    with pytest.raises(ClientError) as caught:
+        key(assume_role(parent, HUB))
+    assert "expired" not in "".join(caught.value.__notes__)
+
+
 def expired_keys(*keys: str) -> Credentials:
     return Credentials(*keys)
 

@@ -397,6 +397,17 @@ REFUSED: dict[str, tuple[Callable[[boto3.Session], boto3.Session], str]] = {
 }
 
 
+def test_how_deep_a_value_may_be(root: boto3.Session) -> None:
+    """A value of 18 levels travels, and one of 19 is refused, since it may contain itself."""
+    nested: Any = "end"
+    for _ in range(18):
+        nested = [nested]
+    again = loaded(assume_role(root, HUB, validate=False, additional_kwargs={"Other": nested}))
+    assert again._session.role_credentials.fetcher.arguments[0]["Other"] == nested
+    with pytest.raises(pickle.PicklingError, match="nested too deeply"):
+        pickle.dumps(assume_role(root, HUB, validate=False, additional_kwargs={"Other": [nested]}))
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_only_this_process_knows_is_refused(root: boto3.Session, case: str) -> None:
     """dumps() refuses what cannot be recreated elsewhere with a PicklingError that says what to do, and no secret."""

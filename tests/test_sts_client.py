@@ -230,6 +230,21 @@ def test_what_signs_is_the_botocore_sessions(sts: StsStub) -> None:
     assert sts.connections == 1
 
 
+def test_the_latest_clients_are_kept(sts: StsStub, parent: boto3.Session, clients_made: list[str]) -> None:
+    """However many options have been used, roles that use the latest ones again share their client."""
+
+    def use(number: int) -> None:
+        key(assume_role(parent, HUB, sts_client_kwargs={"config": Config(user_agent_extra=f"tenant/{number}")}))
+
+    for number in range(20):
+        use(number)
+    for number in range(4, 20):
+        use(number)
+    assert len(clients_made) == 20
+    use(0)
+    assert len(clients_made) == 21
+
+
 def test_clients_for_options_that_vary_do_not_pile_up(sts: StsStub, parent: boto3.Session) -> None:
     """400 tenants, each with its own user agent, leave only a few clients; a session in use keeps its own."""
     clients: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -57,7 +57,7 @@ TESTS = {
     "_assume": "bad_arguments refused_calls conversions session sts_client internals third_party signature",
     "_cache": "cache identity refresh logging",
     "_cli": "cli cli_run",
-    "_clients": "shared_clients plain_clients internals inheritance session threads",
+    "_clients": "shared_clients plain_clients internals inheritance session threads hangs",
     "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs internals faults",
     "_file_cache": "json_file_cache",
     "_flights": "shared_outcomes hangs threads forks logging",
@@ -71,7 +71,7 @@ TESTS = {
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
     "_run": "cli_run",
     "_session": "session signature inheritance internals third_party threads pickling",
-    "_sts": "sts_client sts_client_kwargs cache outages inheritance forks threads",
+    "_sts": "sts_client sts_client_kwargs bad_arguments cache outages inheritance forks threads",
     "_suggest": "signature cli",
 }
 

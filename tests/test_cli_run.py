@@ -282,7 +282,7 @@ except botocore.exceptions.BotoCoreError as error:
 
 def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
     """While STS refuses, the SDK reports the endpoint's error, and stderr has one line, however often the SDK tries."""
-    sts.lifetime = 8
+    sts.lifetime = 5
     with start(sys.executable, "-c", USE_UNTIL_IT_FAILS, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "on\n"
@@ -299,7 +299,7 @@ MFA = "a new MFA code is needed, which cannot be entered while the program runs.
 
 def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_path: Path) -> None:
     """If a refresh needs an MFA code, for the role or for the source profile, the line on stderr says so."""
-    sts.lifetime = 8
+    sts.lifetime = 5
     device = "arn:aws:iam::111111111111:mfa/me"
     failure = f"aws_assume_role_lib: {HUB} could not be refreshed: {MFA}Start it again, or pass a longer "
     options = ("--SerialNumber", device, "--TokenCode", "123456")

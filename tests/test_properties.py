@@ -123,7 +123,7 @@ ANYTHING = some_of(dict.fromkeys(PLAUSIBLE, ANY)) | some_of(PLAUSIBLE)
 ADDITIONAL = ANY | st.dictionaries(st.sampled_from([*PLAUSIBLE, "RoleArn", "Unknown"]), ANY, max_size=3)
 
 
-@settings(ONE_STUB, max_examples=300)
+@settings(ONE_STUB, max_examples=200)
 @given(parameters=ANYTHING, additional=ADDITIONAL)
 def test_no_parameter_raises_what_is_not_documented(
     parent: boto3.Session, parameters: dict[str, Any], additional: Any

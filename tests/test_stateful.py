@@ -262,7 +262,7 @@ def quick_collections() -> Iterator[None]:
 
 
 @needs_fork
-@pytest.mark.timeout(300)  # hundreds of forks, each of which saves its coverage data
+@pytest.mark.timeout(300)  # hundreds of forks
 @pytest.mark.usefixtures("quick_collections")
 def test_no_session_ever_signs_with_expired_or_another_identitys_credentials(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch

@@ -246,7 +246,7 @@ def test_the_latest_clients_are_kept(sts: StsStub, parent: boto3.Session, client
 
 
 def test_clients_for_options_that_vary_do_not_pile_up(sts: StsStub, parent: boto3.Session) -> None:
-    """400 tenants, each with its own user agent, leave only a few clients; a session in use keeps its own."""
+    """100 tenants, each with its own user agent, leave only a few clients; a session in use keeps its own."""
     clients: weakref.WeakSet[Any] = weakref.WeakSet()
     parent.events.register(
         "creating-client-class.sts", lambda base_classes, **_: base_classes.insert(0, type("Counted", (Counts,), {}))
@@ -262,11 +262,11 @@ def test_clients_for_options_that_vary_do_not_pile_up(sts: StsStub, parent: boto
 
     kept = tenant(1000)
     first = key(kept)
-    for number in range(400):
+    for number in range(100):
         key(tenant(number))
     gc.collect()
     assert len(clients) <= 20
-    assert len(sts.assumed) == 401
+    assert len(sts.assumed) == 101
     made = len(clients)
     kept.get_credentials().refresh_at = 0
     assert key(kept) != first

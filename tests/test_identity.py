@@ -372,6 +372,7 @@ def test_keys_of_another_session_are_taken_only_from_the_same_identity(
     assert (first.result(HANG) != second.result(HANG)) is changes
     assert len(sts.assumed) == 1 + changes
     assert cache.reads == reads + changes
+    assert len(cache) == 1
 
 
 def test_a_copy_of_credentials_refreshes_on_its_own(sts: StsStub, parent: boto3.Session) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, CredentialRetrievalError
 from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
+from aws_assume_role_lib._answers import in_one_line, refusal_code
 
 ALICE = "arn:aws:iam::123456789012:user/alice"
 DENIED = f"User: {ALICE} is not authorized to perform: sts:AssumeRole on resource: {HUB}"
@@ -87,3 +88,17 @@ def test_a_handlers_own_call(sts: StsStub, parent: boto3.Session) -> None:
     with pytest.raises(ClientError) as caught:
         key(assume_role(parent, HUB))
     assert not any("was denied" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("operation", ["AbortMultipartUpload", "AssumeRoleWithWebIdentity"])
+def test_a_refusal_of_another_operation(operation: str) -> None:
+    """Only a refusal of AssumeRole counts as STS's refusal of the role."""
+    assert refusal_code(ClientError({"Error": {"Code": "AccessDenied"}}, "AssumeRole")) == "AccessDenied"
+    assert refusal_code(ClientError({"Error": {"Code": "AccessDenied"}}, operation)) == ""
+
+
+@pytest.mark.parametrize("provider", ["an-agent", "sso"])
+def test_the_text_of_another_provider(provider: str) -> None:
+    """Only the text of the library's own errors is quoted: what others say may hold a secret."""
+    assert "reason" in in_one_line(CredentialRetrievalError(provider="assume-role", error_msg="reason"))
+    assert in_one_line(CredentialRetrievalError(provider=provider, error_msg="token-1")) == "CredentialRetrievalError"

@@ -21,7 +21,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import CredentialRetrievalError
-from conftest import HUB, SPOKE, wait_until
+from conftest import HANG, HUB, SPOKE, later, wait_until
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import _cli, _run, assume_role
@@ -254,6 +254,28 @@ def test_a_pipeline_ends_with_the_program(sts: StsStub) -> None:
     assert (finished.stdout, finished.stderr) == ("one\ny\n141\n", "")
 
 
+def test_streams_that_the_program_closes(sts: StsStub) -> None:
+    """A stream that the program closes is closed, although the process that serves it still runs."""
+    program = "import os, signal; os.close(0); os.close(1); os.close(3); signal.pause()"
+    run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", sys.executable, "-c", program]
+    command = ["sh", "-c", 'exec "$@" 3>&1', "sh", *run]
+    with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert later(process.stdout.read).result(HANG) == b""
+            with pytest.raises(BrokenPipeError):
+                process.stdin.write(b"x")
+        finally:
+            process.kill()
+
+
+def test_the_program_has_no_child(sts: StsStub) -> None:
+    """The process that serves a program is not its child, so a program that waits for its children does not see it."""
+    program = "import os\ntry:\n  os.waitpid(-1, os.WNOHANG)\nexcept ChildProcessError:\n  print('none')"
+    assert finish(sys.executable, "-c", program) == (0, "none\n", "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str) -> None:
     """A closed standard stream is closed for the program too, which still gets credentials."""
@@ -429,7 +451,7 @@ def test_32_connections_may_be_silent(endpoint: _run.Endpoint) -> None:
         silent[0].recv(1)
     silent.append(socket.create_connection(address, timeout=20))
     assert ask(endpoint)[0] == 200
-    silent[0].settimeout(20)
+    silent[0].settimeout(5)  # less than the time after which a silent connection is closed anyway
     assert silent[0].recv(1) == b""
     for connection in silent:
         connection.close()
@@ -519,7 +541,7 @@ def test_no_folder_for_settings(sts: StsStub, tmp_path: Path, size: int) -> None
         f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
-    run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true"]
+    run = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev", "--", "true", "it is"]
     # coverage would write files, too.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     finished = subprocess.run(
@@ -577,7 +599,8 @@ def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     answers: list[type[OSError]] = [PermissionError, ProcessLookupError]
 
-    def kill(*_: int) -> None:
+    def kill(_: int, number: int) -> None:
+        assert number == 0  # which only asks
         raise answers.pop(0)
 
     monkeypatch.setattr(os, "kill", kill)
@@ -603,7 +626,7 @@ def test_the_command_where_no_process_can_become_another(
     """On Windows, too, the exit code of the command is the program's."""
     monkeypatch.delattr(os, "fork")
     monkeypatch.setattr(
-        sys, "argv", ["x", HUB, "--profile", "dev", "--", sys.executable, "-c", PRINT_ARN + "; exit(3)"]
+        sys, "argv", ["x", HUB, "--profile", "dev", "--", sys.executable, "-c", PRINT_ARN + "; exit(3)", "true"]
     )
     with pytest.raises(SystemExit) as exit:
         _cli.main()

@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 import time_machine
+from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, at_once, key, later
 from sts_stub import StsStub
@@ -295,6 +296,27 @@ def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(
         assert key(child).startswith("ASIA")
     assert first.result(HANG).startswith("ASIA")
     assert sts.violations == []
+
+
+def test_a_root_that_is_being_refreshed_is_given_more_time(sts: StsStub) -> None:
+    """Who waits for a role waits longer while botocore refreshes the credentials at the root of its chain."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def refresh() -> dict[str, str]:
+        started.set()
+        assert go_on.wait(HANG)
+        return {"access_key": "AKIAROOT", "secret_key": "s", "token": "t", "expiry_time": "2099-01-01T00:00:00Z"}
+
+    root = boto3.Session(region_name="us-east-1")
+    root._session._credentials = DeferredRefreshableCredentials(refresh, "sso")
+    child = assume_role(root, HUB).assume_role(SPOKE)
+    first = later(lambda: key(child))
+    assert started.wait(HANG)
+    more_time = child.get_credentials().fetcher.more_time_for_source
+    assert more_time() == _role.SOURCE_WAIT_LIMIT
+    go_on.set()
+    first.result(HANG)
+    assert more_time() == 0
 
 
 def test_the_page_states_how_long_a_thread_waits() -> None:

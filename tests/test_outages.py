@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -646,8 +647,9 @@ def test_siblings_try_an_sts_that_hangs_once_a_minute(
     assert key(roles[0]) != before[0] or key(roles[1]) != before[1]
 
 
+@pytest.mark.parametrize("seconds", [30, 4 * MINUTE])
 def test_a_clock_that_was_ahead_during_an_outage(
-    sts: StsStub, clock: time_machine.Traveller, one_attempt: None, parent: boto3.Session
+    sts: StsStub, clock: time_machine.Traveller, one_attempt: None, parent: boto3.Session, seconds: int
 ) -> None:
     """An outage recorded in the future, before the clock was corrected, does not prevent a refresh."""
     first, second = (assume_role(parent, HUB, RoleSessionName=name) for name in ("first", "second"))
@@ -657,7 +659,7 @@ def test_a_clock_that_was_ahead_during_an_outage(
     with pytest.raises(EndpointConnectionError):
         key(first)
     sts.up()
-    clock.shift(-4 * MINUTE)
+    clock.shift(-seconds)
     assert key(second) != before
 
 
@@ -699,6 +701,22 @@ def test_a_source_that_keeps_its_keys_does_not_look_like_an_outage(sts: StsStub,
     child = assume_role(parent, HUB)
     before = key(child)
     clock.shift(46 * MINUTE)
+    assert key(child) != before
+
+
+def test_a_source_that_is_given_the_same_keys_again(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """A parent's source that renews its keys slowly, and gets the same ones, does not look like an outage."""
+
+    def renew() -> dict[str, str]:
+        threading.Event().wait(0.15)  # the latency of a stub
+        expiry = datetime.now(timezone.utc) + timedelta(hours=1)
+        return {"access_key": "AKIAROOT", "secret_key": "root-secret", "token": "t", "expiry_time": expiry.isoformat()}
+
+    parent = boto3.Session(region_name="us-east-1")
+    parent._session._credentials = RefreshableCredentials.create_from_metadata(renew(), renew, "sso")
+    child = assume_role(parent, HUB)
+    before = key(child)
+    clock.shift(55 * MINUTE)
     assert key(child) != before
 
 

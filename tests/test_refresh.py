@@ -190,6 +190,20 @@ def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, cloc
     assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE, SPOKE, SPOKE, SPOKE]
 
 
+def test_a_role_above_a_valid_one_is_not_refreshed(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """A refresh requests nothing for a role that is due, if the role below it still has valid credentials."""
+    hub = assume_role(parent, HUB, DurationSeconds=900)
+    middle = hub.assume_role(SPOKE, DurationSeconds=3600)
+    last = middle.assume_role(HUB, DurationSeconds=900)
+    key(last)
+    clock.shift(800)
+    key(last)
+    assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE, HUB, HUB]
+    assert sts.assumed[-1].access_key == sts.assumed[-2].access_key
+
+
 def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
     """Two children that refresh at the same time through an expired parent cost one AssumeRole of the parent."""
     hub = assume_role(parent, HUB)

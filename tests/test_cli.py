@@ -285,7 +285,7 @@ def test_a_minimum_token_size_reaches_sts(sts: StsStub) -> None:
     [
         ("--PolicyArns", f"{READ_ONLY},{READ_ONLY}2", f'["{READ_ONLY}", {{"arn": "{READ_ONLY}2"}}]'),
         ("--Tags", "a=1,b=2", '{"a": "1", "b": "2"}'),
-        ("--Tags", "Key=a", '{"Key": "a"}'),
+        ("--Tags", "Key=a,b=2", '{"Key": "a", "b": "2"}'),
         ("--Tags", "a=1,b=2", ' [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]'),
     ],
 )

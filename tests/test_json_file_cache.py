@@ -66,6 +66,14 @@ def test_home_folder(tmp_path, monkeypatch):
     assert (tmp_path / ".cache" / "roles" / "key.json").is_file()
 
 
+def test_equality(folder):
+    """Two caches are equal if they have the same folder."""
+    other = JSONFileCache(pathlib.Path(folder).with_name("zzz"))
+    assert JSONFileCache(folder) == JSONFileCache(str(folder))
+    assert JSONFileCache(folder) != other
+    assert other != JSONFileCache(folder)
+
+
 def test_missing_entry(folder):
     """A missing entry raises a KeyError and is not contained, and looking for it creates no folder."""
     cache = JSONFileCache(folder)

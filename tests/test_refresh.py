@@ -456,14 +456,15 @@ def test_an_answer_without_a_date_is_taken_as_it_is(
     assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires
 
 
+@pytest.mark.parametrize(("behind", "corrected"), [(600, 600), (900, 900), (901, 0)])
 def test_a_clock_that_is_behind_does_not_make_keys_last(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, behind: int, corrected: int
 ) -> None:
-    """The expiry is relative to STS's own time, taken from its response."""
-    sts.clock_offset = 600
+    """The expiry is relative to STS's own time, taken from its response, unless that is more than 15 minutes off."""
+    sts.clock_offset = behind
     credentials = assume_role(parent, HUB).get_credentials()
     credentials.get_frozen_credentials()
-    assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires - 600
+    assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires - corrected
 
 
 MOTO = """

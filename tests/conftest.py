@@ -182,7 +182,6 @@ NOT_MEASURED = {
     "test_benchmarks",
     "test_docs",
     "test_examples",
-    "test_hangs",
     "test_organization_example",
     "test_plain_clients",
     "test_policies",

@@ -193,6 +193,20 @@ def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machi
     assert key(spoke_of("AKIAONE")) != second
 
 
+def test_credentials_replaced_above_a_hub_that_has_expired(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """Once a hub's keys have expired, the entries of roles that it assumes belong to its parent's new credentials."""
+    cache: dict[str, Any] = {}
+    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    hub = assume_role(parent, HUB)
+    key(hub)
+    clock.shift(40 * 60)
+    first = key(assume_role(hub, SPOKE, cache=cache))
+    parent._session.set_credentials("AKIAOTHER", "s")
+    clock.shift(25 * 60)
+    second = key(assume_role(hub, SPOKE, cache=cache))
+    assert [sts.issued[sts.issued[each].by].by for each in (first, second)] == ["AKIAONE", "AKIAOTHER"]
+
+
 @pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
 def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub, before: str, after: str) -> None:
     """If it is not known who assumed a hub, the credentials of roles that it assumes are not shared."""

@@ -103,6 +103,43 @@ def test_sessions_that_share_a_cold_cache_make_one_call(
     assert len(sts.assumed) == 1
 
 
+class Forgets(dict[str, Any]):
+    """A cache that keeps nothing."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        pass
+
+
+def test_sessions_that_share_a_useless_cache_make_one_call(sts: StsStub, parent: boto3.Session) -> None:
+    """Sessions that wait for the same entry share the first one's response, even if the cache does not keep it."""
+    cache = Forgets()
+    sts.gate.clear()
+    threads = [later(lambda: key(assume_role(parent, HUB, cache=cache))) for _ in range(8)]
+    wait_until(lambda: waiting_threads() == 7)
+    sts.gate.set()
+    assert len({thread.result(HANG) for thread in threads}) == 1
+    assert len(sts.assumed) == 1
+
+
+def test_a_thread_finds_that_another_has_just_refreshed(sts: StsStub, parent: boto3.Session) -> None:
+    """A thread that was delayed while another refreshed the session uses the new keys, and does not call STS."""
+
+    class Delays(Forgets):
+        """A cache in which the first lookup takes as long as another thread's refresh."""
+
+        looked_up = False
+
+        def __contains__(self, name: object) -> bool:
+            if not self.looked_up:
+                self.looked_up = True
+                later(lambda: key(child)).result(HANG)
+            return False
+
+    child = assume_role(parent, HUB, cache=Delays())
+    assert key(child) == "ASIA0000000000000001"
+    assert len(sts.assumed) == 1
+
+
 def test_entries_of_a_cache_do_not_wait_for_each_other(sts: StsStub, parent: boto3.Session) -> None:
     """64 threads that each use a different role, with one cache, make 64 AssumeRoles and get the right keys."""
     cache: dict[str, Any] = {}

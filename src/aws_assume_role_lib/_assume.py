@@ -145,6 +145,7 @@ def assume_role(
             can be inherited. These two depend on the parent's credentials, and are reported only when there is no
             other problem.
         botocore.exceptions.InvalidRegionError: A ``region_name``, here or in ``sts_client_kwargs``, cannot be a region.
+        botocore.exceptions.DataNotFoundError: The ``api_version`` in ``sts_client_kwargs`` is not one of STS's.
         botocore.exceptions.ClientError: Raised when the session is used: STS refused, and there are no valid
             credentials left. If STS does not respond, one of botocore's connection errors is raised instead.
         botocore.exceptions.CredentialRetrievalError: Raised when the session is used: something other than STS
@@ -183,7 +184,8 @@ def assume_role(
         },
         additional_kwargs,
     )
-    problems = check_request(request, _request_shape(session)) if validate else {}
+    api_version = sts_client_kwargs.get("api_version")
+    problems = check_request(request, _request_shape(session, api_version)) if validate else {}
     if not isinstance(session, AssumedRoleSession):
         # Before loading the parent's credentials, which may run a program: an invalid call must not.
         raise_problems(problems)
@@ -218,7 +220,7 @@ def _check_arguments(session: object, region_name: object, additional_kwargs: ob
     check_cache(cache)
 
 
-def _request_shape(session: boto3.session.Session) -> StructureShape:
-    shape = session._session.get_service_model("sts").operation_model("AssumeRole").input_shape
+def _request_shape(session: boto3.session.Session, api_version: str | None) -> StructureShape:
+    shape = session._session.get_service_model("sts", api_version).operation_model("AssumeRole").input_shape
     assert shape is not None
     return shape

@@ -397,6 +397,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, "--Policy", "foo.json"), "did you mean file://foo.json?"),
         ((HUB, "--"), "COMMAND is missing"),
         ((HUB, "--", ""), "COMMAND is missing"),
+        ((HUB, "--", "", "arguments"), "COMMAND is missing"),
         ((HUB, "--static"), "--static needs -- COMMAND"),
         ((HUB, "--json", "--", "true"), "nothing is printed: leave out --format"),
         ((HUB, "--env", "--json"), "not allowed with"),

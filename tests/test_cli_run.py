@@ -193,10 +193,10 @@ def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, rea
 
 def test_a_shells_own_command(sts: StsStub) -> None:
     """What is not on PATH may be a shell's own command, so the line on stderr shows how to run one."""
-    code, output, errors = finish("set", "-x")
+    code, output, errors = finish("pushd", "/")
     assert (code, output) == (127, "")
     assert errors.endswith(
-        "set could not be run: No such file or directory. If it is a shell's own command, pass -- sh -c '...'.\n"
+        "pushd could not be run: No such file or directory. If it is a shell's own command, pass -- sh -c '...'.\n"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, InvalidRegionError, ParamValidationError
+from botocore.exceptions import ClientError, DataNotFoundError, InvalidRegionError, ParamValidationError
 from conftest import HUB, SPOKE
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
@@ -181,6 +181,7 @@ def test_no_role_raises_what_is_not_documented(parent: boto3.Session, role_arn: 
 @given(name=st.sampled_from(["region_name", "cache", "sts_client_kwargs"]), value=ANY | OPTIONS)
 @example(name="sts_client_kwargs", value={"endpoint_url": "http://["})
 @example(name="region_name", value="")
+@example(name="sts_client_kwargs", value={"api_version": "/\0\ud800"})
 def test_no_other_argument_raises_what_is_not_documented(parent: boto3.Session, name: str, value: Any) -> None:
     """Any value of an argument that is not STS's is accepted, or raises TypeError or its documented error."""
     try:
@@ -189,6 +190,8 @@ def test_no_other_argument_raises_what_is_not_documented(parent: boto3.Session, 
         assert name in str(error)  # noqa: PT017  # the message is checked, not the raising
     except InvalidRegionError:
         assert name == "region_name" or "region_name" in value
+    except DataNotFoundError:
+        assert "api_version" in value
     except ValueError as error:
         assert name == "sts_client_kwargs"
         assert "endpoint_url" in str(error)  # noqa: PT017  # the message is checked, not the raising

@@ -45,7 +45,7 @@ def process(account: str) -> str:
         "import json, uuid; print(json.dumps({'Version': 1, 'AccessKeyId': 'AKIA' + uuid.uuid4().hex, "
         f"'SecretAccessKey': '{account}', 'SessionToken': 't', 'Expiration': '2099-01-01T00:00:00Z'}}))"
     )
-    return f'credential_process = {sys.executable} -c "{script}"'
+    return f'credential_process = "{sys.executable}" -c "{script}"'
 
 
 def test_the_same_request_by_the_same_identity_is_one_assume_role(sts: StsStub) -> None:

@@ -520,13 +520,15 @@ def world(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def documented_messages() -> list[str]:
-    texts = [block.text for block in blocks(DOCS / "reference" / "errors.md") if block.language == "text"]
-    if sys.version_info < (3, 11):  # exceptions have no notes
-        texts = [
-            re.sub(r"^(Raised while|The parent's credentials|arn:\S+ was denied) .*\n", "", text, flags=re.MULTILINE)
-            for text in texts
-        ]
-    return texts
+    blocks_of_page = blocks(DOCS / "reference" / "errors.md")
+    return [without_notes(block.text) for block in blocks_of_page if block.language == "text"]
+
+
+def without_notes(text: str) -> str:
+    # Python 3.10 shows no notes, except where a package such as exceptiongroup makes it.
+    if sys.version_info >= (3, 11):
+        return text
+    return re.sub(r"^(Raised while|The parent's credentials|arn:\S+ was denied) .*\n", "", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("case", ERRORS)
@@ -537,7 +539,7 @@ def test_errors_are_verbatim(case: str, world: World) -> None:
     message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
     # A note that json adds, since Python 3.14.
     message = re.sub(r"^when serializing .*\n", "", message, flags=re.MULTILINE)
-    assert message.replace(world.sts.url, "http://127.0.0.1:1") in documented_messages()
+    assert without_notes(message).replace(world.sts.url, "http://127.0.0.1:1") in documented_messages()
 
 
 @pytest.mark.parametrize("case", WARNINGS)

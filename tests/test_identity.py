@@ -67,7 +67,7 @@ def test_a_process_behind_a_role_is_known_by_its_own_profile(config: Path) -> No
     """A role whose source profile has a credential_process has the same identity in a second session."""
     keys = {"AccessKeyId": "A", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z"}
     out = {"Version": 1, **keys}
-    process = f'{sys.executable} -c "import json; print(json.dumps({out}))"'
+    process = f'"{sys.executable}" -c "import json; print(json.dumps({out}))"'
     config.write_text(
         f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n[profile s]\ncredential_process = {process}\n"
     )

@@ -462,7 +462,7 @@ def test_region_is_in_the_repr(parent):
         "aws_access_key_id = AKIAROOT\naws_secret_access_key = secret",
         "aws_access_key_id = ASIAROOT\naws_secret_access_key = secret\naws_session_token = token",
         f"role_arn = {SPOKE}\nsource_profile = keys",
-        "credential_process = {python} {script}",
+        'credential_process = "{python}" "{script}"',
     ],
     ids=["keys", "temporary keys", "role_arn", "credential_process"],
 )

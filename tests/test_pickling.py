@@ -218,7 +218,7 @@ PARENTS: dict[str, dict[str, str]] = {
     "config-file": {"AWS_CONFIG_FILE": f"[profile p]\n{KEYS}"},
     "custom-process": {
         "AWS_CONFIG_FILE": "[profile p]\ncredential_process = "
-        f'{sys.executable} -c "import json; print(json.dumps({OUT}))"\n'
+        f'"{sys.executable}" -c "import json; print(json.dumps({OUT}))"\n'
     },
     "assume-role": {
         "AWS_CONFIG_FILE": f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n[profile s]\n{KEYS}region = us-east-1\n"

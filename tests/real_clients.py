@@ -63,8 +63,8 @@ def assert_refreshed(sts: StsStub) -> None:
 def test_the_aws_cli(sts: StsStub, tmp_path: Path) -> None:
     """The AWS CLI acts as the role, and each command of a long script signs with valid keys."""
     sts.lifetime = LIFETIME
-    script = f'end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do "{os.environ["CLI_OF_AWS"]}" '
-    run(tmp_path, "sh", "-ec", script + "sts get-caller-identity; done")
+    script = f'end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do "{os.environ["AWSCLI_PYTHON"]}" '
+    run(tmp_path, "sh", "-ec", script + "-m awscli sts get-caller-identity; done")
     assert_refreshed(sts)
     assert sts.violations == []
 

@@ -76,7 +76,8 @@ def test_the_javascript_sdk(sts: StsStub, tmp_path: Path) -> None:
     if npm is None:
         pytest.skip("Node.js is not installed")
     packages = Path(os.environ["NODE_PACKAGES"])
-    subprocess.run([npm, "install", "--silent", "--prefix", packages, "@aws-sdk/client-sts@3"], check=True)
+    install = [npm, "install", "--silent", "--cache", packages / "cache", "--prefix", packages]
+    subprocess.run([*install, "@aws-sdk/client-sts@3"], check=True)
     sts.lifetime = LIFETIME
     program = packages / "program.mjs"
     program.write_text(textwrap.dedent(JAVASCRIPT))

@@ -110,10 +110,11 @@ SHELLS = {
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_shell_becomes_the_role(sts: StsStub, shell: str) -> None:
+def test_a_shell_becomes_the_role(sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
     """After the documented form, a program in that shell acts as the role; if the command fails, nothing is set."""
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
+    monkeypatch.setenv("HOME", str(tmp_path))  # fish complains unless it can write there
     start, form, status = SHELLS[shell]
     page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
     name, hub = "aws-assume-role-lib", "arn:aws:iam::111111111111:role/Hub"

@@ -202,8 +202,11 @@ def test_a_library_that_refreshes(page: Any, s3: S3, sts: StsStub, library: str)
 
 
 @pytest.mark.parametrize("library", STATIC)
-def test_a_library_that_holds_static_keys(page: Any, s3: S3, sts: StsStub, library: str) -> None:
+def test_a_library_that_holds_static_keys(
+    page: Any, s3: S3, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
     """A library that the page says holds static keys fails when they expire, until it is given new ones."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # where DuckDB installs its extension
     sts.lifetime = 2
     page.session.get_credentials().refresh_at = 0.0
     if library == "DuckDB":

@@ -623,7 +623,7 @@ def test_a_role_without_a_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) 
 def test_the_command_where_no_process_can_become_another(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """On Windows, too, the exit code of the command is the program's."""
+    """On Windows, too, the exit code of the command is the program's, or says that it cannot be run."""
     monkeypatch.delattr(os, "fork")
     monkeypatch.setattr(
         sys, "argv", ["x", HUB, "--profile", "dev", "--", sys.executable, "-c", PRINT_ARN + "; exit(3)", "true"]
@@ -632,3 +632,8 @@ def test_the_command_where_no_process_can_become_another(
         _cli.main()
     assert exit.value.code == 3
     assert ":assumed-role/Hub/" in capfd.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["x", HUB, "--profile", "dev", "--", "/no/such/program"])
+    with pytest.raises(SystemExit) as exit:
+        _cli.main()
+    assert exit.value.code == 127
+    assert "/no/such/program could not be run: " in capfd.readouterr().err

@@ -16,7 +16,7 @@ import time_machine
 from conftest import HUB, SPOKE, Forked, key, needs_fork
 from sts_stub import StsStub
 
-from aws_assume_role_lib import _flights, _mfa, assume_role
+from aws_assume_role_lib import _attempts, _mfa, assume_role
 
 pytestmark = [
     needs_fork,
@@ -247,7 +247,7 @@ def test_a_fork_inside_a_refresh_that_both_go_on_with(sts: StsStub, parent: boto
 def test_what_a_forked_child_forgets_may_still_end(sts: StsStub, parent: boto3.Session) -> None:
     """An attempt that continues in a forked child, where it is no longer registered, ends there like any other."""
     # The hook that runs in a forked child runs in this process, where its effect can be seen.
-    parent.events.register("before-call.sts.AssumeRole", lambda **_: _flights._forget())
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: _attempts._forget())
     child = assume_role(parent, HUB)
     assert key(child) == key(child) == "ASIA0000000000000001"
-    assert not _flights.is_under_way(child.get_credentials())
+    assert not _attempts.is_under_way(child.get_credentials())

@@ -18,7 +18,7 @@ from botocore.exceptions import CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, at_once, key, later
 from sts_stub import StsStub
 
-from aws_assume_role_lib import _clients, _credentials, _role, assume_role
+from aws_assume_role_lib import _credentials, _family, _role, assume_role
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "refresh.md"
 ROUNDS = 15
@@ -326,4 +326,4 @@ def test_the_page_states_how_long_a_thread_waits() -> None:
     assert f"function, or has such a role above it | {_role.CODE_WAIT_LIMIT} seconds |" in page
     assert f"| a root that botocore refreshes | {_role.SOURCE_WAIT_LIMIT} seconds |" in page
     assert f"From {_credentials.BLOCKING_WINDOW} seconds before expiry" in page
-    assert f"to load waits for at most {_clients.LOADING_TIMEOUT:g} seconds," in page
+    assert f"to load waits for at most {_family.LOADING_TIMEOUT:g} seconds," in page

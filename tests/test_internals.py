@@ -38,7 +38,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import _clients, _pickling, assume_role
+from aws_assume_role_lib import _family, assume_role
+from aws_assume_role_lib._travel import pickling
 
 
 def test_each_accessor_of_credentials_refreshes_through_refresh() -> None:
@@ -118,7 +119,7 @@ def test_the_signing_context_names_the_schemes_of_a_service(parent: boto3.Sessio
 
 def test_built_in_handlers_are_prepared_and_copied() -> None:
     """Session._register_builtin_handlers() and _events register the built-in handlers, without initializers."""
-    prepared = _clients.builtin_handlers()
+    prepared = _family.builtin_handlers()
     assert prepared is not None, "botocore.session.Session has no _register_builtin_handlers() or _events any more"
     asked = botocore.session.Session()
     for event in ("choose-signer.s3.GetObject", "before-parameter-build.s3.PutObject", "creating-client-class.s3"):
@@ -134,8 +135,8 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
     def gone(*_: object) -> None:
         raise kind
 
-    monkeypatch.setattr(_clients, "_prepared", None)
-    monkeypatch.setattr(_clients, "EventAliaser", gone)
+    monkeypatch.setattr(_family, "_prepared", None)
+    monkeypatch.setattr(_family, "EventAliaser", gone)
     child = assume_role(parent, HUB)
     handlers = child.events._emitter._handlers.prefix_search("before-parameter-build.s3.PutObject")
     assert len(handlers) > 3
@@ -156,7 +157,7 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
 )
 def test_shared_handlers_are_found_as_copied_ones(steps: list[tuple[str, int, str, int, int]]) -> None:
     """A _PrefixTrie whose nodes are shared between copies finds what botocore's own copies find, in the same order."""
-    theirs, ours = [_PrefixTrie()], [_clients._SharedTrie()]
+    theirs, ours = [_PrefixTrie()], [_family._SharedTrie()]
     for step, index, key, value, section in steps:
         index %= len(ours)
         for tries in (theirs, ours):
@@ -175,18 +176,18 @@ def test_children_share_handlers_until_one_registers(sts: StsStub, parent: boto3
     """HierarchicalEmitter._handlers holds the shared _PrefixTrie: sessions and clients copy it whole."""
     child = assume_role(parent, HUB)
     trie = child.events._emitter._handlers
-    assert isinstance(trie, _clients._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
-    assert isinstance(child.client("s3").meta.events._emitter._handlers, _clients._SharedTrie)
-    shared = _clients.builtin_handlers()._handlers._root["children"]["before-parameter-build"]["children"]["s3"]
+    assert isinstance(trie, _family._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
+    assert isinstance(child.client("s3").meta.events._emitter._handlers, _family._SharedTrie)
+    shared = _family.builtin_handlers()._handlers._root["children"]["before-parameter-build"]["children"]["s3"]
     assert trie._root["children"]["before-parameter-build"]["children"]["s3"] is shared
 
 
 def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """If botocore has no _PrefixTrie, handlers are copied, and children work."""
-    monkeypatch.setattr(_clients, "_prepared", None)
-    monkeypatch.setattr(_clients, "_Trie", object)
+    monkeypatch.setattr(_family, "_prepared", None)
+    monkeypatch.setattr(_family, "_Trie", object)
     child = assume_role(parent, HUB)
-    assert not isinstance(child.events._emitter._handlers, _clients._SharedTrie)
+    assert not isinstance(child.events._emitter._handlers, _family._SharedTrie)
     assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
 
 
@@ -196,13 +197,13 @@ def test_aliases_of_event_names_are_worked_out_once(parent: boto3.Session) -> No
     emitter = child._session._events
     assert child.events is emitter, "Session._events is no longer the session's emitter"
     child._session.emit("made-up.autoscaling.A")
-    alias = _clients._aliases["made-up.autoscaling.A"]
+    alias = _family._aliases["made-up.autoscaling.A"]
     assert alias == EventAliaser(HierarchicalEmitter())._alias_event_name("made-up.autoscaling.A")
     fired = []
     child._session.register("made-up.autoscaling.A", lambda **_: fired.append(1))
     child.events.emit("made-up.auto-scaling.A")
     assert fired == [1]
-    assert child.client("s3").meta.events._alias_name_cache is _clients._aliases
+    assert child.client("s3").meta.events._alias_name_cache is _family._aliases
 
 
 def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:
@@ -221,7 +222,7 @@ def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Ses
 
 
 def test_what_a_fetcher_asks_for_and_as_whom() -> None:
-    """_identity.py and _pickling.py read RefreshableCredentials._refresh_using; the first also a fetcher's _cache_key
+    """_identity.py and pickling.py read RefreshableCredentials._refresh_using; the first also a fetcher's _cache_key
     and _source_credentials."""
     source = Credentials("AKIA", "s")
     fetcher = AssumeRoleCredentialFetcher(print, source, HUB)
@@ -278,7 +279,7 @@ def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
 )
 def test_botocore_finds_its_classes_by_name(function: Any, name: str) -> None:
     """The path from Session.create_client() to a client's connections leads through these functions and names."""
-    assert _clients._finding(function, **{name: None}) is not function, f"{function.__qualname__} does not use {name}"
+    assert _family._finding(function, **{name: None}) is not function, f"{function.__qualname__} does not use {name}"
 
 
 def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -> None:
@@ -293,8 +294,8 @@ def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -
 def test_shared_connections_have_room(sts: StsStub, parent: boto3.Session) -> None:
     """URLLib3Session._get_pool_manager_kwargs() returns the arguments of PoolManager, to which we add num_pools."""
     connections = assume_role(parent, HUB).client("s3")._endpoint.http_session
-    assert connections._manager.pools._maxsize == _clients.HOSTS
-    assert connections._manager.connection_pool_kw["maxsize"] == _clients.CONNECTIONS_PER_HOST
+    assert connections._manager.pools._maxsize == _family.HOSTS
+    assert connections._manager.connection_pool_kw["maxsize"] == _family.CONNECTIONS_PER_HOST
 
 
 def _wrapped_by_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +350,7 @@ def test_clients_do_without_sharing(
     monkeypatch, caplog: pytest.LogCaptureFixture, sts: StsStub, parent: boto3.Session, change: Any
 ) -> None:
     """If botocore is not as expected, clients are created botocore's way, with one message at DEBUG and no error."""
-    monkeypatch.setattr(_clients, "_noted", set())
+    monkeypatch.setattr(_family, "_noted", set())
     caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
     with monkeypatch.context() as changed:
         change(changed)
@@ -358,7 +359,7 @@ def test_clients_do_without_sharing(
             assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
         first, second = child.client("s3"), child.client("s3")
         assert first._endpoint.http_session is not second._endpoint.http_session
-    notes = [record for record in caplog.records if record.getMessage() in _clients._noted]
+    notes = [record for record in caplog.records if record.getMessage() in _family._noted]
     assert [record.levelname for record in notes] == ["DEBUG"]
 
 
@@ -395,12 +396,12 @@ def test_what_is_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) 
 
 
 def test_a_config_tells_what_was_passed() -> None:
-    """Config._user_provided_options holds what was passed: without it, _pickling.py takes what is not a default."""
+    """Config._user_provided_options holds what was passed: without it, pickling.py takes what is not a default."""
     config = Config(connect_timeout=60, s3={"addressing_style": "path"})
     passed = {"connect_timeout": 60, "s3": {"addressing_style": "path"}}
     assert vars(config)["_user_provided_options"] == passed
     del config._user_provided_options
-    assert _pickling._options_of(config) == {"s3": {"addressing_style": "path"}}
+    assert pickling._options_of(config) == {"s3": {"addressing_style": "path"}}
 
 
 def test_a_section_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:

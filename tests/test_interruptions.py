@@ -12,7 +12,7 @@ import pytest
 from conftest import HANG, HUB, key, later
 from sts_stub import StsStub
 
-from aws_assume_role_lib import JSONFileCache, _flights, assume_role
+from aws_assume_role_lib import JSONFileCache, _attempts, assume_role
 
 
 class Interrupted(BaseException):
@@ -27,7 +27,7 @@ class Interruption:
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         by = frame if event.startswith("c_") else frame.f_back
-        if event != "c_call" and by and by.f_globals.get("__name__") == _flights.__name__:
+        if event != "c_call" and by and by.f_globals.get("__name__") == _attempts.__name__:
             self.left -= 1
             if self.left < 0:
                 raise Interrupted
@@ -55,7 +55,7 @@ def test_an_interrupted_attempt_leaves_nothing_behind(
         position = 0
         session = assume_role(parent, HUB, cache=cache)
         while is_interrupted(session, position):
-            left = dict(_flights._flights), list(_flights.inside())
+            left = dict(_attempts._flights), list(_attempts.inside())
             assert left == ({}, []), f"left behind by an interruption at position {position}"
             assert key(session).startswith("ASIA")
             position += 1

@@ -13,7 +13,7 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws_assume_role_lib._lambda import generate_lambda_session_name
+from aws_assume_role_lib._names import generate_lambda_session_name
 
 INSTANCE = "0123456789abcdef0123456789abcdef"
 VARIABLES = {
@@ -163,7 +163,7 @@ def test_always_a_valid_session_name(name, version, identifier, name_variable, v
 def test_import_adds_no_module():
     """Importing the module loads nothing that boto3 has not already loaded."""
     code = (
-        "import sys, boto3; before = set(sys.modules); import aws_assume_role_lib._lambda;"
+        "import sys, boto3; before = set(sys.modules); import aws_assume_role_lib._names;"
         "print([name for name in set(sys.modules) - before if not name.startswith('aws_assume_role_lib')])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -28,7 +28,7 @@ from conftest import HUB, SPOKE, Forked, at_once, needs_fork
 from sts_stub import Fault, StsStub
 from tls_stub import TlsStub
 
-from aws_assume_role_lib import _clients, assume_role
+from aws_assume_role_lib import _family, assume_role
 
 
 def role(number: int) -> str:
@@ -126,7 +126,7 @@ def test_a_dict_of_proxies_that_is_changed_later(sts: StsStub, parent: boto3.Ses
 
 def test_only_so_many_settings_are_remembered(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """Settings that no client has any more are forgotten, and a client that has them keeps working."""
-    monkeypatch.setattr(_clients, "POOLS", 4)
+    monkeypatch.setattr(_family, "POOLS", 4)
     child = assume_role(parent, HUB)
     first = child.client("s3", config=Config(read_timeout=100))
     call(first)
@@ -281,7 +281,7 @@ def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.S
 def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) -> None:
     """A forked child does not wait for a thread that only its parent process has."""
     child = assume_role(parent, HUB)
-    shared = _clients.shared_clients(parent._session)
+    shared = _family.shared_clients(parent._session)
     inside, done = threading.Event(), threading.Event()
 
     def load() -> None:
@@ -294,7 +294,7 @@ def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) 
     assert inside.wait(30)
 
     def use() -> str:
-        signal.setitimer(signal.ITIMER_REAL, _clients.LOADING_TIMEOUT - 0.5)
+        signal.setitimer(signal.ITIMER_REAL, _family.LOADING_TIMEOUT - 0.5)
         call(child.client("s3"))
         return "done"
 
@@ -591,9 +591,9 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
 
 def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """A handler that creates a client while another thread loads a model, and logs that, causes a delay, not a hang."""
-    monkeypatch.setattr(_clients, "LOADING_TIMEOUT", 0.1)
+    monkeypatch.setattr(_family, "LOADING_TIMEOUT", 0.1)
     child = assume_role(parent, HUB)
-    shared = _clients.shared_clients(parent._session)
+    shared = _family.shared_clients(parent._session)
     logger = logging.getLogger("tests.test_shared_clients")
     loading, handling = threading.Event(), threading.Event()
     made = []
@@ -628,7 +628,7 @@ def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixtu
     """If a botocore function does not use what is to be substituted, it is used as it is, and one record says so."""
     caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
     function = botocore.session.Session.get_available_services
-    assert [_clients._finding(function, ClassThatIsGone=None) for _ in range(2)] == [function, function]
+    assert [_family._finding(function, ClassThatIsGone=None) for _ in range(2)] == [function, function]
     assert [record.getMessage() for record in caplog.records] == [
         "Session.get_available_services() no longer uses ClassThatIsGone; using it as is."
     ]

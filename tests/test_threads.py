@@ -21,7 +21,7 @@ from conftest import HANG, HUB, SPOKE, at_once, key, later, needs_posix, wait_un
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
-from aws_assume_role_lib._flights import is_under_way
+from aws_assume_role_lib._attempts import is_under_way
 
 THREADS = 64
 
@@ -342,7 +342,7 @@ monkey.patch_all()
 import gevent
 import boto3
 from aws_assume_role_lib import assume_role
-from aws_assume_role_lib._flights import is_under_way
+from aws_assume_role_lib._attempts import is_under_way
 
 root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
 hub = assume_role(root, "{HUB}")

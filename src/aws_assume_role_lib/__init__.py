@@ -1,10 +1,9 @@
 """Assume IAM roles with boto3: ``assume_role(session, RoleArn)`` returns a session that refreshes itself."""
 
-from ._arns import get_assumed_role_session_arn, get_role_arn
 from ._assume import assume_role
 from ._file_cache import JSONFileCache
 from ._keys import ExportedCredentials
-from ._lambda import generate_lambda_session_name
+from ._names import generate_lambda_session_name, get_assumed_role_session_arn, get_role_arn
 from ._parameters import AUTOMATIC_ROLE_SESSION_NAME
 from ._patch import patch_boto3
 from ._session import AssumedRoleSession

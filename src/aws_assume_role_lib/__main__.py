@@ -1,3 +1,3 @@
-from ._cli import main
+from ._command.cli import main
 
 main()

@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from typing import Any, Protocol
 
-from ._flights import log
+from ._attempts import log
 from ._keys import Keys, is_sendable
 
 

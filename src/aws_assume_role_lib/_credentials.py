@@ -12,7 +12,7 @@ from botocore.credentials import DeferredRefreshableCredentials, ReadOnlyCredent
 from botocore.exceptions import CredentialRetrievalError
 
 from ._answers import add_note, in_one_line
-from ._flights import inside, is_under_way, log, share
+from ._attempts import inside, is_under_way, log, share
 from ._keys import Keys
 from ._role import RoleFetcher
 from ._sts import RETRY_INTERVAL

@@ -26,9 +26,9 @@ from ._answers import (
     not_sts,
     refusal_code,
 )
+from ._attempts import inside, is_under_way, log, share
 from ._cache import CredentialCache, digest, has_keys, read_keys, write_keys
 from ._file_cache import JSONFileCache
-from ._flights import inside, is_under_way, log, share
 from ._identity import identity_of
 from ._keys import Keys
 from ._mfa import MfaDevice

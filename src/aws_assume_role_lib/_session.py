@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 
-from ._clients import SharedAliaser, builtin_handlers, shared_clients
+from ._family import SharedAliaser, builtin_handlers, shared_clients
 from ._keys import ExportedCredentials
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class AssumedRoleSession(boto3.session.Session):
 
     def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
         # Imported here because most programs never pickle a session.
-        from ._pickling import reduce
+        from ._travel.pickling import reduce
 
         return reduce(self)
 

@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import CredentialRetrievalError, InvalidRegionError
 from botocore.utils import is_valid_endpoint_url, validate_region_name
 
-from ._flights import inside, share
+from ._attempts import inside, share
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient

@@ -56,7 +56,7 @@ def get_session(session: AssumedRoleSession) -> AioSession:
             "For a session that assumes no role, use aiobotocore itself."
         )
     try:
-        from ._aio import AioChildSession
+        from ._travel.aio import AioChildSession
     except ModuleNotFoundError as error:
         if error.name != "aiobotocore":
             raise

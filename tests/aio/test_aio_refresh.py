@@ -17,7 +17,8 @@ from botocore.exceptions import CredentialRetrievalError, EndpointConnectionErro
 from conftest import HUB, SPOKE, Forked, at_once, key, later, needs_fork
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import AssumedRoleSession, _aio, assume_role
+from aws_assume_role_lib import AssumedRoleSession, assume_role
+from aws_assume_role_lib._travel import aio
 from aws_assume_role_lib.aio import get_session
 
 MFA = "arn:aws:iam::123456789012:mfa/alice"
@@ -464,4 +465,4 @@ def test_a_fork_after_use(sts: StsStub, hub: AssumedRoleSession) -> None:
 def test_nothing_is_left_behind(sts: StsStub, hub: AssumedRoleSession) -> None:
     """A finished refresh keeps neither the session nor its keys alive."""
     asyncio.run(key_of(get_session(hub)))
-    assert _aio._refreshes == {}
+    assert aio._refreshes == {}

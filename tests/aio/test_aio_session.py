@@ -243,7 +243,7 @@ def test_without_aiobotocore(
     """Without aiobotocore, the call says what to install; an aiobotocore that lacks a module says so itself."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "aiobotocore"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "aws_assume_role_lib._aio", raising=False)
+    monkeypatch.delitem(sys.modules, "aws_assume_role_lib._travel.aio", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Hidden(hidden), *sys.meta_path])
     with pytest.raises(ImportError, match=message) as raised:
         get_session(hub)

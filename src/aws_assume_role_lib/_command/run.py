@@ -26,9 +26,9 @@ from urllib.request import getproxies
 
 from botocore.exceptions import RefreshWithMFAUnsupportedError
 
-from ._answers import in_one_line
-from ._keys import environment_variables
-from ._session import AssumedRoleSession
+from .._answers import in_one_line
+from .._keys import environment_variables
+from .._session import AssumedRoleSession
 
 PATH = "/credentials"
 # An SDK sends one short request immediately. These limits bound the cost of other clients.

@@ -15,10 +15,10 @@ from aiobotocore.session import AioSession
 from botocore.credentials import CredentialProvider
 from botocore.loaders import Loader
 
-from ._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
-from ._flights import copy_of, inside
-from ._keys import Keys
-from ._session import ChildSession, InheritingSession, sign_as_the_role
+from .._attempts import copy_of, inside
+from .._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
+from .._keys import Keys
+from .._session import ChildSession, InheritingSession, sign_as_the_role
 
 
 class AioChildSession(InheritingSession, AioSession):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "aws_assume_role_lib"
 (PAGE,) = (ROOT / "docs").rglob("contributing.md")
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))

@@ -28,7 +28,8 @@ from conftest import HUB, SPOKE, needs_posix, needs_terminal
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
-from aws_assume_role_lib import ExportedCredentials, _cli, assume_role
+from aws_assume_role_lib import ExportedCredentials, assume_role
+from aws_assume_role_lib._command import cli
 
 COMMAND = [sys.executable, "-m", "aws_assume_role_lib"]
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
@@ -116,7 +117,7 @@ def test_a_shell_becomes_the_role(sts: StsStub, tmp_path: Path, monkeypatch: pyt
         pytest.skip(f"{shell} is not installed")
     monkeypatch.setenv("HOME", str(tmp_path))  # fish complains unless it can write there
     start, form, status = SHELLS[shell]
-    page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text("utf-8")
     name, hub = "aws-assume-role-lib", "arn:aws:iam::111111111111:role/Hub"
     shown = re.sub(rf"{name} (--format \w+) {hub}", r"{} \1", page).replace("{ $creds", "{{ $creds")
     assert form in shown.replace("Expression }", "Expression }}")
@@ -159,7 +160,7 @@ def test_formats_are_the_aws_clis(name: str) -> None:
     expected = FORMATS[name]
     if name != "process":
         expected = "".join(expected.format(*variable) for variable in variables.items())
-    assert _cli._FORMATS[name](KEYS) == expected
+    assert cli._FORMATS[name](KEYS) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_formats_are_the_aws_clis(name: str) -> None:
 )
 def test_values_are_quoted_for_the_shell(name: str, line: str) -> None:
     """Characters that are special to the shell are quoted, in case a token ever contains them."""
-    assert _cli._FORMATS[name](KEYS._replace(token="a\"$`^&b '\\")).splitlines()[2] == line
+    assert cli._FORMATS[name](KEYS._replace(token="a\"$`^&b '\\")).splitlines()[2] == line
 
 
 def test_short_names_of_formats(sts: StsStub) -> None:
@@ -189,7 +190,7 @@ def test_the_version() -> None:
     finished = run("--version")
     assert (finished.returncode, finished.stdout) == (0, f"aws-assume-role-lib {aws_assume_role_lib.__version__}\n")
     [script] = [each for each in distribution("aws-assume-role-lib").entry_points if each.group == "console_scripts"]
-    assert (script.name, script.load()) == ("aws-assume-role-lib", _cli.main)
+    assert (script.name, script.load()) == ("aws-assume-role-lib", cli.main)
 
 
 def test_prints_json(sts: StsStub) -> None:
@@ -794,7 +795,7 @@ def test_only_sts_is_asked(sts: StsStub) -> None:
     script = (
         "import botocore.loaders, sys; load = botocore.loaders.Loader.load_service_model\n"
         "def seen(self, name, *rest, **more): print(name, file=sys.stderr); return load(self, name, *rest, **more)\n"
-        "botocore.loaders.Loader.load_service_model = seen; from aws_assume_role_lib._cli import main; main()"
+        "botocore.loaders.Loader.load_service_model = seen; from aws_assume_role_lib._command.cli import main; main()"
     )
     finished = subprocess.run(
         [sys.executable, "-c", script, HUB, SPOKE], capture_output=True, text=True, timeout=LIMIT, check=True
@@ -805,7 +806,7 @@ def test_only_sts_is_asked(sts: StsStub) -> None:
 
 def test_the_package_does_not_load_the_command_line() -> None:
     """Importing the package imports neither argparse nor the module that does."""
-    ours = "{'argparse', 'aws_assume_role_lib._cli', 'aws_assume_role_lib._run', 'difflib', 'http.server'}"
+    ours = "{'argparse', 'aws_assume_role_lib._command', 'difflib', 'http.server'}"
     script = (
         "import boto3, sys; before = set(sys.modules); import aws_assume_role_lib;"
         f"print({ours} & (set(sys.modules) - before))"

@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.hooks import EventAliaser, HierarchicalEmitter
 from botocore.model import ServiceModel
 
-from ._flights import log
+from ._attempts import log
 
 T = TypeVar("T")
 

@@ -23,16 +23,16 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 
-from . import __version__
-from ._answers import refusal_code, without_password
-from ._assume import assume_role
-from ._keys import ExportedCredentials, environment_variables
-from ._mfa import has_terminal
-from ._parameters import unique
-from ._role import load_credentials
-from ._session import AssumedRoleSession
-from ._sts import check_region_name, shared_sts_client
-from ._suggest import nearest
+from .. import __version__
+from .._answers import refusal_code, without_password
+from .._assume import assume_role
+from .._keys import ExportedCredentials, environment_variables
+from .._mfa import has_terminal
+from .._parameters import unique
+from .._role import load_credentials
+from .._session import AssumedRoleSession
+from .._sts import check_region_name, shared_sts_client
+from .._suggest import nearest
 
 _Format = Callable[[ExportedCredentials], str]
 
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> NoReturn:
-    from ._run import prepare, run  # imports a web server
+    from .run import prepare, run  # imports a web server
 
     with _or_exit(OUTPUT, f"{command[0]} could not be run: "):
         environment, serve = prepare(session, static=static)

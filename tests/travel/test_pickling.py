@@ -36,7 +36,8 @@ from conftest import HUB, SECRET, SPOKE, at_once, key, needs_fork
 from sts_stub import StsStub
 from worker_tasks import Namer, NeedsArguments, NoPickle, OwnPickle, code, identify, session_name
 
-from aws_assume_role_lib import AssumedRoleSession, JSONFileCache, _pickling, assume_role
+from aws_assume_role_lib import AssumedRoleSession, JSONFileCache, assume_role
+from aws_assume_role_lib._travel import pickling
 
 MFA = "arn:aws:iam::111111111111:mfa/me"
 ALL: dict[str, Any] = {
@@ -55,7 +56,7 @@ ALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _nothing_is_shared_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pickling, "_sessions", type(_pickling._sessions)())
+    monkeypatch.setattr(pickling, "_sessions", type(pickling._sessions)())
 
 
 @pytest.fixture
@@ -466,7 +467,7 @@ def test_every_process_gives_the_same_bytes(root: boto3.Session) -> None:
     outputs = {
         subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(_pickling.__file__).parents[1])},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(pickling.__file__).parents[1])},
             capture_output=True,
             check=True,
             timeout=50,
@@ -639,12 +640,12 @@ def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> Non
 
 def test_what_is_shared_is_bounded(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the most recently used roots and roles are kept, and a root in use is always one of them."""
-    monkeypatch.setattr(_pickling, "MAX_SHARED", 4)
+    monkeypatch.setattr(pickling, "MAX_SHARED", 4)
     hub = assume_role(root, HUB)
     spokes = [hub.assume_role(f"arn:aws:iam::{account:012}:role/Audit") for account in range(12)]
     for spoke in spokes:
         key(loaded(spoke))
-    assert len(_pickling._sessions) == 4
+    assert len(pickling._sessions) == 4
     assert len(sts.assumed) == 1 + 12
     key(loaded(spokes[-1]))
     assert len(sts.assumed) == 1 + 12
@@ -688,16 +689,16 @@ def test_threads_that_load_at_once(sts: StsStub, root: boto3.Session) -> None:
 def test_threads_that_open_one_session_get_one(root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """If two threads open a session at the same moment, both get the botocore session that one has published."""
     session = loaded(assume_role(root, HUB))
-    opened = _pickling._open
+    opened = pickling._open
 
     def overtaken(unopened: Any) -> Any:
         own = opened(unopened)
-        monkeypatch.setattr(_pickling, "_open", opened)
+        monkeypatch.setattr(pickling, "_open", opened)
         first.append(unopened._session)
         return own
 
     first: list[Any] = []
-    monkeypatch.setattr(_pickling, "_open", overtaken)
+    monkeypatch.setattr(pickling, "_open", overtaken)
     assert session._session is first[0]
     assert session._session is first[0]
 
@@ -706,13 +707,13 @@ def test_a_shared_session_may_be_dropped_while_it_is_used(
     sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared session that another thread drops at the same moment can still be used."""
-    made = _pickling._make_root
+    made = pickling._make_root
 
     class Forgetful(dict[Any, Any]):
         def move_to_end(self, key: object) -> None:
             raise KeyError(key)
 
-    monkeypatch.setattr(_pickling, "_sessions", Forgetful())
+    monkeypatch.setattr(pickling, "_sessions", Forgetful())
     assert key(loaded(assume_role(root, HUB)))
     assert made
 

@@ -19,7 +19,7 @@ from sts_stub import Fault, StsStub
 import aws_assume_role_lib
 from aws_assume_role_lib import assume_role
 
-ORGANIZATION = Path(__file__).parent.parent / "docs" / "examples" / "organization"
+ORGANIZATION = Path(__file__).parents[2] / "docs" / "examples" / "organization"
 PACKAGE = Path(aws_assume_role_lib.__file__).parent.parent
 HUB = "arn:aws:iam::999999999999:role/Hub"
 REGIONS = ["eu-west-1", "us-east-1"]

@@ -14,7 +14,8 @@ from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 from worker_tasks import identify
 
-from aws_assume_role_lib import AssumedRoleSession, _pickling, assume_role
+from aws_assume_role_lib import AssumedRoleSession, assume_role
+from aws_assume_role_lib._travel import pickling
 
 # Clusters are slow to start on a busy machine.
 pytestmark = pytest.mark.timeout(180)
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def spoke(sts: StsStub, root_keys: None, monkeypatch: pytest.MonkeyPatch) -> AssumedRoleSession:
     """The end of a chain from the environment's keys, with a session name that plain pickle cannot handle."""
-    monkeypatch.setattr(_pickling, "_sessions", type(_pickling._sessions)())
+    monkeypatch.setattr(pickling, "_sessions", type(pickling._sessions)())
     return assume_role(assume_role(boto3.Session(), HUB), SPOKE, RoleSessionName=lambda: "from-a-lambda")
 
 

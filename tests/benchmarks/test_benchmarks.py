@@ -12,7 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-BENCH = Path(__file__).parent / "benchmarks" / "bench.py"
+BENCH = Path(__file__).with_name("bench.py")
 
 
 @pytest.mark.timeout(300)  # it starts about thirty processes

@@ -42,7 +42,7 @@ from aws_assume_role_lib import (
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW
 from aws_assume_role_lib._keys import refresh_window
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if DOCS / "examples" not in page.parents)]
 PUBLIC = [name for name in aws_assume_role_lib.__all__ if name != "__version__"]

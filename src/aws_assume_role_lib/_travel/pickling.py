@@ -23,12 +23,12 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, Credentials
 
-from ._cache import digest
-from ._clients import version_of_file
-from ._credentials import AssumedRoleCredentials
-from ._file_cache import JSONFileCache
-from ._role import RoleFetcher, load_credentials, unordered
-from ._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
+from .._cache import digest
+from .._credentials import AssumedRoleCredentials
+from .._family import version_of_file
+from .._file_cache import JSONFileCache
+from .._role import RoleFetcher, load_credentials, unordered
+from .._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
 
 # How many roots and roles are kept for later sessions with the same recipe.
 MAX_SHARED = 256

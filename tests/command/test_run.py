@@ -24,7 +24,8 @@ from botocore.exceptions import CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, later, wait_until
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import _cli, _run, assume_role
+from aws_assume_role_lib import assume_role
+from aws_assume_role_lib._command import cli, run
 from aws_assume_role_lib._mfa import MfaDevice
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="on Windows the program is a child process")
@@ -90,11 +91,11 @@ def test_the_program_is_the_role(sts: StsStub, monkeypatch: pytest.MonkeyPatch, 
 
 def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each variable documented as removed is removed, and no other is changed but those documented as set."""
-    page = (Path(__file__).parents[1] / "docs/reference/command-line.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text("utf-8")
     removed = page.partition("### Variables that are removed\n")[2].partition("\n#")[0]
     was_set = page.partition("### Variables that are set\n")[2].partition("\n#")[0]
-    assert [f"`{name}`" for name in _run.REMOVED if f"`{name}`" not in removed] == []
-    for name in _run.REMOVED:
+    assert [f"`{name}`" for name in run.REMOVED if f"`{name}`" not in removed] == []
+    for name in run.REMOVED:
         monkeypatch.setenv(name, "hostile")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "hostile")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/bundle")
@@ -333,8 +334,8 @@ def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_pat
 
 
 @pytest.fixture
-def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[_run.Endpoint]:
-    endpoint = _run.Endpoint(assume_role(parent, HUB))
+def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[run.Endpoint]:
+    endpoint = run.Endpoint(assume_role(parent, HUB))
     thread = threading.Thread(target=endpoint.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield endpoint
@@ -343,7 +344,7 @@ def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[_run.Endpoint]:
     endpoint.server_close()
 
 
-def ask(endpoint: _run.Endpoint, method: str = "GET", path: str = "/credentials", **headers: str) -> tuple[int, Any]:
+def ask(endpoint: run.Endpoint, method: str = "GET", path: str = "/credentials", **headers: str) -> tuple[int, Any]:
     connection = http.client.HTTPConnection(endpoint.host, timeout=20)
     connection.request(method, path, headers={"Authorization": endpoint.token, **headers})
     response = connection.getresponse()
@@ -352,7 +353,7 @@ def ask(endpoint: _run.Endpoint, method: str = "GET", path: str = "/credentials"
     return response.status, body
 
 
-def test_the_endpoint_hands_out_the_role(sts: StsStub, endpoint: _run.Endpoint) -> None:
+def test_the_endpoint_hands_out_the_role(sts: StsStub, endpoint: run.Endpoint) -> None:
     """With the token, a GET of the one path returns the role's keys and their expiry."""
     status, body = ask(endpoint)
     keys = endpoint.session.export_credentials()
@@ -383,7 +384,7 @@ REFUSED: dict[str, tuple[dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: _run.Endpoint, name: str) -> None:
+def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: run.Endpoint, name: str) -> None:
     """Requests without the token, from another site, or for anything else get no keys."""
     request, expected = REFUSED[name]
     status, body = ask(endpoint, **request)
@@ -392,7 +393,7 @@ def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: _run.Endpo
     assert sts.assumed == []
 
 
-def say(endpoint: _run.Endpoint, text: str) -> bytes:
+def say(endpoint: run.Endpoint, text: str) -> bytes:
     """Send this, and return everything that comes back."""
     with socket.create_connection(("127.0.0.1", endpoint.server_address[1]), timeout=20) as connection:
         connection.sendall(text.encode())
@@ -403,7 +404,7 @@ def say(endpoint: _run.Endpoint, text: str) -> bytes:
     return answer
 
 
-def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
+def test_smuggled_requests(sts: StsStub, endpoint: run.Endpoint) -> None:
     """A bad Host, another form of the path or HTTP 0.9 gets no keys; a body is not taken for a request."""
     head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
     host = f"Host: {endpoint.host}\r\n"
@@ -417,7 +418,7 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
         f"{head}{host}\r\n".replace("HTTP/1.1", "HTTP/0.9"),
         f"{head}{host}\r\n".replace("/credentials", "//credentials"),
         f"{head}{host}" + "X: y\r\n" * 99 + "\r\n",
-        f"{head}{host}X: {'x' * _run.MAX_HEAD}\r\n\r\n",
+        f"{head}{host}X: {'x' * run.MAX_HEAD}\r\n\r\n",
     ):
         assert b"ASIA" not in say(endpoint, text), text[:300]
     assert sts.assumed == []
@@ -426,20 +427,20 @@ def test_smuggled_requests(sts: StsStub, endpoint: _run.Endpoint) -> None:
     assert answer.count(b"AccessKeyId") == 1
 
 
-def test_a_request_with_long_headers_is_answered(endpoint: _run.Endpoint) -> None:
+def test_a_request_with_long_headers_is_answered(endpoint: run.Endpoint) -> None:
     """A request may have several kilobytes of headers, such as a client's own tracing headers."""
     assert ask(endpoint, traceparent="x" * 8000)[0] == 200
 
 
 @pytest.mark.parametrize(("more", "answered"), [(0, True), (1, False)])
-def test_a_request_has_up_to_16_kilobytes(endpoint: _run.Endpoint, more: int, answered: bool) -> None:
+def test_a_request_has_up_to_16_kilobytes(endpoint: run.Endpoint, more: int, answered: bool) -> None:
     """A request of 16 KB is answered, and one of a byte more is not."""
     text = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\nHost: {endpoint.host}\r\nX: \r\n\r\n"
     request = text.replace("X: ", "X: " + "x" * (16 * 1024 + more - len(text)))
     assert (b"ASIA" in say(endpoint, request)) is answered
 
 
-def test_32_connections_may_be_silent(endpoint: _run.Endpoint) -> None:
+def test_32_connections_may_be_silent(endpoint: run.Endpoint) -> None:
     """As many connections may send nothing for a while; then each new one closes the oldest."""
     address = ("127.0.0.1", endpoint.server_address[1])
     silent = [socket.create_connection(address, timeout=20) for _ in range(31)]
@@ -458,34 +459,34 @@ def test_32_connections_may_be_silent(endpoint: _run.Endpoint) -> None:
 
 
 def test_the_endpoint_survives_rude_clients(
-    sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
+    sts: StsStub, endpoint: run.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many connections send nothing, or a byte now and then, the program is served at once."""
     address = ("127.0.0.1", endpoint.server_address[1])
     rude = []
-    for number in range(3 * _run.MAX_WAITING):
+    for number in range(3 * run.MAX_WAITING):
         rude.append(socket.create_connection(address, timeout=20))
         if number % 2:
             rude[-1].sendall(b"GET /cred")
         if number % 10 == 0:
             assert ask(endpoint)[0] == 200
-    assert len(endpoint._waiting) <= _run.MAX_WAITING
-    for connection in rude[: _run.MAX_WAITING]:
+    assert len(endpoint._waiting) <= run.MAX_WAITING
+    for connection in rude[: run.MAX_WAITING]:
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
     for connection in rude:
         connection.close()
 
 
-def test_a_silent_connection_is_closed(sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_connection_is_closed(sts: StsStub, endpoint: run.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that sends nothing is closed after a while."""
-    monkeypatch.setattr(_run._Handler, "timeout", 0.2)
+    monkeypatch.setattr(run._Handler, "timeout", 0.2)
     assert say(endpoint, "") == b""
     assert endpoint._waiting == []
 
 
 def test_an_endpoint_whose_stderr_is_closed(
-    sts: StsStub, endpoint: _run.Endpoint, monkeypatch: pytest.MonkeyPatch
+    sts: StsStub, endpoint: run.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed refresh is answered with an error, even if nobody reads stderr."""
     monkeypatch.setattr(sys, "stderr", None)
@@ -497,7 +498,7 @@ def test_an_endpoint_whose_stderr_is_closed(
     assert answer["message"] == answer["Message"]
 
 
-def test_a_client_that_leaves_is_not_reported(endpoint: _run.Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_leaves_is_not_reported(endpoint: run.Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
     """Connection errors are not reported: stderr belongs to the program."""
     try:
         raise BrokenPipeError
@@ -508,10 +509,10 @@ def test_a_client_that_leaves_is_not_reported(endpoint: _run.Endpoint, capfd: py
 
 def test_a_prompt_of_botocores_has_no_reader() -> None:
     """botocore's own prompt for a code fails at once if no one can type, and the error says so."""
-    assert _run._reason(EOFError()).startswith(MFA)
+    assert run._reason(EOFError()).startswith(MFA)
     with pytest.raises(CredentialRetrievalError) as caught:
         MfaDevice("arn:aws:iam::111111111111:mfa/me", None).code()
-    assert _run._reason(caught.value).startswith(MFA)
+    assert run._reason(caught.value).startswith(MFA)
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -526,11 +527,11 @@ def test_where_no_process_can_become_another(
     """On Windows the program is a child process, with the same credentials, and its exit code is returned."""
     monkeypatch.delattr(os, "fork")
     session = assume_role(parent, SPOKE)
-    environment, serve = _run.prepare(session, static=static)
-    assert _run.run([sys.executable, "-c", PRINT_ARN + "; exit(3)"], environment, serve) == 3
+    environment, serve = run.prepare(session, static=static)
+    assert run.run([sys.executable, "-c", PRINT_ARN + "; exit(3)"], environment, serve) == 3
     assert ":assumed-role/Spoke/" in capfd.readouterr().out
     with pytest.raises(FileNotFoundError):
-        _run.run(["/no/such/program"], environment, serve)
+        run.run(["/no/such/program"], environment, serve)
     assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
 
 
@@ -555,7 +556,7 @@ def test_no_folder_for_settings(sts: StsStub, tmp_path: Path, size: int) -> None
 
 def test_a_server_that_fails_leaves_no_folder(sts: StsStub, parent: boto3.Session, tmp_path: Path) -> None:
     """The folder of settings is removed, too, when waiting for the program raises an exception."""
-    _, serve = _run.prepare(assume_role(parent, HUB), static=True)
+    _, serve = run.prepare(assume_role(parent, HUB), static=True)
     with pytest.raises(RuntimeError, match="wait"):
         serve(lambda: (_ for _ in ()).throw(RuntimeError("wait")))
     assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
@@ -573,7 +574,7 @@ def test_a_descriptor_of_a_large_number_is_waited_for(monkeypatch: pytest.Monkey
         opened = os.pidfd_open
         monkeypatch.setattr(os, "pidfd_open", lambda pid: fcntl.fcntl(opened(pid), fcntl.F_DUPFD, 1100))
         with subprocess.Popen(["true"]) as process:
-            assert _run._waiting_for(process.pid)()
+            assert run._waiting_for(process.pid)()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -584,7 +585,7 @@ def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pi
     if not has_pidfd:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        wait = _run._waiting_for(process.pid)
+        wait = run._waiting_for(process.pid)
         waiting = threading.Thread(target=wait, daemon=True)
         waiting.start()
         assert process.stdin is not None
@@ -604,7 +605,7 @@ def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch
         raise answers.pop(0)
 
     monkeypatch.setattr(os, "kill", kill)
-    _run._waiting_for(1)()
+    run._waiting_for(1)()
     assert answers == []
 
 
@@ -614,7 +615,7 @@ def test_a_role_without_a_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     session = assume_role(boto3.Session("AKIAROOT", "root-secret"), HUB, sts_client_kwargs={"region_name": "us-east-1"})
-    environment, serve = _run.prepare(session, static=True)
+    environment, serve = run.prepare(session, static=True)
     serve(lambda: None)
     assert "AWS_REGION" not in environment
     assert environment["AWS_ACCESS_KEY_ID"] == session.export_credentials().access_key
@@ -629,11 +630,11 @@ def test_the_command_where_no_process_can_become_another(
         sys, "argv", ["x", HUB, "--profile", "dev", "--", sys.executable, "-c", PRINT_ARN + "; exit(3)", "true"]
     )
     with pytest.raises(SystemExit) as exit:
-        _cli.main()
+        cli.main()
     assert exit.value.code == 3
     assert ":assumed-role/Hub/" in capfd.readouterr().out
     monkeypatch.setattr(sys, "argv", ["x", HUB, "--profile", "dev", "--", "/no/such/program"])
     with pytest.raises(SystemExit) as exit:
-        _cli.main()
+        cli.main()
     assert exit.value.code == 127
     assert "/no/such/program could not be run: " in capfd.readouterr().err

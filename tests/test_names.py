@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws_assume_role_lib._arns import get_assumed_role_session_arn, get_role_arn
+from aws_assume_role_lib._names import get_assumed_role_session_arn, get_role_arn
 
 NAME_CHARACTERS = string.ascii_letters + string.digits + "_+=,.@-"
 BUILDERS = [

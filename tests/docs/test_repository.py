@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 (REPOSITORY,) = re.findall(r'^repository = "(.*)"$', PYPROJECT, re.MULTILINE)
 METADATA = importlib.metadata.metadata("aws-assume-role-lib")

@@ -23,7 +23,7 @@ from sts_stub import Fault, StsStub
 import aws_assume_role_lib
 from aws_assume_role_lib import assume_role
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LAMBDA = EXAMPLES / "lambda"
 PACKAGE = Path(aws_assume_role_lib.__file__).parent.parent
 

@@ -1,0 +1,1 @@
+"""The command line. The core does not import it."""

@@ -1,0 +1,1 @@
+"""Sessions that leave the process or boto3. The core does not import this when it is loaded."""

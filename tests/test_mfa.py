@@ -257,6 +257,45 @@ def test_the_terminal_prompts_for_one_code_at_a_time(
     assert overlaps == []
 
 
+def typing(monkeypatch: pytest.MonkeyPatch, *codes: str) -> list[str]:
+    """Type these codes at the prompts, and return a list that receives what the prompts show."""
+    shown: list[str] = []
+    answers = iter(codes)
+
+    def prompt(text: str) -> str:
+        shown.append(text)
+        return next(answers)
+
+    monkeypatch.setattr(_mfa, "has_terminal", lambda: True)
+    monkeypatch.setattr(getpass, "getpass", prompt)
+    return shown
+
+
+def test_a_mistyped_code_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, sts: StsStub, parent: boto3.Session
+) -> None:
+    """After an empty or short code, the prompt says what is wrong; only a code of six digits is sent."""
+    shown = typing(monkeypatch, "", "12345", " 123456 ")
+    key(assume_role(parent, HUB, SerialNumber=DEVICE))
+    prompt = f"Enter MFA code for {DEVICE}: "
+    assert shown == [
+        prompt,
+        f"An MFA code is six digits; that was 0 characters. {prompt}",
+        f"An MFA code is six digits; that was 5 characters. {prompt}",
+    ]
+    assert codes_sent(sts) == ["123456"]
+
+
+def test_a_code_is_mistyped_three_times(monkeypatch: pytest.MonkeyPatch, sts: StsStub, parent: boto3.Session) -> None:
+    """After three mistyped codes, an error names the device and repeats none of them, and STS is not called."""
+    shown = typing(monkeypatch, "12345", "abcdef", "1234567", "123456")
+    with pytest.raises(CredentialRetrievalError, match=f"3 times.*{DEVICE}") as caught:
+        key(assume_role(parent, HUB, SerialNumber=DEVICE))
+    assert "12345" not in str(caught.value).replace(DEVICE, "")
+    assert len(shown) == 3
+    assert sts.assumed == []
+
+
 @pytest.mark.parametrize("stdin", ["null", "pipe", "closed"])
 def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
     """Without a terminal, the first use raises an error that names the device and TokenCode, and stdin is not read."""

@@ -153,19 +153,43 @@ _SIDES = {
 }
 
 
-def access_denied_note(message: str, request: Mapping[str, Any], source: str) -> str:
-    """Say who was denied which role, and where to look.
+def note_for(error: Exception, request: Mapping[str, Any], source: str) -> str | None:
+    """Return what to check after a failed AssumeRole, or None if the error itself says so.
 
     Args:
-        message: STS's message.
+        error: What the call raised.
         request: The parameters of AssumeRole. Only their names and the role are repeated.
-        source: The caller, if STS does not name it.
+        source: Whose credentials signed the request, for messages.
     """
+    if is_from_handler(error):
+        return None
+    if is_unreachable(error):
+        return "Check the network first: DNS, proxy, firewall, VPC endpoint, and the endpoint URL if one is set."
+    code, message = refusal_code(error), message_of(error)
     if "MultiFactorAuthentication" in message:
         return (
             "STS rejected the MFA code. Use the current code of the caller's own device, which SerialNumber names; "
             "STS accepts each code only once."
         )
+    if code == "AccessDenied":
+        return _access_denied_note(message, request, source)
+    if code == "ExpiredToken":
+        return f"The parent's credentials have expired. Renew them at their source: {source}."
+    if code == "InvalidClientTokenId":
+        return (
+            f"STS does not know the parent's keys ({source}). Check that they exist and are active. In an opt-in "
+            "region, temporary keys from the global endpoint do not work: get them with "
+            "AWS_STS_REGIONAL_ENDPOINTS=regional."
+        )
+    if "DurationSeconds exceeds" in message:
+        return (
+            "Leave DurationSeconds out, because the session refreshes its credentials by itself, or raise the role's "
+            "maximum session duration."
+        )
+    return None
+
+
+def _access_denied_note(message: str, request: Mapping[str, Any], source: str) -> str:
     denied, cause = _DENIED.search(message), _CAUSE.search(message)
     caller, action = (denied["caller"], denied["action"]) if denied else (source, "sts:AssumeRole")
     note = f"{caller} was denied {action} on {request['RoleArn']}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
 
 from ._parameters import check_token_code
+
+# How many times a person may mistype a code.
+MAX_PROMPTS = 3
 
 
 class MfaDevice:
@@ -31,7 +35,7 @@ class MfaDevice:
 
         Raises:
             RefreshWithMFAUnsupportedError: The static code has been used.
-            CredentialRetrievalError: There is no terminal to prompt on.
+            CredentialRetrievalError: There is no terminal to prompt on, or what was typed there is not a code.
             ParamValidationError: The callable returned something other than six digits.
         """
         if callable(self._token_code):
@@ -54,7 +58,20 @@ class MfaDevice:
                     error_msg=f"MFA device {self._serial_number} needs a code and there is no terminal to prompt on. "
                     "Pass TokenCode: six digits, or a callable that returns them.",
                 )
-            return getpass.getpass(f"Enter MFA code for {self._serial_number}: ")
+            return _typed_code(self._serial_number)
+
+
+def _typed_code(serial_number: str) -> str:
+    problem = ""
+    for _ in range(MAX_PROMPTS):
+        code = getpass.getpass(f"{problem}Enter MFA code for {serial_number}: ").strip()
+        if re.fullmatch("[0-9]{6}", code):
+            return code
+        problem = f"An MFA code is six digits; that was {len(code)} characters. "
+    raise CredentialRetrievalError(
+        provider="assume-role",
+        error_msg=f"{MAX_PROMPTS} times, what was typed for MFA device {serial_number} was not a code of six digits.",
+    )
 
 
 def text_of(code: object) -> str:
@@ -69,7 +86,10 @@ def has_terminal() -> bool:
     try:
         terminal = os.open("/dev/tty", os.O_RDWR)
     except OSError:
-        return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+        if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
+            return False
+        # On Windows, isatty() is true for the NUL device, too, which is the stdin of services and scheduled tasks.
+        return os.name != "nt" or "Console" in type(getattr(sys.stdin.buffer, "raw", None)).__name__
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     finally:

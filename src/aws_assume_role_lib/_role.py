@@ -16,14 +16,13 @@ from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
 from ._answers import (
     BadAnswer,
-    access_denied_note,
     add_note,
     check_answer,
     is_from_handler,
     is_from_parser,
     is_unreachable,
-    message_of,
     not_sts,
+    note_for,
     refusal_code,
 )
 from ._attempts import inside, is_under_way, log, share
@@ -191,11 +190,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             code = "" if is_from_handler(error) else refusal_code(error)
             if code:
                 self._sts.mark_reachable()
-            if code == "AccessDenied":
-                add_note(error, access_denied_note(message_of(error), request, _source(self.parent)))
-            if code == "ExpiredToken":
-                parent = _source(self.parent)
-                add_note(error, f"The parent's credentials have expired. Renew them at their source: {parent}.")
+            if note := note_for(error, request, _source(self.parent)):
+                add_note(error, note)
             raise
         self._sts.mark_reachable()
         if self.mfa:

@@ -136,7 +136,7 @@ def test_no_name(outside_lambda, monkeypatch, missing):
 @pytest.mark.parametrize("argument", ["function_name", "function_version", "identifier"])
 def test_wrong_types(in_lambda, argument):
     """An argument that is not a str raises a TypeError that names it and shows the value."""
-    with pytest.raises(TypeError, match=f"{argument} is 7.5: pass a str"):
+    with pytest.raises(TypeError, match=f"{argument} is 7.5; it must be a str"):
         generate_lambda_session_name(**{argument: 7.5})
 
 

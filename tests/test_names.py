@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import re
 import string
 
@@ -10,18 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws_assume_role_lib._names import get_assumed_role_session_arn, get_role_arn
+from aws_assume_role_lib._names import get_assumed_role_session_arn, get_role_arn, make_session_name
 
 NAME_CHARACTERS = string.ascii_letters + string.digits + "_+=,.@-"
-BUILDERS = [
-    pytest.param(lambda **changed: get_role_arn(**{"account_id": 1, "role_name": "r", **changed}), id="role"),
-    pytest.param(
-        lambda **changed: get_assumed_role_session_arn(
-            **{"account_id": 1, "role_name": "r", "role_session_name": "me", **changed}
-        ),
-        id="session",
-    ),
-]
+VALID = {"account_id": 1, "role_name": "r"}
+BUILDERS = {get_role_arn: VALID, get_assumed_role_session_arn: {**VALID, "role_session_name": "me"}}
+
+
+def cases(values):
+    """Each builder with each of the arguments that it takes, and each value for it."""
+    return [
+        pytest.param(build, argument, value, id=f"{build.__name__}-{argument}-{value!a}"[:60])
+        for build in BUILDERS
+        for argument in inspect.signature(build).parameters
+        for value in values[argument]
+    ]
 
 
 def test_role_arn():
@@ -42,10 +46,10 @@ def test_session_arn():
 
 
 @pytest.mark.parametrize("account_id", [12345, "12345", "000000012345"])
-@pytest.mark.parametrize("build", BUILDERS)
-def test_account_is_padded(build, account_id):
+def test_account_is_padded(account_id):
     """An account ID that lost its leading zeros gets them back."""
-    assert build(account_id=account_id).split(":")[4] == "000000012345"
+    assert get_role_arn(account_id, "r") == "arn:aws:iam::000000012345:role/r"
+    assert get_assumed_role_session_arn(account_id, "r", "me") == "arn:aws:sts::000000012345:assumed-role/r/me"
 
 
 @pytest.mark.parametrize("kind", [int, str])
@@ -80,76 +84,36 @@ def test_two_paths():
         get_role_arn(1, "a/r", "b")
 
 
-@pytest.mark.parametrize(
-    "account_id",
-    [-1, 10**12, "1234567890123", "-1", "", " 1", "1\n", "1234-5678-9012", "1.0", "\u0661\u0662", "twelve"],
-)
-@pytest.mark.parametrize("build", BUILDERS)
-def test_impossible_account(build, account_id):
-    """An impossible account raises a ValueError that shows it and says what to pass."""
-    with pytest.raises(ValueError, match=re.escape(repr(str(account_id))) + ".*pass .*12 digits"):
-        build(account_id=account_id)
+IMPOSSIBLE = {
+    "account_id": [-1, 10**12, "1234567890123", "", " 1", "1\n", "1234-5678-9012", "1.0", "\u0661\u0662", "twelve"],
+    "role_name": ["", "a/", "a b", "r\n", "r:", "r*", "n\u00e9", "r" * 65, "arn:aws:iam::123456789012:role/r"],
+    "partition": ["", "aws:", " aws", "aws\n", "AWS"],
+    "path": ["a b", "a\n", "\u00e9", "a/\x7f", "//", "p" * 511],
+    "role_session_name": ["", "a", "s" * 65, "a b", "a/b", "me\n", "n\u00e9e"],
+}
+WRONG_TYPES = {
+    "account_id": [1.0, float("nan"), True, None, b"1", ["1"]],
+    **{name: [None, 1, 1.5, True, b"aws"] for name in ("role_name", "partition", "path", "role_session_name")},
+}
 
 
-@pytest.mark.parametrize("account_id", [1.0, float("nan"), True, None, b"1", ["1"]])
-@pytest.mark.parametrize("build", BUILDERS)
-def test_account_of_a_wrong_type(build, account_id):
-    """An account that is neither an int nor a str raises a TypeError that shows it and says what to pass."""
-    with pytest.raises(TypeError, match=re.escape(repr(account_id)) + ".*pass .*int or a str"):
-        build(account_id=account_id)
+@pytest.mark.parametrize(("build", "argument", "value"), cases(IMPOSSIBLE))
+def test_impossible(build, argument, value):
+    """A value that AWS does not allow, such as an ARN as a name, raises a ValueError that shows it and says what is."""
+    with pytest.raises(ValueError, match=rf"^{argument} is {re.escape(repr(str(value)))}; it must be .*\.$"):
+        build(**{**BUILDERS[build], argument: value})
 
 
-@pytest.mark.parametrize("argument", ["role_name", "partition"])
-@pytest.mark.parametrize("value", [None, 1, 1.5, True, b"aws"])
-@pytest.mark.parametrize("build", BUILDERS)
-def test_text_of_a_wrong_type(build, argument, value):
-    """A name or partition that is not a str raises a TypeError that shows it and says what to pass."""
-    with pytest.raises(TypeError, match=f"{argument} is {re.escape(repr(value))}: pass a str"):
-        build(**{argument: value})
-
-
-@pytest.mark.parametrize("value", [None, 1, 1.5, True, b"a"])
-def test_path_or_session_name_of_a_wrong_type(value):
-    """A path or session name that is not a str raises a TypeError that shows it and says what to pass."""
-    with pytest.raises(TypeError, match=f"path is {re.escape(repr(value))}: pass a str"):
-        get_role_arn(1, "r", value)
-    with pytest.raises(TypeError, match=f"role_session_name is {re.escape(repr(value))}: pass a str"):
-        get_assumed_role_session_arn(1, "r", value)
-
-
-@pytest.mark.parametrize("role_name", ["", "a/", "a b", "r\n", "r:", "r*", "n\u00e9", "r" * 65])
-@pytest.mark.parametrize("build", BUILDERS)
-def test_impossible_role_name(build, role_name):
-    """A role name that IAM does not allow raises a ValueError that shows it and says what to pass."""
-    with pytest.raises(ValueError, match=f"role_name is {re.escape(repr(role_name))}: pass "):
-        build(role_name=role_name)
-
-
-@pytest.mark.parametrize("path", ["a b", "a\n", "\u00e9", "a/\x7f", "//", "p" * 511])
-def test_impossible_path(path):
-    """A path that IAM does not allow raises a ValueError that shows it and says what to pass."""
-    with pytest.raises(ValueError, match=f"path is {re.escape(repr(path))}: pass "):
-        get_role_arn(1, "r", path)
+@pytest.mark.parametrize(("build", "argument", "value"), cases(WRONG_TYPES))
+def test_wrong_type(build, argument, value):
+    """A value of the wrong type raises a TypeError that shows it and says what to pass."""
+    with pytest.raises(TypeError, match=rf"^{argument} is {re.escape(repr(value))}; it must be .*str.*\.$"):
+        build(**{**BUILDERS[build], argument: value})
 
 
 def test_longest_path():
     """A path may have the 512 characters that IAM allows, including the slashes."""
     assert get_role_arn(1, "r", "p" * 510) == f"arn:aws:iam::000000000001:role/{'p' * 510}/r"
-
-
-@pytest.mark.parametrize("role_session_name", ["", "a", "s" * 65, "a b", "a/b", "me\n", "n\u00e9e"])
-def test_impossible_session_name(role_session_name):
-    """A session name that STS does not allow raises a ValueError that shows it and says what to pass."""
-    with pytest.raises(ValueError, match=f"{re.escape(repr(role_session_name))}: pass 2 to 64"):
-        get_assumed_role_session_arn(1, "r", role_session_name)
-
-
-@pytest.mark.parametrize("partition", ["", "aws:", " aws", "aws\n", "AWS"])
-@pytest.mark.parametrize("build", BUILDERS)
-def test_impossible_partition(build, partition):
-    """An empty partition, or one that would break the ARN, raises a ValueError that shows it."""
-    with pytest.raises(ValueError, match=f"partition is {re.escape(repr(partition))}: pass 'aws'"):
-        build(partition=partition)
 
 
 @given(
@@ -166,3 +130,39 @@ def test_everything_allowed_is_kept(account_id, role_name, role_session_name, pa
         get_assumed_role_session_arn(account, role_name, role_session_name)
         == f"arn:aws:sts::{account}:assumed-role/{role_name}/{role_session_name}"
     )
+
+
+LONG = "feature/" + "very-" * 12
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("jane.doe+test@example.com", "jane.doe+test@example.com"),
+        ("feature/login page:\u00e9", "feature_login_page__"),
+        ("x", "x_"),
+        ("/" * 64, "_" * 64),
+        (LONG + "login", "feature_very-very-very-very-very-very-very-very-very-ve-5eb51472"),
+        (LONG + "logout", "feature_very-very-very-very-very-very-very-very-very-ve-326c783f"),
+    ],
+)
+def test_a_session_name_from_text(text, name):
+    """A short text is kept but for what AWS does not allow; the end of a long one is replaced by its digest."""
+    assert make_session_name(text) == name
+
+
+@given(st.text(st.characters(exclude_categories=()), min_size=1), st.text(min_size=1))
+def test_any_text_makes_a_session_name(text, other):
+    """Any text makes a valid name, always the same, and other long texts make others."""
+    long = text * 65
+    for each in (text, long):
+        assert re.fullmatch(r"[A-Za-z0-9_+=,.@-]{2,64}", make_session_name(each))
+        assert make_session_name(each) == make_session_name(str(each))
+    assert make_session_name(long + other) != make_session_name(long)
+
+
+@pytest.mark.parametrize(("text", "error"), [("", ValueError), (None, TypeError), (7, TypeError), (b"me", TypeError)])
+def test_no_session_name_from_no_text(text, error):
+    """An empty text, or what is not text, is refused by value."""
+    with pytest.raises(error, match="^text is .*; it must "):
+        make_session_name(text)

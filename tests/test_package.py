@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aws_assume_role_lib
 from aws_assume_role_lib import _assume
+from aws_assume_role_lib._command import cli
 
 
 def test_the_published_names_are_there() -> None:
@@ -26,10 +27,31 @@ def test_the_published_names_are_there() -> None:
         "generate_lambda_session_name",
         "get_assumed_role_session_arn",
         "get_role_arn",
+        "make_session_name",
         "patch_boto3",
     }
     for name in aws_assume_role_lib.__all__:
         assert hasattr(aws_assume_role_lib, name)
+
+
+def test_the_inner_module_of_version_2_has_every_name() -> None:
+    """Programs that import version 2's inner module, by either statement, find the public names and main() there."""
+    from aws_assume_role_lib import aws_assume_role_lib as inner
+    from aws_assume_role_lib.aws_assume_role_lib import assume_role, main
+
+    assert assume_role is aws_assume_role_lib.assume_role
+    assert main is cli.main
+    for name in aws_assume_role_lib.__all__:
+        assert getattr(inner, name) is getattr(aws_assume_role_lib, name)
+
+
+def test_modules_need_no_import_of_their_own() -> None:
+    """After importing the package, its public modules are attributes of it, and nothing else is."""
+    code = (
+        "import aws_assume_role_lib as lib; lib.aio.get_session; lib.aws_assume_role_lib.main; "
+        "assert not hasattr(lib, 'unknown')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import random
 import re
 import string
 
 _ACCOUNT = r"[0-9]{1,12}"
-_ROLE = r"(?s)(?P<path>.*/)?(?P<name>[A-Za-z0-9_+=,.@-]{1,64})"
+# Not a whole ARN, whose account and partition would be dropped or repeated.
+_ROLE = r"(?s)(?!arn:)(?P<path>.*/)?(?P<name>[A-Za-z0-9_+=,.@-]{1,64})"
 _PATH = r"/|/[!-~]{1,510}/"
-_SESSION = r"[A-Za-z0-9_+=,.@-]{2,64}"
+SESSION_NAME = r"[A-Za-z0-9_+=,.@-]{2,64}"
 _PARTITION = r"[a-z][a-z0-9-]*"
 _NOT_ALLOWED = r"[^A-Za-z0-9_+=,.@-]"
-_MAX_LENGTH = 64
+MAX_LENGTH = 64
 # The longest name and version that together leave room for the dots and part of an identifier.
 _MAX_PREFIX_LENGTH = 59
 _TIMESTAMP_MIN_LENGTH = 14
@@ -25,9 +27,10 @@ def get_role_arn(account_id: int | str, role_name: str, path: str = "", partitio
 
     Args:
         account_id: The ID of the account that owns the role, an int or a str of up to 12 digits. Leading zeros are
-            restored, so an account ID that was read as a number works, too.
+            restored, so an account ID that was read as a number works, too. An ID that lacks another digit becomes
+            another account's.
         role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. The role's path may precede the
-            name, as in ``"team/app/reader"``, instead of being passed as `path`.
+            name, as in ``"team/app/reader"``, instead of being passed as `path`. A whole ARN is an error.
         path: The role's path, up to 512 printable ASCII characters without spaces, including a slash at each end.
             You may leave out either slash. Default: no path.
         partition: ``"aws"`` (the default), ``"aws-cn"``, ``"aws-us-gov"`` or another partition of AWS.
@@ -59,7 +62,7 @@ def get_assumed_role_session_arn(
         account_id: The ID of the account that owns the role, an int or a str of up to 12 digits. Leading zeros are
             restored.
         role_name: The role's name, 1 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. The role's path may precede the
-            name, and is dropped, because the ARNs of sessions do not contain it.
+            name, and is dropped, because the ARNs of sessions do not contain it. A whole ARN is an error.
         role_session_name: The session's ``RoleSessionName``, 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``.
         partition: ``"aws"`` (the default), ``"aws-cn"``, ``"aws-us-gov"`` or another partition of AWS.
 
@@ -78,31 +81,31 @@ def get_assumed_role_session_arn(
     the format of the ARN.
     """
     _, name = _path_and_name(role_name, "")
-    expected = "2 to 64 characters of A-Z a-z 0-9 _+=,.@-"
-    session = _match("role_session_name", role_session_name, _SESSION, expected)[0]
+    expected = "2 to 64 characters of A-Za-z0-9_+=,.@-"
+    session = _match("role_session_name", role_session_name, SESSION_NAME, expected)[0]
     return f"arn:{_partition(partition)}:sts::{_account(account_id)}:assumed-role/{name}/{session}"
 
 
 def _path_and_name(role_name: str, path: str) -> tuple[str, str]:
-    expected = "1 to 64 characters of A-Z a-z 0-9 _+=,.@-, with or without a path in front"
+    expected = "a role's name, not its ARN: 1 to 64 characters of A-Za-z0-9_+=,.@-, with or without a path in front"
     role = _match("role_name", role_name, _ROLE, expected)
     if not isinstance(path, str):
-        raise TypeError(f"path is {path!r}: pass a str such as '/team/app/', or leave it out")
+        raise TypeError(f"path is {path!r}; it must be a str, such as '/team/app/'.")
     if path and role["path"]:
-        raise ValueError(f"role_name is {role_name!r} and path is {path!r}: pass the path in one of them")
+        raise ValueError(f"role_name is {role_name!r} and path is {path!r}; only one of them may have the path.")
     given = path or role["path"] or "/"
     normalised = "/" + given.removeprefix("/")
     if not normalised.endswith("/"):
         normalised += "/"
     if not re.fullmatch(_PATH, normalised):
-        raise ValueError(f"The path is {given!r}: pass up to 512 printable ASCII characters without spaces")
+        raise ValueError(f"path is {given!r}; it must be up to 512 printable ASCII characters without spaces.")
     return normalised, role["name"]
 
 
 def _account(account_id: int | str) -> str:
     expected = "an account number of up to 12 digits, as an int or a str"
     if isinstance(account_id, bool) or not isinstance(account_id, (int, str)):
-        raise TypeError(f"account_id is {account_id!r}: pass {expected}")
+        raise TypeError(f"account_id is {account_id!r}; it must be {expected}.")
     # str() of an enum member would be its name.
     digits = str(int(account_id)) if isinstance(account_id, int) else str.__str__(account_id)
     return _match("account_id", digits, _ACCOUNT, expected)[0].zfill(12)
@@ -114,11 +117,47 @@ def _partition(partition: str) -> str:
 
 def _match(argument: str, value: str, pattern: str, expected: str) -> re.Match[str]:
     if not isinstance(value, str):
-        raise TypeError(f"{argument} is {value!r}: pass a str, {expected}")
+        raise TypeError(f"{argument} is {value!r}; it must be a str: {expected}.")
     match = re.fullmatch(pattern, value)
     if match is None:
-        raise ValueError(f"{argument} is {value!r}: pass {expected}")
+        raise ValueError(f"{argument} is {value!r}; it must be {expected}.")
     return match
+
+
+def make_session_name(text: str) -> str:
+    """Make a valid session name of any text, such as an e-mail address, a job's name or a branch.
+
+    Each character that AWS does not allow in session names becomes ``_``. Of a name longer than 64 characters, the end
+    is replaced by a digest of the text, so that different long texts have different names. The same text always has the
+    same name.
+
+    Args:
+        text: Any text that is not empty.
+
+    Returns:
+        A valid ``RoleSessionName`` and ``SourceIdentity``, of 2 to 64 characters from ``[A-Za-z0-9_+=,.@-]``.
+
+    Raises:
+        TypeError: `text` is not a str.
+        ValueError: `text` is empty.
+
+    Example:
+        >>> make_session_name("jane.doe+test@example.com")
+        'jane.doe+test@example.com'
+        >>> make_session_name("feature/login page")
+        'feature_login_page'
+        >>> make_session_name("feature/" + "very-" * 12 + "long-name")
+        'feature_very-very-very-very-very-very-very-very-very-ve-03ea51b1'
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text is {text!r}; it must be a str.")
+    if not text:
+        raise ValueError("text is an empty string; it must have at least one character.")
+    name = _allowed(text)
+    if len(name) > MAX_LENGTH:
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+        return f"{name[: MAX_LENGTH - len(digest) - 1]}-{digest}"
+    return name.ljust(2, "_")
 
 
 def generate_lambda_session_name(
@@ -166,7 +205,7 @@ def generate_lambda_session_name(
     """
     name = _given_or_variable("function_name", function_name, "AWS_LAMBDA_FUNCTION_NAME")
     if not name:
-        raise ValueError("There is no function name: set AWS_LAMBDA_FUNCTION_NAME or pass function_name")
+        raise ValueError("There is no function name. Set AWS_LAMBDA_FUNCTION_NAME, or pass function_name.")
     if isinstance(function_version, int) and not isinstance(function_version, bool):
         function_version = str(function_version)
     version = _given_or_variable("function_version", function_version, "AWS_LAMBDA_FUNCTION_VERSION")
@@ -175,11 +214,11 @@ def generate_lambda_session_name(
         instance = _hex_at_end(instance)
 
     if len(name) > _MAX_PREFIX_LENGTH:
-        return _allowed(name[:_MAX_LENGTH])
+        return _allowed(name[:MAX_LENGTH])
     prefix = f"{name}."
     if version and len(name) + len(version) <= _MAX_PREFIX_LENGTH and not version.startswith("$LATEST"):
         prefix += f"{version}."
-    free = _MAX_LENGTH - len(prefix)
+    free = MAX_LENGTH - len(prefix)
     return _allowed(prefix + (instance or _time_or_random(free))[:free])
 
 
@@ -187,7 +226,7 @@ def _given_or_variable(argument: str, given: object, variable: str) -> str:
     if given is None:
         return os.environ.get(variable, "")
     if not isinstance(given, str):
-        raise TypeError(f"{argument} is {given!r}: pass a str, or None to take it from {variable}")
+        raise TypeError(f"{argument} is {given!r}; it must be a str, or None to take it from {variable}.")
     return given
 
 

@@ -29,6 +29,8 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from sts_stub import StsStub
 
+from aws_assume_role_lib import _credentials
+
 # Each new session reads botocore's models from disk, which takes longer than a test. Here they are read once.
 _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 _shared_cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
@@ -159,7 +161,7 @@ def _waits_for_another(frame: FrameType | None) -> bool:
     caller, called = frame, ""
     while caller and not caller.f_globals.get("__name__", "").startswith("aws_assume_role_lib."):
         caller, called = caller.f_back, caller.f_code.co_name
-    return caller is not None and (caller.f_code.co_name, called) == ("_share", "wait")
+    return caller is not None and (caller.f_code.co_name, called) == ("_share", "exception")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -205,6 +207,13 @@ def _few_tests_are_measured(request: pytest.FixtureRequest) -> Iterator[None]:
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG")  # for the processes that they start
         yield
     measured.start()
+
+
+@pytest.fixture(autouse=True)
+def _no_jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refresh as early as possible, not at a random moment."""
+    if "jitter" not in request.keywords:
+        monkeypatch.setattr(_credentials._random, "uniform", lambda first, last: first)
 
 
 @pytest.fixture(autouse=True)

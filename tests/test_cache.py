@@ -15,12 +15,11 @@ from typing import Any
 import boto3
 import pytest
 import time_machine
-from botocore.credentials import Credentials, DeferredRefreshableCredentials, RefreshableCredentials
+from botocore.credentials import Credentials, RefreshableCredentials
 from conftest import HUB, SPOKE, key
 from sts_stub import StsStub
 
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, JSONFileCache, assume_role
-from aws_assume_role_lib._cache import has_keys
 
 
 def session(access_key: str = "AKIAROOT", **arguments: Any) -> boto3.Session:
@@ -246,41 +245,6 @@ def test_credentials_of_an_unknown_kind_are_known_as_themselves(sts: StsStub) ->
     assert len(sts.assumed) == 2
 
 
-@pytest.mark.parametrize(
-    ("method", "variables"),
-    [
-        ("container-role", ("AWS_CONTAINER_CREDENTIALS_FULL_URI",)),
-        ("container-role", ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")),
-        ("container-role", ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")),
-        ("iam-role", ("AWS_EC2_METADATA_SERVICE_ENDPOINT",)),
-        ("iam-role", ()),
-    ],
-)
-def test_the_key_is_worked_out_without_fetching(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, method: str, variables: tuple[str, ...]
-) -> None:
-    """If the cache has an entry, a parent does not have to fetch its own credentials."""
-    for variable in variables:
-        monkeypatch.setenv(variable, "http://127.0.0.1/creds")
-    cache: dict[str, Any] = {}
-    fetched = []
-
-    def parent() -> boto3.Session:
-        made = boto3.Session(region_name="us-east-1")
-        expiry = {"access_key": "AKIA", "secret_key": "s", "token": "t", "expiry_time": "2099-01-01T00:00:00Z"}
-        made._session._credentials = DeferredRefreshableCredentials(lambda: fetched.append(1) or expiry, method)
-        return made
-
-    key(assume_role(parent(), HUB, cache=cache))
-    assert len(fetched) == 1
-    key(assume_role(parent(), HUB, cache=cache))
-    assert len(fetched) == len(sts.assumed) == 1
-    if variables:
-        monkeypatch.setenv(variables[0], "http://127.0.0.1/others")
-        key(assume_role(parent(), HUB, cache=cache))
-        assert len(sts.assumed) == 2
-
-
 def test_a_key_says_nothing(sts: StsStub, tmp_path: Path) -> None:
     """A cache file's name is a digest, whatever the request."""
     key(assume_role(session(), HUB, ExternalId="abc", cache=JSONFileCache(tmp_path / "c")))
@@ -366,7 +330,6 @@ class Raises(dict):
 
 def test_a_cache_that_cannot_be_read_has_no_keys() -> None:
     """Whether an entry has keys is answered with no if the cache raises."""
-    assert not has_keys(Raises("contains", error=OSError()), "entry")
 
 
 @pytest.mark.parametrize("where", ["contains", "get", "set"])

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import functools
 import inspect
-import logging
-import sys
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import boto3
@@ -18,27 +12,22 @@ import botocore.endpoint
 import botocore.handlers
 import botocore.session
 import pytest
-import time_machine
-from botocore.args import ClientArgsCreator
 from botocore.client import ClientCreator
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     Credentials,
     DeferredRefreshableCredentials,
-    RefreshableCredentials,
     create_mfa_serial_refresher,
 )
-from botocore.handlers import BUILTIN_HANDLERS
-from botocore.hooks import EventAliaser, HierarchicalEmitter, _PrefixTrie
+from botocore.hooks import HierarchicalEmitter
+from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError
-from botocore.regions import EndpointRulesetResolver
-from conftest import HUB, SPOKE
-from hypothesis import given
-from hypothesis import strategies as st
+from conftest import HUB
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import _family, assume_role
+from aws_assume_role_lib import _family, _handlers, assume_role
+from aws_assume_role_lib._handlers import builtin_handlers
 from aws_assume_role_lib._travel import pickling
 
 
@@ -81,24 +70,6 @@ def test_a_boto3_session_keeps_its_botocore_session_in_session(parent: boto3.Ses
     assert isinstance(found, botocore.session.Session), "boto3.Session has no _session any more: nothing works without"
 
 
-def test_frozen_credentials_are_replaced_by_a_refresh(clock: time_machine.Traveller) -> None:
-    """RefreshableCredentials._frozen_credentials is the same object until a refresh, and another one afterwards."""
-
-    def metadata() -> dict[str, str]:
-        expiry = datetime.now(timezone.utc) + timedelta(hours=1)
-        return {"access_key": "A", "secret_key": "S", "token": "T", "expiry_time": expiry.isoformat()}
-
-    credentials = RefreshableCredentials.create_from_metadata(metadata(), refresh_using=metadata, method="mine")
-    seen = []
-    for minutes in (0, 10, 47):
-        clock.shift(60 * minutes)
-        credentials.get_frozen_credentials()
-        seen.append(getattr(credentials, "_frozen_credentials", None))
-    assert None not in seen, "_frozen_credentials is gone: _role.py no longer sees a refresh that failed quietly"
-    assert seen[0] is seen[1], "_frozen_credentials changes without a refresh: _role.py misses outages"
-    assert seen[1] is not seen[2], "_frozen_credentials stays after a refresh: _role.py takes each one for an outage"
-
-
 def test_the_signing_context_names_the_schemes_of_a_service(parent: boto3.Session) -> None:
     """choose-signer's context has the service's auth_options, with smithy.api#httpBearerAuth if it takes tokens."""
     if not hasattr(botocore.handlers, "get_bearer_auth_supported_services"):
@@ -119,13 +90,12 @@ def test_the_signing_context_names_the_schemes_of_a_service(parent: boto3.Sessio
 
 def test_built_in_handlers_are_prepared_and_copied() -> None:
     """Session._register_builtin_handlers() and _events register the built-in handlers, without initializers."""
-    prepared = _family.builtin_handlers()
+    prepared = builtin_handlers()
     assert prepared is not None, "botocore.session.Session has no _register_builtin_handlers() or _events any more"
     asked = botocore.session.Session()
     for event in ("choose-signer.s3.GetObject", "before-parameter-build.s3.PutObject", "creating-client-class.s3"):
         theirs = asked.get_component("event_emitter")._emitter._handlers.prefix_search(event)
         assert list(prepared._handlers.prefix_search(event)) == list(theirs)
-    assert BUILTIN_HANDLERS
 
 
 @pytest.mark.parametrize("kind", [AttributeError, TypeError, KeyError])
@@ -135,75 +105,12 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
     def gone(*_: object) -> None:
         raise kind
 
-    monkeypatch.setattr(_family, "_prepared", None)
-    monkeypatch.setattr(_family, "EventAliaser", gone)
+    monkeypatch.setattr(_handlers, "_prepared", None)
+    monkeypatch.setattr(_handlers, "EventAliaser", gone)
     child = assume_role(parent, HUB)
     handlers = child.events._emitter._handlers.prefix_search("before-parameter-build.s3.PutObject")
     assert len(handlers) > 3
     assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["append", "remove", "copy"]),
-            st.integers(0, 3),
-            st.sampled_from(["a", "a.b", "a.b.c", "a.*.c", "*", "d"]),
-            st.integers(0, 2),
-            st.integers(0, 2),
-        ),
-        max_size=30,
-    )
-)
-def test_shared_handlers_are_found_as_copied_ones(steps: list[tuple[str, int, str, int, int]]) -> None:
-    """A _PrefixTrie whose nodes are shared between copies finds what botocore's own copies find, in the same order."""
-    theirs, ours = [_PrefixTrie()], [_family._SharedTrie()]
-    for step, index, key, value, section in steps:
-        index %= len(ours)
-        for tries in (theirs, ours):
-            if step == "copy":
-                tries.append(copy.copy(tries[index]))
-            elif step == "append":
-                tries[index].append_item(key, value, section)
-            else:
-                with contextlib.suppress(ValueError, AttributeError, TypeError):
-                    tries[index].remove_item(key, value)
-        for name in ("a", "a.b", "a.b.c", "a.x.c", "d.e"):
-            assert [trie.prefix_search(name) for trie in ours] == [trie.prefix_search(name) for trie in theirs]
-
-
-def test_children_share_handlers_until_one_registers(sts: StsStub, parent: boto3.Session) -> None:
-    """HierarchicalEmitter._handlers holds the shared _PrefixTrie: sessions and clients copy it whole."""
-    child = assume_role(parent, HUB)
-    trie = child.events._emitter._handlers
-    assert isinstance(trie, _family._SharedTrie), "an emitter no longer copies its _handlers with copy.copy()"
-    assert isinstance(child.client("s3").meta.events._emitter._handlers, _family._SharedTrie)
-    shared = _family.builtin_handlers()._handlers._root["children"]["before-parameter-build"]["children"]["s3"]
-    assert trie._root["children"]["before-parameter-build"]["children"]["s3"] is shared
-
-
-def test_children_do_without_shared_handlers(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
-    """If botocore has no _PrefixTrie, handlers are copied, and children work."""
-    monkeypatch.setattr(_family, "_prepared", None)
-    monkeypatch.setattr(_family, "_Trie", object)
-    child = assume_role(parent, HUB)
-    assert not isinstance(child.events._emitter._handlers, _family._SharedTrie)
-    assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
-
-
-def test_aliases_of_event_names_are_worked_out_once(parent: boto3.Session) -> None:
-    """EventAliaser._alias_name_cache holds the aliases, and sessions and clients share it."""
-    child = assume_role(parent, HUB)
-    emitter = child._session._events
-    assert child.events is emitter, "Session._events is no longer the session's emitter"
-    child._session.emit("made-up.autoscaling.A")
-    alias = _family._aliases["made-up.autoscaling.A"]
-    assert alias == EventAliaser(HierarchicalEmitter())._alias_event_name("made-up.autoscaling.A")
-    fired = []
-    child._session.register("made-up.autoscaling.A", lambda **_: fired.append(1))
-    child.events.emit("made-up.auto-scaling.A")
-    assert fired == [1]
-    assert child.client("s3").meta.events._alias_name_cache is _family._aliases
 
 
 def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:
@@ -266,106 +173,33 @@ def test_the_search_path_of_boto3_is_there_once(parent: boto3.Session) -> None:
     assert "dynamodb" in child.get_available_resources()
 
 
-@pytest.mark.parametrize(
-    ("function", "name"),
-    [
-        (botocore.session.Session.create_client, "botocore"),
-        (ClientCreator._get_client_args, "ClientArgsCreator"),
-        (ClientArgsCreator.get_client_args, "EndpointCreator"),
-        (ClientArgsCreator._build_endpoint_resolver, "EndpointRulesetResolver"),
-        (EndpointRulesetResolver.__init__, "EndpointProvider"),
-    ],
-    ids=lambda value: getattr(value, "__qualname__", value),
-)
-def test_botocore_finds_its_classes_by_name(function: Any, name: str) -> None:
-    """The path from Session.create_client() to a client's connections leads through these functions and names."""
-    assert _family._finding(function, **{name: None}) is not function, f"{function.__qualname__} does not use {name}"
-
-
-def test_a_client_is_made_of_shared_parts(sts: StsStub, parent: boto3.Session) -> None:
-    """_create_methods() creates a client's methods, and create_endpoint(http_session_cls=...) its connections."""
-    hub, spoke = (assume_role(parent, role).client("s3") for role in (HUB, SPOKE))
-    assert hub._endpoint.http_session is spoke._endpoint.http_session
-    assert hub.meta.service_model is spoke.meta.service_model
-    assert type(hub).head_bucket is type(spoke).head_bucket
-    assert hub._ruleset_resolver._provider.ruleset is spoke._ruleset_resolver._provider.ruleset
-
-
 def test_shared_connections_have_room(sts: StsStub, parent: boto3.Session) -> None:
     """URLLib3Session._get_pool_manager_kwargs() returns the arguments of PoolManager, to which we add num_pools."""
     connections = assume_role(parent, HUB).client("s3")._endpoint.http_session
-    assert connections._manager.pools._maxsize == _family.HOSTS
+    assert connections._manager.pools._maxsize == _family.MAX_HOSTS
     assert connections._manager.connection_pool_kw["maxsize"] == _family.CONNECTIONS_PER_HOST
+    for url in ("http://a.example", "https://a.example"):
+        queue = connections._manager.connection_from_url(url).pool
+        assert isinstance(queue, _family._IdleConnections), "idle connections are no longer limited"
 
 
-def _wrapped_by_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    create = botocore.session.Session.create_client
-
-    @functools.wraps(create)
-    def traced(*args: Any, **kwargs: Any) -> Any:
-        return create(*args, **kwargs)
-
-    monkeypatch.setattr(botocore.session.Session, "create_client", traced)
-
-
-def _replaced_by_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    creator = botocore.client.ClientCreator
-    monkeypatch.setattr(botocore.client, "ClientCreator", lambda *args, **kwargs: creator(*args, **kwargs))
-
-
-def _without_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    create = botocore.endpoint.EndpointCreator.create_endpoint
-
-    def create_endpoint(self: Any, service_model: Any, region_name: Any, endpoint_url: Any, **kwargs: Any) -> Any:
-        return create(self, service_model, region_name, endpoint_url, **kwargs)
-
-    monkeypatch.setattr(botocore.endpoint.EndpointCreator, "create_endpoint", create_endpoint)
-
-
-def _with_another_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(botocore.endpoint, "URLLib3Session", type("Other", (botocore.endpoint.URLLib3Session,), {}))
-
-
-def _without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "botocore.args", None)
-
-
-def _with_a_method_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    get = ClientCreator._get_client_args
-    monkeypatch.setattr(ClientCreator, "_get_client_args", lambda *args, **kwargs: get(*args, **kwargs))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        _wrapped_by_another_library,
-        _replaced_by_a_function,
-        _without_the_parameter,
-        _with_another_session,
-        _without_the_module,
-        _with_a_method_of_another_library,
-    ],
-)
-def test_clients_do_without_sharing(
-    monkeypatch, caplog: pytest.LogCaptureFixture, sts: StsStub, parent: boto3.Session, change: Any
-) -> None:
-    """If botocore is not as expected, clients are created botocore's way, with one message at DEBUG and no error."""
-    monkeypatch.setattr(_family, "_noted", set())
-    caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
-    with monkeypatch.context() as changed:
-        change(changed)
-        child = assume_role(parent, HUB)
-        for _ in range(2):
-            assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
-        first, second = child.client("s3"), child.client("s3")
-        assert first._endpoint.http_session is not second._endpoint.http_session
-    notes = [record for record in caplog.records if record.getMessage() in _family._noted]
-    assert [record.levelname for record in notes] == ["DEBUG"]
+@pytest.mark.parametrize("gone", ["_verify", "_proxy_config", "_socket_options"])
+def test_clients_do_without_shared_connections(sts: StsStub, parent: boto3.Session, gone: str) -> None:
+    """If a client's http_session does not tell its settings, or is of another class, the client keeps its own."""
+    family = assume_role(parent, HUB)._session._aws_assume_role_lib
+    client: Any = parent.client("s3")
+    own = client._endpoint.http_session
+    assert hasattr(own, gone), f"URLLib3Session has no {gone}: roles' clients no longer share connections"
+    delattr(own, gone)
+    family.share_connections(client)
+    assert client._endpoint.http_session is own
+    client._endpoint.http_session = other = type("Other", (URLLib3Session,), {})()
+    family.share_connections(client)
+    assert client._endpoint.http_session is other
 
 
 def test_a_replaced_client_creator_is_used(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """If a library has replaced ClientCreator with a subclass, roles' clients use it too."""
-
     made = []
 
     class Traced(ClientCreator):
@@ -376,15 +210,8 @@ def test_a_replaced_client_creator_is_used(monkeypatch, sts: StsStub, parent: bo
     child = assume_role(parent, HUB)
     child.client("sqs")
     monkeypatch.setattr(botocore.client, "ClientCreator", Traced)
-    assert child.client("s3").meta.service_model is child.client("s3").meta.service_model
-    assert made == ["s3", "s3"]
-
-
-def test_components_are_made_before_they_are_needed(parent: boto3.Session) -> None:
-    """Session._get_internal_component() creates what botocore would create lazily, before create_client() needs it."""
-    child = assume_role(parent, HUB, region_name="us-east-1")._session
-    child._load_components()
-    assert not child._internal_components._deferred, "botocore has another lazy component"
+    child.client("s3")
+    assert made == ["s3"]
 
 
 def test_what_is_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session) -> None:

@@ -55,7 +55,7 @@ def test_an_interrupted_attempt_leaves_nothing_behind(
         position = 0
         session = assume_role(parent, HUB, cache=cache)
         while is_interrupted(session, position):
-            left = dict(_attempts._flights), list(_attempts.inside())
+            left = dict(_attempts._attempts), _attempts._state().inside
             assert left == ({}, []), f"left behind by an interruption at position {position}"
             assert key(session).startswith("ASIA")
             position += 1

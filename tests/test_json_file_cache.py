@@ -336,3 +336,23 @@ def test_caches_in_one_folder_are_equal(tmp_path: pathlib.Path) -> None:
     assert one == same != other
     assert one != tmp_path
     assert len({one, same, other}) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no file modes")
+@pytest.mark.parametrize("change", ["owner", "group", "others"])
+def test_a_file_that_somebody_else_may_have_written_is_ignored(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    """A file that another user owns or may write is no entry, and the log says so once."""
+    cache = JSONFileCache(tmp_path)
+    cache["a"] = {"b": 1}
+    if change == "owner":
+        os.chown(tmp_path / "a.json", 65534, -1) if os.geteuid() == 0 else pytest.skip("only root can give a file away")
+    else:
+        (tmp_path / "a.json").chmod(0o620 if change == "group" else 0o602)
+    for _ in range(2):
+        assert "a" not in cache
+        with pytest.raises(KeyError):
+            cache["a"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(tmp_path / "a.json") in caplog.text

@@ -287,22 +287,33 @@ def sts_config(parent: boto3.Session, **parameters: Any) -> Config:
     return config
 
 
-def limits(config: Any) -> tuple[float, float, int]:
-    return config.connect_timeout, config.read_timeout, config.retries["total_max_attempts"]
+def limits(config: Any) -> tuple[float, float, int | None]:
+    return config.connect_timeout, config.read_timeout, (config.retries or {}).get("total_max_attempts")
 
 
 @pytest.mark.parametrize("mode", [None, "legacy", "standard", "adaptive"])
-def test_a_hung_sts_costs_15_seconds_at_most(
+def test_an_attempt_that_must_succeed_is_as_patient_as_boto3(
     sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch, mode: str | None
 ) -> None:
-    """With the default timeouts and attempts, and botocore's longest pauses, a hang lasts at most 15 seconds."""
+    """Without valid credentials, botocore makes as many attempts as for any client, and waits 10 seconds for each."""
     if mode:
         monkeypatch.setenv("AWS_RETRY_MODE", mode)
-    connect, read, attempts = limits(sts_config(parent))
-    # Before attempt n + 1, every retry mode pauses for a random part of 2 ** (n - 1) seconds.
-    pauses = sum(2 ** (n - 1) for n in range(1, attempts))
-    assert attempts > 1
-    assert attempts * max(connect, read) + pauses <= 15
+    config = sts_config(parent)
+    assert limits(config) == (5, 10, None)
+    assert config.retries == parent.client("sts").meta.config.retries
+
+
+def test_an_early_attempt_is_short(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """While the credentials are valid, one request waits at most 4 seconds, with one attempt and in the user's mode."""
+    parent._session.set_default_client_config(Config(retries={"mode": "standard", "max_attempts": 7}))
+    configs: list[Any] = []
+    parent.events.register("before-call.sts.AssumeRole", lambda context, **_: configs.append(context["client_config"]))
+    child = assume_role(parent, HUB)
+    for _ in range(2):
+        key(child)
+        clock.shift(46 * MINUTE)
+    assert [limits(config) for config in configs] == [(5, 10, 8), (2, 4, 1)]
+    assert {config.retries["mode"] for config in configs} == {"standard"}
 
 
 def test_a_hung_sts_delays_one_request_a_minute(
@@ -363,12 +374,12 @@ def test_a_chain_whose_first_hop_is_refused_goes_on(
 def test_defaults_give_way_to_the_default_client_config(sts: StsStub, parent: boto3.Session) -> None:
     """Options in the parent's default client config take precedence; the others stay as documented."""
     parent._session.set_default_client_config(Config(read_timeout=33))
-    assert limits(sts_config(parent)) == (2, 33, 3)
+    assert limits(sts_config(parent)) == (5, 33, None)
     parent._session.set_default_client_config(Config(connect_timeout=11, retries={"max_attempts": 6}))
-    assert limits(sts_config(parent)) == (11, 4, 7)
+    assert limits(sts_config(parent)) == (11, 10, 7)
     parent._session.set_default_client_config(Config(retries={"mode": "adaptive"}))
     config: Any = sts_config(parent)
-    assert limits(config) == (2, 4, 3)
+    assert limits(config) == (5, 10, None)
     assert config.retries["mode"] == "adaptive"
 
 
@@ -776,6 +787,6 @@ def test_outages_of_many_endpoints_do_not_pile_up(sts: StsStub, one_attempt: Non
         options = {"config": Config(user_agent_extra=f"tenant/{number}")}
         with pytest.raises(EndpointConnectionError):
             key(assume_role(parent, HUB, sts_client_kwargs=options))
-    remembered = list(vars(parent._session)["_aws_assume_role_lib_outages"])
+    remembered = list(vars(parent._session)["_aws_assume_role_lib"].retry_at)
     assert len(remembered) <= 16
     assert "tenant/39" in str(remembered[-1])

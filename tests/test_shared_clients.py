@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gc
 import logging
 import os
 import pathlib
-import signal
 import socket
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
-import botocore.client
 import botocore.exceptions
 import botocore.session
 import pytest
@@ -126,7 +126,7 @@ def test_a_dict_of_proxies_that_is_changed_later(sts: StsStub, parent: boto3.Ses
 
 def test_only_so_many_settings_are_remembered(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """Settings that no client has any more are forgotten, and a client that has them keeps working."""
-    monkeypatch.setattr(_family, "POOLS", 4)
+    monkeypatch.setattr(_family, "MAX_SETTINGS", 4)
     child = assume_role(parent, HUB)
     first = child.client("s3", config=Config(read_timeout=100))
     call(first)
@@ -158,16 +158,16 @@ def test_a_server_that_closed_its_connections(sts: StsStub, parent: boto3.Sessio
 
 
 def test_the_family_frees_what_it_shared(sts: StsStub, parent: boto3.Session) -> None:
-    """Connections and generated code are freed with the root session and its clients."""
+    """Connections are freed with the root session and its clients."""
     client = assume_role(parent, HUB).client("s3")
     call(client)
-    shared = [weakref.ref(each) for each in (connections_of(client), client.meta.service_model, type(client))]
+    shared = weakref.ref(connections_of(client))
     root = weakref.ref(parent._session)
     del client
     parent._session = None
     gc.collect()
     assert root() is None
-    assert [each() for each in shared] == [None, None, None]
+    assert shared() is None
 
 
 @pytest.fixture
@@ -207,14 +207,64 @@ def open_bodies(clients: list[Any]) -> list[str]:
 
 
 def test_64_clients_at_once_do_not_fill_the_pool(sts: StsStub, parent: boto3.Session) -> None:
-    """64 simultaneous requests open 64 connections, all of which are kept, without a warning."""
+    """64 simultaneous requests open 64 connections without a warning, and only a few of them stay open."""
     child = assume_role(parent, HUB)
     child.get_credentials().get_frozen_credentials()
     clients = [child.client("s3") for _ in range(64)]
     sts.fault = Fault.body("x" * 4000, everything=True)
     assert open_bodies(clients) == []
+    assert len(_family._idle) <= _family.MAX_IDLE
     assert open_bodies(clients) == []
-    assert len(set(calls(sts))) == 64
+    assert len(set(calls(sts))) == 64 + 64 - _family.MAX_IDLE
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="only Linux lists its descriptors there")
+def test_hosts_without_end_leave_few_descriptors_open(sts: StsStub, parent: boto3.Session, many_hosts: None) -> None:
+    """One client that calls 300 hosts, as S3 clients do for buckets, keeps only a few connections."""
+    client = assume_role(parent, HUB).client("s3", endpoint_url=f"http://buckets.example:{sts.server.server_port}")
+    before = descriptors()
+    for number in range(300):
+        client.head_bucket(Bucket=f"bucket-{number}")
+    # The stub runs in this process, so each connection has two ends here.
+    assert descriptors() - before <= 2 * _family.MAX_IDLE + 4
+
+
+def test_connections_that_stay_idle_are_closed(sts: StsStub, parent: boto3.Session, many_hosts: None) -> None:
+    """A connection that has been idle for a minute is closed when another one becomes idle."""
+    child, port = assume_role(parent, HUB), sts.server.server_port
+    _family.close_idle(0)
+    for number in range(3):
+        call(child.client("s3", endpoint_url=f"http://s3.region-{number}.example:{port}"))
+        for connection, (queue, since) in _family._idle.items():
+            _family._idle[connection] = queue, since - _family.MAX_IDLE_TIME - 1
+    assert len(_family._idle) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_process_without_descriptors_closes_idle_connections(
+    sts: StsStub, parent: boto3.Session, many_hosts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the system has no descriptor for a connection, the idle ones are closed, and the request succeeds."""
+    child, port = assume_role(parent, HUB), sts.server.server_port
+    for number in range(5):
+        call(child.client("s3", endpoint_url=f"http://s3.region-{number}.example:{port}"))
+    create, refused = socket.socket, []
+
+    class Refusing(create):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if _family._idle and args and "fileno" not in kwargs:
+                refused.append(args)
+                raise OSError(errno.EMFILE, "Too many open files")
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    config = Config(retries={"total_max_attempts": 1})
+    call(child.client("s3", endpoint_url=f"http://s3.other.example:{port}", config=config))
+    assert refused
 
 
 @pytest.mark.parametrize("size", [2, 12])
@@ -274,35 +324,6 @@ def test_connections_of_a_fork_are_never_half_made(sts: StsStub, parent: boto3.S
         return f"{seen} {connections.__dict__ is state}"
 
     assert Forked.start(use).result() == "[True] False"
-
-
-@needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_while_another_thread_loads(sts: StsStub, parent: boto3.Session) -> None:
-    """A forked child does not wait for a thread that only its parent process has."""
-    child = assume_role(parent, HUB)
-    shared = _family.shared_clients(parent._session)
-    inside, done = threading.Event(), threading.Event()
-
-    def load() -> None:
-        with shared.one_at_a_time("something"):
-            inside.set()
-            done.wait(30)
-
-    thread = threading.Thread(target=load, daemon=True)
-    thread.start()
-    assert inside.wait(30)
-
-    def use() -> str:
-        signal.setitimer(signal.ITIMER_REAL, _family.LOADING_TIMEOUT - 0.5)
-        call(child.client("s3"))
-        return "done"
-
-    try:
-        assert Forked.start(use).result() == "done"
-    finally:
-        done.set()
-        thread.join(30)
 
 
 # TLS and proxies
@@ -429,145 +450,6 @@ def test_transfers_on_threads(moto: str, parent: boto3.Session, tmp_path: pathli
     assert at_once(there_and_back, 2) == list(sent.values())
 
 
-# Generated code
-
-
-def test_code_is_generated_once_for_a_family(sts: StsStub, parent: boto3.Session) -> None:
-    """Further clients use the methods, model and endpoint rules of the first; a plain client has its own."""
-    hub, spoke = assume_role(parent, HUB), assume_role(parent, SPOKE)
-    first, second, plain = hub.client("ec2"), spoke.resource("ec2").meta.client, parent.client("ec2")
-    for get in (
-        lambda client: type(client).describe_instances,
-        lambda client: client.meta.service_model,
-        lambda client: client._ruleset_resolver._provider.ruleset,
-    ):
-        assert get(first) is get(second)
-        assert get(first) is not get(plain)
-
-
-def test_what_each_client_has_for_itself(sts: StsStub, parent: boto3.Session) -> None:
-    """Events, config, signer, class, endpoint, resolver and their caches are not shared, even within one session."""
-    child = assume_role(parent, HUB)
-    first, second = child.client("s3"), child.client("s3")
-    for get in (
-        type,
-        lambda client: client.meta.events,
-        lambda client: client.meta.config,
-        lambda client: client.meta.config.retries,
-        lambda client: client._endpoint,
-        lambda client: client._request_signer,
-        lambda client: client._serializer,
-        lambda client: client._ruleset_resolver,
-        lambda client: client._ruleset_resolver._instance_cache,
-        lambda client: client._ruleset_resolver._provider,
-        lambda client: client._cache,
-    ):
-        assert get(first) is not get(second)
-
-
-def test_a_handler_that_changes_the_class(sts: StsStub, parent: boto3.Session) -> None:
-    """A creating-client-class handler affects the clients of its session, and no others, before or after."""
-
-    class Base:
-        colour = "blue"
-
-    def change(class_attributes: dict[str, Any], base_classes: list[type], **_: Any) -> None:
-        class_attributes["shout"] = lambda self: "!"
-        del class_attributes["delete_bucket"]
-        base_classes.insert(0, Base)
-
-    hub, spoke = assume_role(parent, HUB), assume_role(parent, SPOKE)
-    before = hub.client("s3")
-    spoke.events.register("creating-client-class.s3", change)
-    changed, after = spoke.client("s3"), hub.client("s3")
-    assert (changed.shout(), changed.colour, hasattr(changed, "delete_bucket")) == ("!", "blue", False)
-    for other in (before, after, parent.client("s3")):
-        assert not hasattr(other, "shout")
-        assert not hasattr(other, "colour")
-        assert hasattr(other, "delete_bucket")
-
-
-def test_each_api_version_has_its_own_code(sts: StsStub, parent: boto3.Session) -> None:
-    """A client gets the older API version that it requests, whatever clients exist already."""
-    child = assume_role(parent, HUB)
-    versions = child._session.get_component("data_loader").list_api_versions("cloudfront", "service-2")
-    for version in (versions[0], None, versions[-1], versions[0]):
-        client = child.client("cloudfront", api_version=version)
-        assert client.meta.service_model.api_version == (version or versions[-1])
-        assert set(client.meta.method_to_api_mapping.values()) == set(client.meta.service_model.operation_names)
-
-
-def test_another_loader_has_its_own_code(sts: StsStub, parent: boto3.Session, tmp_path: pathlib.Path) -> None:
-    """A child with its own models creates clients from those models."""
-    hub, spoke = assume_role(parent, HUB), assume_role(parent, SPOKE)
-    model = copy.deepcopy(hub._session.get_component("data_loader").load_service_model("sts", "service-2"))
-    del model["operations"]["GetAccessKeyInfo"]
-
-    class Custom(Loader):
-        def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-            if (service_name, type_name) == ("sts", "service-2"):
-                return model
-            return super().load_service_model(service_name, type_name, api_version)
-
-    spoke._session.register_component("data_loader", Custom())
-    assert hasattr(hub.client("sts"), "get_access_key_info")
-    assert not hasattr(spoke.client("sts"), "get_access_key_info")
-    assert hasattr(hub.client("sts"), "get_access_key_info")
-
-
-def test_the_first_session_of_a_family_is_freed(sts: StsStub, parent: boto3.Session) -> None:
-    """Code generated for the first client does not keep its session, or that session's handlers, alive."""
-    first, second = assume_role(parent, HUB), assume_role(parent, SPOKE)
-
-    class Handler:
-        def __call__(self, **_: Any) -> None:
-            pass
-
-    handler = Handler()
-    first.events.register("docs.*.s3.*", handler)
-    gone = [weakref.ref(each) for each in (first._session, first.client("s3"), handler)]
-    kept = second.client("s3")
-    del first, handler
-    gc.collect()
-    assert [each() for each in gone] == [None, None, None]
-    call(kept)
-
-
-def test_a_region_redirect_is_remembered_by_its_client(sts: StsStub, parent: boto3.Session) -> None:
-    """A bucket region that one client has learned is not used for another role's requests."""
-    first, second = (assume_role(parent, role(number)).client("s3") for number in range(2))
-    wrong = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
-    call(first)
-    call(second)
-    sts.requests.clear()
-    sts.fault = Fault(instead=(400, wrong), everything=True, times=1)
-    for client in (first, first, second):
-        client.get_object(Bucket="bucket", Key="key")["Body"].read()
-    regions = [request.region for request in sts.requests if not request.action]
-    assert regions == ["us-east-1", "eu-west-1", "eu-west-1", "us-east-1"]
-
-
-@pytest.mark.parametrize("mode", ["standard", "adaptive"])
-def test_retry_quotas_and_rate_limits_are_each_clients_own(parent: boto3.Session, mode: str) -> None:
-    """One role's throttling does not slow down another: the objects behind their retry handlers share no state."""
-    config = Config(retries={"mode": mode})
-    names = ("_retry_quota", "_rate_adjustor", "_rate_clocker", "_token_bucket")
-    states: list[list[Any]] = []
-    for number in range(2):
-        client = assume_role(parent, role(number), region_name="us-east-1").client("s3", config=config)
-        search = client.meta.events._emitter._handlers.prefix_search
-        owners = [
-            getattr(handler, "__self__", None)
-            for event in ("needs-retry", "before-send", "after-call")
-            for handler in search(f"{event}.s3.GetObject")
-        ]
-        states.append(
-            [vars(owner)[name] for owner in owners for name in names if name in getattr(owner, "__dict__", ())]
-        )
-    assert len(states[0]) == len(states[1]) > 0
-    assert not set(map(id, states[0])) & set(map(id, states[1]))
-
-
 # Threads
 
 
@@ -591,29 +473,30 @@ def test_threads_load_a_model_once(monkeypatch, sts: StsStub) -> None:
 
 def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
     """A handler that creates a client while another thread loads a model, and logs that, causes a delay, not a hang."""
-    monkeypatch.setattr(_family, "LOADING_TIMEOUT", 0.1)
+    monkeypatch.setattr("aws_assume_role_lib._session.LOADING_WAIT_LIMIT", 0.1)
     child = assume_role(parent, HUB)
-    shared = _family.shared_clients(parent._session)
-    logger = logging.getLogger("tests.test_shared_clients")
-    loading, handling = threading.Event(), threading.Event()
-    made = []
+    logger, handling, loading, made = logging.getLogger("botocore.loaders"), threading.Event(), threading.Event(), []
 
     class Shipper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage() == "ship":
+            if threading.current_thread().name == "ship":
                 handling.set()
-                loading.wait(30)
+                assert loading.wait(30)
                 made.append(child.client("sqs"))
 
-    def load() -> None:
-        assert handling.wait(30)
-        with shared.one_at_a_time("a model"):
-            loading.set()
-            logger.warning("loading")
+    load = Loader.load_service_model
 
+    def slow(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread().name == "load":
+            loading.set()
+            logger.warning("loading")  # waits for the handler's lock
+        return load(self, *args, **kwargs)
+
+    monkeypatch.setattr(Loader, "load_service_model", slow)
     handler = Shipper()
     logger.addHandler(handler)
-    threads = [threading.Thread(target=work, daemon=True) for work in (lambda: logger.warning("ship"), load)]
+    works = {"ship": lambda: logger.warning("ship"), "load": lambda: handling.wait(30) and child.client("sqs")}
+    threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works.items()]
     try:
         for thread in threads:
             thread.start()
@@ -622,16 +505,6 @@ def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: bo
         assert len(made) == 1
     finally:
         logger.removeHandler(handler)
-
-
-def test_a_function_of_botocores_that_has_changed(caplog: pytest.LogCaptureFixture) -> None:
-    """If a botocore function does not use what is to be substituted, it is used as it is, and one record says so."""
-    caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
-    function = botocore.session.Session.get_available_services
-    assert [_family._finding(function, ClassThatIsGone=None) for _ in range(2)] == [function, function]
-    assert [record.getMessage() for record in caplog.records] == [
-        "Session.get_available_services() no longer uses ClassThatIsGone; using it as is."
-    ]
 
 
 def test_connections_of_another_process_are_renewed(sts: StsStub, parent: boto3.Session) -> None:

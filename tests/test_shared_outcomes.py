@@ -15,7 +15,7 @@ import boto3
 import pytest
 import time_machine
 from botocore.config import Config
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ReadTimeoutError
 from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
@@ -190,6 +190,7 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
     chained: bool,
 ) -> None:
     """While STS does not respond and all keys are valid, a family sends it one request, its parent's included."""
+    monkeypatch.setattr("aws_assume_role_lib._role.SLOW", 0.2)
     parent = PARENTS[kind](tmp_path, monkeypatch)
     parent._session.set_default_client_config(Config(read_timeout=0.25))
     roles = [assume_role(parent, HUB)]
@@ -263,85 +264,49 @@ def test_the_frames_of_a_failed_attempt_are_freed(sts: StsStub, one_attempt: Non
         gc.enable()
 
 
-def test_an_error_that_cannot_be_copied_is_shared_as_it_is(sts: StsStub, parent: boto3.Session) -> None:
-    """An exception that cannot be copied still reaches every thread."""
+class Stubborn(BotoCoreError):
+    """An error whose class takes other arguments than its objects have."""
 
-    class Stubborn(Exception):
-        def __new__(cls) -> Stubborn:
-            return super().__new__(cls)
+    def __new__(cls) -> Stubborn:
+        return super().__new__(cls)
 
-        def __init__(self) -> None:
-            super().__init__("more than __new__ takes")
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = ("more than __new__ takes",)
 
-    begun, go_on = threading.Event(), threading.Event()
 
-    def refuse(**_: Any) -> None:
+@pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts.example"), Stubborn()])
+def test_an_error_of_botocores_reaches_all_who_wait(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
+    """Threads that wait for an attempt get its error, with its whole text, even if it cannot be copied."""
+    outcomes, calls = shared(parent, error, "before-call.sts.AssumeRole")
+    assert {(type(each), str(each)) for each in outcomes} == {(type(error), str(error))}
+    assert calls == 1
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), HTTPClientError(error=TimeoutError())])
+def test_an_error_of_one_thread_alone_reaches_no_other(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
+    """What a callable or a thread's own time limit raises stays in that thread: who waits for it tries again."""
+    outcomes, calls = shared(parent, error, "before-call.sts.AssumeRole", times=1)
+    assert [type(each) for each in outcomes] == [type(error), str, str, str]
+    assert calls == 2
+
+
+def shared(parent: boto3.Session, error: Exception, event: str, times: int = 99) -> tuple[list[object], int]:
+    """Return what four threads get that wait for one attempt, whose handler fails so often, and how often it ran."""
+    begun, go_on, calls = threading.Event(), threading.Event(), []
+
+    def fail(**_: Any) -> None:
+        calls.append(1)
         begun.set()
         assert go_on.wait(HANG)
-        raise Stubborn
+        if len(calls) <= times:
+            raise error
 
-    parent.events.register("before-call.sts.AssumeRole", refuse)
+    parent.events.register(event, fail)
     child = assume_role(parent, HUB)
     threads = [later(lambda: outcome(child))]
     assert begun.wait(HANG)
     threads += [later(lambda: outcome(child)) for _ in range(3)]
     wait_until(lambda: waiting_threads() == 3)
     go_on.set()
-    assert {type(thread.result(HANG)) for thread in threads} == {Stubborn}
-
-
-class WithStatus(OSError):
-    """Like requests' errors: OSError ignores the arguments of __new__() if a subclass has its own __init__()."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(5, reason)
-
-
-class WithSlot(Exception):
-    """Its text is in a slot, and sorts before the text of a copy that lacks it."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self) -> None:
-        self.reason = "a"
-
-    def __str__(self) -> str:
-        return getattr(self, "reason", "b")
-
-
-def shared(parent: boto3.Session, error: Exception) -> list[object]:
-    """Return what four threads get that wait for one attempt, which fails with this error."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def code() -> str:
-        begun.set()
-        assert go_on.wait(HANG)
-        raise error
-
-    child = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
-    threads = [later(lambda: outcome(child))]
-    assert begun.wait(HANG)
-    threads += [later(lambda: outcome(child)) for _ in range(3)]
-    wait_until(lambda: waiting_threads() == 3)
-    go_on.set()
-    return [thread.result(HANG) for thread in threads]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        FileNotFoundError(2, "missing", "/var/run/token"),
-        WithStatus("down"),
-        WithSlot(),
-        UnicodeDecodeError("ascii", b"x", 0, 1, "?"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_every_thread_has_the_whole_error(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
-    """An error with more than its arguments, such as a file name, reads the same in every thread that shares it."""
-    assert set(map(str, shared(parent, error))) == {str(error)}
-
-
-def test_every_thread_has_a_copy_of_the_error(sts: StsStub, parent: boto3.Session) -> None:
-    """Threads that share an error do not share the object, even if its text is made anew each time."""
-    assert len(set(map(id, shared(parent, PermissionError(13, "denied"))))) == 4
+    return [thread.result(HANG) for thread in threads], len(calls)

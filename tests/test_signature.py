@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import copy
 import inspect
-import typing
 
 import boto3
 import pytest
 from conftest import HUB, key
 from sts_stub import StsStub
 
-from aws_assume_role_lib import AssumedRoleSession, ExportedCredentials, assume_role
+from aws_assume_role_lib import assume_role
 
 
-def test_the_method_has_the_signature_of_the_function(parent: boto3.Session) -> None:
-    """A session's assume_role() shows each of the function's parameters but the session, as completion needs."""
-    function = inspect.signature(assume_role)
-    _, *parameters = function.parameters.values()
-    assert inspect.signature(assume_role(parent, HUB).assume_role) == function.replace(parameters=parameters)
-    assert list(inspect.signature(AssumedRoleSession.assume_role).parameters)[:2] == ["self", "RoleArn"]
-
-
-def test_type_hints_resolve_at_run_time() -> None:
-    """typing.get_type_hints() works on the methods of a session, and finds what it finds on the function."""
-    hints = typing.get_type_hints(assume_role)
-    assert hints.pop("session") is boto3.session.Session
-    assert typing.get_type_hints(AssumedRoleSession.assume_role) == hints
-    assert typing.get_type_hints(AssumedRoleSession.export_credentials) == {"return": ExportedCredentials}
+def test_a_deep_copy_has_settings_and_handlers_of_its_own(sts: StsStub, parent: boto3.Session) -> None:
+    """A handler or region that is set on a deep copy does not change the original, nor the other way round."""
+    child = assume_role(parent, HUB)
+    child._session.set_config_variable("retry_mode", "adaptive")
+    seen: list[str] = []
+    child.events.register("before-call.sts", lambda **_: seen.append("original"))
+    copied = copy.deepcopy(child)
+    copied.events.register("before-call.sts", lambda **_: seen.append("copy"))
+    copied._session.set_config_variable("region", "eu-west-1")
+    assert (child.region_name, copied.region_name) == ("us-east-1", "eu-west-1")
+    assert copied.client("s3").meta.config.retries["mode"] == "adaptive"
+    child.client("sts").get_caller_identity()
+    assert seen == ["original"]
+    copied.client("sts").get_caller_identity()
+    copied.resource("s3")
+    assert seen == ["original", "original", "copy"]
 
 
 def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:

@@ -18,7 +18,7 @@ from conftest import HANG, HUB, SPOKE, key, later
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
-from aws_assume_role_lib._sts import shared_sts_client
+from aws_assume_role_lib._sts import options_key, sts_client
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def made(parent: boto3.Session) -> list[str]:
 def test_made_on_first_need_and_kept(
     sts: StsStub, parent: boto3.Session, made: list[str], clock: time_machine.Traveller
 ) -> None:
-    """20 roles of one parent, and their refreshes, use one client and one connection, created on first use."""
+    """20 roles of one parent, and their refreshes after expiry, use one client and one connection, created on use."""
     children = [assume_role(parent, f"{HUB}-{number}") for number in range(20)]
     assert (made, sts.connections) == ([], 0)
     for _ in range(2):
@@ -70,12 +70,12 @@ def test_shared_by_children_with_the_same_options(sts: StsStub, parent: boto3.Se
 
 
 def test_each_parent_has_its_own(sts: StsStub, parent: boto3.Session) -> None:
-    """Two parents, and the roles of a chain, each call STS through their own client, with their own keys."""
+    """Two parents, and the roles of a chain, each call STS with their own keys; families share no connection."""
     hub = assume_role(parent, HUB)
     key(hub.assume_role(SPOKE))
     key(assume_role(boto3.Session("AKIAOTHER", "s", region_name="us-east-1"), SPOKE))
     assert [request.access_key for request in sts.assumed] == ["AKIAROOT", key(hub), "AKIAOTHER"]
-    assert len({request.connection for request in sts.assumed}) == 3
+    assert [request.connection for request in sts.assumed] == [1, 1, 2]
 
 
 def test_signs_with_the_parents_live_credentials(
@@ -301,17 +301,10 @@ def test_64_roles_at_once_fit_the_connection_pool(
 
 def test_the_size_of_the_pool_is_yours(sts: StsStub, parent: boto3.Session) -> None:
     """max_pool_connections in your Config is the size of the STS client's pool."""
-    for config, size in ((None, 256), (Config(max_pool_connections=3), 3)):
-        options = {"config": config} if config else None
-        fetcher = assume_role(parent, HUB, sts_client_kwargs=options).get_credentials().fetcher
-        assert fetcher._sts.get().meta.config.max_pool_connections == size
-
-
-def test_a_client_that_another_thread_has_just_created_is_used(sts: StsStub, parent: boto3.Session) -> None:
-    """A thread that saw no client yet, and creates one, uses another thread's if that was there first."""
-    shared = shared_sts_client(parent, {})
-    client = shared.get()
-    assert shared._create() is client
+    for config, size in ((Config(), 256), (Config(max_pool_connections=3), 3)):
+        options = {"config": config}
+        client: Any = sts_client(parent, options, options_key(options), is_early=False)
+        assert client._endpoint.http_session._max_pool_connections == size
 
 
 def test_what_a_handlers_own_call_raises_is_not_blamed_on_sts(sts: StsStub, parent: boto3.Session) -> None:

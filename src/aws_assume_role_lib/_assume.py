@@ -13,7 +13,7 @@ from ._cache import CredentialCache, check_cache
 from ._credentials import AssumedRoleCredentials
 from ._parameters import AutomaticRoleSessionName, build_request, check_chaining, check_request, raise_problems
 from ._role import RoleFetcher, load_credentials
-from ._session import AssumedRoleSession, ChildSession, describe_method, session_class
+from ._session import AssumedRoleSession, ChildSession, session_class
 from ._sts import check_region_name, check_sts_client_kwargs
 from ._suggest import suggest_keywords
 
@@ -198,9 +198,6 @@ def assume_role(
     # fallback; other libraries read it, too. Covered by tests/test_internals.py.
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
-
-
-describe_method(assume_role)
 
 
 def _check_arguments(session: object, region_name: object, additional_kwargs: object, cache: object) -> None:

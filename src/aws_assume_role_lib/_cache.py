@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -12,7 +11,7 @@ import time
 from datetime import datetime
 from typing import Any, Protocol
 
-from ._attempts import log
+from ._attempts import log, run_foreign
 from ._keys import Keys, is_sendable
 
 
@@ -36,21 +35,19 @@ def check_cache(cache: object) -> None:
 
 
 def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
-    """Return the keys of an entry, or None if it is missing, damaged or due for a refresh."""
+    """Return the keys of an entry, which may be due for a refresh, or None if it is missing, damaged or expired."""
     try:
-        keys = _parse(cache[entry], entry) if entry in cache else None
+        value = run_foreign(_get, cache, entry)
     except Exception as error:
         _warn("read from", error)
         return None
+    keys = _parse(value, entry)
     log(logging.DEBUG, "Cache %s for %s.", "hit" if keys else "miss", entry)
     return keys
 
 
-def has_keys(cache: CredentialCache, entry: str) -> bool:
-    """Whether an entry has keys that :func:`read_keys` would return. Nothing is logged."""
-    with contextlib.suppress(Exception):
-        return entry in cache and _parse(cache[entry], entry) is not None
-    return False
+def _get(cache: CredentialCache, entry: str) -> object:
+    return cache[entry] if entry in cache else None  # noqa: SIM401  # a cache may have no get()
 
 
 def write_keys(cache: CredentialCache, keys: Keys) -> None:
@@ -63,7 +60,7 @@ def write_keys(cache: CredentialCache, keys: Keys) -> None:
         **({"AccountId": keys.account_id} if keys.account_id else {}),
     }
     try:
-        cache[keys.granted_for] = {"Credentials": credentials, "Lifetime": keys.lifetime}
+        run_foreign(cache.__setitem__, keys.granted_for, {"Credentials": credentials, "Lifetime": keys.lifetime})
     except Exception as error:
         _warn("written to", error)
 
@@ -86,7 +83,7 @@ def _parse(entry: Any, name: str) -> Keys | None:
             and not isinstance(lifetime, bool)
             and 0 < lifetime < math.inf
             and expires.tzinfo is not None
-            and keys.refresh_at > time.time()
+            and keys.expires_at > time.time()
         )
     except Exception:
         # The cache can hold anything, and anything can be wrong with it; then it is not our entry.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
+import random
 import time
 from datetime import datetime, timezone
 from typing import Any
@@ -12,13 +13,17 @@ from botocore.credentials import DeferredRefreshableCredentials, ReadOnlyCredent
 from botocore.exceptions import CredentialRetrievalError
 
 from ._answers import add_note, in_one_line
-from ._attempts import inside, is_under_way, log, share
+from ._attempts import is_inside, is_under_way, log, may_wait, share
+from ._family import RETRY_INTERVAL
 from ._keys import Keys
-from ._role import RoleFetcher
-from ._sts import RETRY_INTERVAL
+from ._mfa import CodeNotNeeded
+from ._role import Need, RoleFetcher
 
 # In the last seconds before the keys expire, threads wait for the refresh that another thread is making.
 BLOCKING_WINDOW = 60
+
+# Python's default generator would repeat itself: its state is part of a SnapStart snapshot.
+_random = random.SystemRandom()
 
 
 class AssumedRoleCredentials(DeferredRefreshableCredentials):
@@ -41,18 +46,34 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         """The Unix time when the keys expire; 0.0 before the first use."""
         return self.keys.expires_at if self.keys else 0.0
 
+    @property
+    def has_valid_keys(self) -> bool:
+        """Whether there are keys that have not expired."""
+        return time.time() < self.expires_at
+
     def get_keys(self) -> Keys:
         """Refresh the keys if that is due, and return them with their expiry."""
         self._refresh()
         assert self.keys
         return self.keys
 
-    @property
-    def granted_for(self) -> str:
-        """What the current keys were granted for or, without valid keys, what the next ones will be granted for."""
-        # The parent may have been given other credentials since the current keys were fetched.
-        keys = self.keys
-        return keys.granted_for if keys and time.time() < keys.expires_at else self.fetcher.granted_for()
+    def get_keys_valid_for(self, seconds: float) -> Keys:
+        """Return keys that are valid for that long, after a refresh if necessary, or raise ValueError."""
+        for _ in range(2):  # the first attempt may be another thread's, which needs less
+            before = self.keys
+            if before and before.expires_at >= time.time() + seconds:
+                return before
+            valid_until = time.time() + seconds
+            share(self, functools.partial(self._fetch_and_publish, valid_until), self.fetcher.wait_limit)
+            if self.keys is not before and self.keys and self.keys.lifetime < seconds:
+                break
+        assert self.keys
+        if self.keys.expires_at < time.time() + seconds:
+            raise ValueError(
+                f"The credentials for {self.fetcher.role_arn} cannot be valid for {seconds:.0f} seconds: STS granted "
+                f"{self.keys.lifetime:.0f}. Pass a longer DurationSeconds, up to the role's maximum."
+            )
+        return self.keys
 
     def refresh_needed(self, refresh_in: float | None = None) -> bool:
         """Whether a refresh is due; with ``refresh_in``, whether fewer than that many seconds remain."""
@@ -62,10 +83,16 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         # botocore internal: every accessor calls this first. botocore's version has fixed windows of 15 and 10 minutes,
         # calls an unreachable STS on every request, and holds a lock while it does. If it is gone, that happens again,
         # with the same fetcher. Covered by tests/test_internals.py.
-        now = time.time()
-        if now < self.refresh_at:
+        if time.time() < self.refresh_at:
             return
-        if self.fetcher in inside():
+        self._refresh_once()
+        # After an early refresh that failed, a slow log handler may have run until the keys expired.
+        if not self.has_valid_keys:
+            self._refresh_once()
+
+    def _refresh_once(self) -> None:
+        now = time.time()
+        if is_inside(self):
             if now < self.expires_at:
                 return
             raise CredentialRetrievalError(
@@ -73,38 +100,38 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
                 error_msg=f"the credentials for {self.fetcher.role_arn} were requested by a handler or callable "
                 "running inside their own refresh; use another session there.",
             )
-        wait_limit = self.fetcher.wait_limit
-        if is_under_way(self) and now < self.expires_at - (BLOCKING_WINDOW if wait_limit else 0):
+        if is_under_way(self) and now < self.expires_at - (BLOCKING_WINDOW if may_wait() else 0):
             return
-        with contextlib.suppress(Exception):  # the refresh meets the same failure, and handles it
-            self.fetcher.prepare()
-        share(
-            self,
-            self._fetch_and_publish,
-            by=self.fetcher,
-            wait_limit=wait_limit,
-            more_time=self.fetcher.more_time_for_source,
-        )
+        share(self, self._fetch_and_publish, self.fetcher.wait_limit)
 
-    def _fetch_and_publish(self) -> None:
-        if time.time() < self.refresh_at:  # another thread's refresh has just ended
+    def _fetch_and_publish(self, valid_until: float = 0.0) -> None:
+        def is_met() -> bool:
+            # Another thread's refresh may just have ended.
+            return time.time() < self.refresh_at and self.expires_at >= valid_until
+
+        if is_met():
             return
         try:
-            keys = self._fetch_unexpired()
+            keys = self._fetch_unexpired(Need(0.0 if valid_until else self.expires_at, valid_until, is_met))
+        except CodeNotNeeded:
+            return
         except Exception as error:
-            if time.time() >= self.expires_at:
+            if not (self.has_valid_keys or valid_until) and (entry := self.fetcher.cached_keys()):
+                # Due for a refresh, which has failed: use the entry until it expires.
+                self._publish(entry)
+            if valid_until or not self.has_valid_keys:
                 add_note(error, f"Raised while {self.fetcher.description}.")
                 raise
             self._postpone(error)
         else:
             self._publish(keys)
 
-    def _fetch_unexpired(self) -> Keys:
+    def _fetch_unexpired(self, need: Need) -> Keys:
         started = time.time()
-        keys = self.fetcher.fetch_keys(self.expires_at)
+        keys = self.fetcher.fetch_keys(need)
         if started < keys.expires_at <= time.time():
             # They expired in transit: the machine was frozen, or its clock was changed.
-            keys = self.fetcher.fetch_keys(self.expires_at)
+            keys = self.fetcher.fetch_keys(need)
         if time.time() >= keys.expires_at:
             raise CredentialRetrievalError(
                 provider=self.method,
@@ -126,14 +153,12 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         )
 
     def _publish(self, keys: Keys) -> None:
-        # A refresh would need a new code, so static ones are never refreshed early.
-        has_static_code = self.fetcher.mfa is not None and self.fetcher.mfa.has_static_code
+        # At a random moment, because a fleet that was started at once would refresh at once forever.
+        refresh_at = keys.advisory_at + _random.uniform(0, keys.advisory_window / 3)
+        if self.fetcher.mfa is not None and self.fetcher.mfa.has_static_code:
+            refresh_at = keys.expires_at  # a refresh would need a new code
         # One update(), because two threads may publish at the same time and a mixture of their keys is useless.
-        vars(self).update(
-            botocore_attributes(keys),
-            keys=keys,
-            refresh_at=keys.expires_at if has_static_code else keys.refresh_at,
-        )
+        vars(self).update(botocore_attributes(keys), keys=keys, refresh_at=refresh_at)
 
 
 def botocore_attributes(keys: Keys) -> dict[str, Any]:

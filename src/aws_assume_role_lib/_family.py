@@ -1,162 +1,247 @@
-"""What the clients of a family of sessions share: connections, and what botocore generates for each service.
+"""What a family of sessions shares: connections, and the knowledge that STS does not respond.
 
-A family is a session that :func:`assume_role` did not create, and every session assumed from it, directly or not.
+A family is a session that :func:`assume_role` did not create, its root, and every session assumed from it, directly or
+not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
-import logging
-import operator
+import errno
 import os
-import threading
-from collections.abc import Callable, Iterator
-from types import CellType, FunctionType, MethodType, SimpleNamespace
-from typing import Any, TypeVar
+import queue
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import botocore.client
-import botocore.handlers
-import botocore.hooks
+import botocore.awsrequest
 import botocore.httpsession
 import botocore.session
 from botocore.config import Config
-from botocore.hooks import EventAliaser, HierarchicalEmitter
-from botocore.model import ServiceModel
 
-from ._attempts import log
+if TYPE_CHECKING:
+    _URLLib3Session: Any
+else:
+    _URLLib3Session = botocore.httpsession.URLLib3Session
 
-T = TypeVar("T")
-
-
-# urllib3 keeps connections to ten hosts, enough for one client; a family calls services in many regions.
-HOSTS = 256
-# botocore keeps ten idle connections to a host, enough for one client; a family is used by many threads.
-CONNECTIONS_PER_HOST = 256
+# How many seconds after a failed early refresh the next one is made.
+RETRY_INTERVAL = 60
+# How many endpoints that did not respond are remembered.
+MAX_ENDPOINTS = 16
 # How many combinations of transport settings keep connections for new clients; existing clients keep theirs.
-POOLS = 32
-# How long a thread waits for another one to load a service before it loads the service itself.
-LOADING_TIMEOUT = 2.0
+MAX_SETTINGS = 32
+# To how many hosts connections are kept: urllib3 keeps ten, enough for one client; a family calls many regions.
+MAX_HOSTS = 64
+# botocore allows ten connections to a host to be idle at once, enough for one client. Only MAX_IDLE limits a family.
+CONNECTIONS_PER_HOST = 256
+# How many connections of the process may be idle, to all hosts together, and for how many seconds.
+MAX_IDLE = 48
+MAX_IDLE_TIME = 60
 
 
-def shared_clients(root: botocore.session.Session) -> SharedClients:
-    """Return the :class:`SharedClients` of a root session's family."""
+class Family:
+    """What the sessions of a family share, and what each session has for the roles that it assumes.
+
+    Attributes:
+        connections: Connections by their transport settings, shared.
+        retry_at: Until when an endpoint that did not respond is left alone, shared. The key None means all endpoints.
+        sts_clients: This session's own STS clients, most recently used last.
+    """
+
+    def __init__(self, above: Family | None = None) -> None:
+        self.connections: dict[object, SharedConnections] = above.connections if above else {}
+        self.retry_at: dict[object, float] = above.retry_at if above else {}
+        self.sts_clients: OrderedDict[object, tuple[Any, ...]] = OrderedDict()
+
+    def __deepcopy__(self, _: object) -> Family:
+        # A copied session is the root of a family of its own.
+        return Family()
+
+    def share_connections(self, client: Any) -> None:
+        """Let a new client use the connections of earlier ones with the same transport settings."""
+        # botocore internals: where a client has its HTTP session, and that session its settings. If they are gone, each
+        # client has connections of its own. Covered by tests/test_internals.py.
+        try:
+            own: Any = client._endpoint.http_session
+            config = client.meta.config
+            if type(own) is not _URLLib3Session:
+                return
+            settings = {
+                "verify": own._verify,
+                "proxies": own._proxy_config._proxies,
+                "timeout": (config.connect_timeout, config.read_timeout),
+                "max_pool_connections": config.max_pool_connections,
+                "socket_options": own._socket_options,
+                "client_cert": config.client_cert,
+                "proxies_config": config.proxies_config,
+            }
+            key = _comparable(settings)
+        except (AttributeError, TypeError):
+            return
+        shared = self.connections.get(key)
+        if shared is None:
+            # A copy, because the caller may change its dict of proxies later.
+            shared = self.connections.setdefault(key, SharedConnections(**copy.deepcopy(settings)))
+            for oldest in list(self.connections)[:-MAX_SETTINGS]:
+                self.connections.pop(oldest, None)
+        client._endpoint.http_session = shared
+
+    def is_unreachable(self, endpoint: object) -> bool:
+        """Whether STS did not respond, or an early attempt was made again, less than a minute ago."""
+        now = time.time()
+        # Later than a minute from now if the clock was ahead and has been set right.
+        return any(now < self.retry_at.get(each, 0.0) <= now + RETRY_INTERVAL for each in (None, endpoint))
+
+    def was_unreachable_since(self, moment: float) -> bool:
+        """Whether an endpoint, any of the family's, has not responded since a Unix time."""
+        latest = time.time() + RETRY_INTERVAL
+        return any(moment + RETRY_INTERVAL <= until <= latest for until in self.retry_at.copy().values())
+
+    def may_try(self, endpoint: object) -> bool:
+        """Whether an early refresh may call STS now. One thread a minute of a family tries one that was unreachable."""
+        if self.is_unreachable(endpoint):
+            return False
+        for each in {None, endpoint} & self.retry_at.keys():
+            self.mark_unreachable(each)
+        return True
+
+    def mark_unreachable(self, endpoint: object) -> None:
+        """Remember that this endpoint did not respond; with None, that no endpoint can be called."""
+        self.retry_at.pop(endpoint, None)
+        self.retry_at[endpoint] = time.time() + RETRY_INTERVAL
+        for oldest in list(self.retry_at)[:-MAX_ENDPOINTS]:
+            self.retry_at.pop(oldest, None)
+
+    def mark_reachable(self, endpoint: object) -> None:
+        """Remember that this endpoint has responded."""
+        for each in (None, endpoint):
+            self.retry_at.pop(each, None)
+
+
+def family_of(session: botocore.session.Session) -> Family:
+    """Return the family of a botocore session, which becomes the root of one if it has none."""
     # Stored in the session's own dictionary, which lives exactly as long as the session. A client refers to its
     # session, so a weak mapping from sessions to clients would keep both alive forever. setdefault() is atomic.
-    shared: SharedClients = vars(root).setdefault("_aws_assume_role_lib_clients", SharedClients())
-    return shared
+    family: Family = vars(session).setdefault("_aws_assume_role_lib", Family())
+    return family
 
 
-class SharedClients:
-    """What the clients of one family share. The root session owns it."""
+class _IdleConnections:
+    """A host's idle connections, in place of urllib3's queue: the process keeps only a few, to all hosts together.
 
-    def __init__(self) -> None:
-        self._creator: tuple[Any, Any] | None = None
-        self._connections: dict[object, Any] = {}
-        self._generated: dict[object, tuple[tuple[object, ...], Any]] = {}
-        self._loaded: set[object] = set()
-        self._loading: dict[int, threading.RLock] = {}
+    There is no lock, which a signal handler that sends a request could wait for. Each operation on a dict is atomic:
+    whoever removes a connection from ``_idle`` owns it.
+    """
 
-    def __deepcopy__(self, _: object) -> SharedClients:
-        # A copied session is the root of its own family.
-        return SharedClients()
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._connections: list[Any] = []
 
-    def create_client(self, session: botocore.session.Session, *args: object, **kwargs: object) -> object:
-        """Create a client as ``botocore.session.Session.create_client()`` does, but from shared parts."""
-        original = vars(botocore.client).get("ClientCreator")
-        if self._creator is None or self._creator[0] is not original:
-            self._creator = (original, _sharing_creator(self))
-        create: Any = botocore.session.Session.create_client
-        if self._creator[1] is not None:
-            client = SimpleNamespace(**{**vars(botocore.client), "ClientCreator": self._creator[1]})
-            create = _finding(create, botocore=SimpleNamespace(**{**vars(botocore), "client": client}))
-        return create(session, *args, **kwargs)
+    def qsize(self) -> int:
+        return len(self._connections)
 
-    def connections(self, *args: object, **settings: object) -> object:
-        """Return the connections for these arguments of botocore's ``URLLib3Session``."""
-        try:
-            key = _comparable([args, settings])
-        except TypeError:
-            return _URLLib3Session(*args, **settings)
-        connections = self._connections.get(key)
-        if connections is None:
-            # A copy, because the caller may change its dict of proxies later.
-            connections = SharedConnections(*copy.deepcopy(args), **copy.deepcopy(settings))
-            connections = self._connections.setdefault(key, connections)
-            for oldest in list(self._connections)[:-POOLS]:
-                self._connections.pop(oldest, None)
-        return connections
-
-    def once(self, name: object, generate: Callable[..., T], *args: object, **kwargs: object) -> T:
-        """Return the function's result for these arguments, generated once for the same arguments.
-
-        Arguments are compared by identity. A loader caches what it parses, so a different object means a different API
-        version, data path or loader.
-        """
-        sources = (*args, *kwargs.values())
-        known = self._generated.get(name)
-        if known is None or not all(map(operator.is_, known[0], sources)):
-            known = self._generated[name] = (sources, generate(*args, **kwargs))
-        return known[1]
-
-    @contextlib.contextmanager
-    def one_at_a_time(self, name: object, loaded: set[object] | None = None) -> Iterator[None]:
-        """Let one thread load something while others wait, unless it has already been loaded."""
-        loaded = self._loaded if loaded is None else loaded
-        if name in loaded:
-            yield
+    def put(self, connection: Any, block: bool = False) -> None:
+        if connection is None:  # urllib3 fills its queue with these
             return
-        # The wait is bounded because botocore logs inside, at DEBUG, and a log handler may wait for a thread that is
-        # waiting here. Each process has its own lock because another thread may hold one during a fork.
-        lock = self._loading.setdefault(os.getpid(), threading.RLock())
-        acquired = lock.acquire(timeout=LOADING_TIMEOUT)
-        try:
-            yield
-        finally:
-            if acquired:
-                lock.release()
-        loaded.add(name)
+        if len(self._connections) >= self._maxsize:
+            raise queue.Full
+        self._connections.append(connection)
+        _idle[connection] = self, time.monotonic()
+        close_idle(MAX_IDLE)
+
+    def get(self, block: bool = False, timeout: object = None) -> Any:
+        while self._connections:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                connection = self._connections.pop()
+                if _is_ours(connection):
+                    return connection
+        raise queue.Empty
+
+    def drop(self, connection: Any) -> None:
+        with contextlib.suppress(ValueError):  # another thread was faster
+            self._connections.remove(connection)
+        connection.close()
 
 
-# botocore internal: the class that sends a client's requests. If it is gone, nothing is shared. Covered by
-# tests/test_internals.py, like all internals in this module.
-_URLLib3Session: Any = getattr(botocore.httpsession, "URLLib3Session", object)
+# The idle connections of this process, the longest idle first: a connection's queue, and since when it is idle.
+_idle: dict[Any, tuple[_IdleConnections, float]] = {}
 
 
-class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # see above
+def _is_ours(connection: object) -> bool:
+    """Whether this thread is the one that has removed a connection from the idle ones."""
+    try:
+        del _idle[connection]
+    except KeyError:
+        return False
+    return True
+
+
+def close_idle(limit: int) -> None:
+    """Close the connections that have been idle for too long, and the longest idle of those above the limit."""
+    oldest_allowed = time.monotonic() - MAX_IDLE_TIME
+    idle = list(_idle.copy().items())
+    for index, (connection, (connections, since)) in enumerate(idle):
+        if (len(idle) - index > limit or since < oldest_allowed) and _is_ours(connection):
+            connections.drop(connection)
+
+
+class _HTTPPool(botocore.awsrequest.AWSHTTPConnectionPool):
+    QueueCls = _IdleConnections  # type: ignore[assignment]  # it has what urllib3 uses
+
+
+class _HTTPSPool(botocore.awsrequest.AWSHTTPSConnectionPool):
+    QueueCls = _IdleConnections  # type: ignore[assignment]  # it has what urllib3 uses
+
+
+class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # the stubs cover little of it
     """Connections that many clients use and none closes."""
 
-    def __init__(self, *args: object, **settings: object) -> None:
-        self._arguments = (args, dict(settings))
+    def __init__(self, **settings: Any) -> None:
+        self._settings = dict(settings)
         self._process = os.getpid()
-        if settings.get("max_pool_connections") == getattr(Config(), "max_pool_connections", None):
+        if settings["max_pool_connections"] == getattr(Config(), "max_pool_connections", None):
             settings["max_pool_connections"] = CONNECTIONS_PER_HOST
-        super().__init__(*args, **settings)
+        super().__init__(**settings)
+        # botocore internal: the classes that urllib3 makes pools of. If it is gone, ten connections to each host stay
+        # open. Covered by tests/test_internals.py.
+        with contextlib.suppress(AttributeError):
+            self._pool_classes_by_scheme.update(http=_HTTPPool, https=_HTTPSPool)
 
     # botocore internal: returns the arguments for urllib3's PoolManager and ProxyManager. If it is gone, connections to
-    # only ten hosts are kept.
+    # only ten hosts are kept. Covered by tests/test_internals.py.
     def _get_pool_manager_kwargs(self, **kwargs: object) -> dict[str, Any]:
-        return {"num_pools": HOSTS, **super()._get_pool_manager_kwargs(**kwargs)}
+        return {"num_pools": MAX_HOSTS, **super()._get_pool_manager_kwargs(**kwargs)}
 
     def send(self, request: object) -> object:
         if self._process != os.getpid():
-            args, settings = self._arguments
-            renewed: Any = type(self)(*args, **settings)
-            # The parent process still uses these connections. They are kept here, not closed: to close them, urllib3
-            # takes locks that another thread may have held during the fork.
-            renewed.inherited = self.__dict__
-            # One assignment, because another thread may already be sending.
-            self.__dict__ = renewed.__dict__
+            # One assignment, because another thread may already be sending. The parent process still uses the old
+            # connections, which are not closed here.
+            self.__dict__ = {**type(self)(**self._settings).__dict__, "inherited": self.__dict__}
+        try:
+            return super().send(request)
+        except Exception as error:
+            if not _is_out_of_descriptors(error):
+                raise
+        close_idle(0)
         return super().send(request)
 
     def close(self) -> None:
         """Do nothing: other clients use these connections."""
 
 
+def _is_out_of_descriptors(error: BaseException | None) -> bool:
+    while error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _comparable(setting: object) -> object:
     """Return a hashable copy of a transport setting, or raise TypeError if botocore does not document its type."""
-    if isinstance(setting, dict):
+    if isinstance(setting, Mapping):
         return frozenset((name, _comparable(value)) for name, value in setting.items())
     if isinstance(setting, (list, tuple)):
         return tuple(map(_comparable, setting))
@@ -169,6 +254,7 @@ def _comparable(setting: object) -> object:
 
 
 def version_of_file(path: str) -> object:
+    """Return what changes when a file is written, or None if there is no such file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -176,188 +262,11 @@ def version_of_file(path: str) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _sharing_creator(shared: SharedClients) -> type | None:
-    """Return a ClientCreator that creates clients from shared parts, or None if botocore is not as expected.
-
-    botocore has no setting for this, and patching its classes would change every other client in the process. So these
-    subclasses run botocore's own methods with some global names replaced: where a method would instantiate a class, it
-    finds our subclass. If botocore renames a method, it is no longer overridden; if it rewrites one, it is used as is.
-    """
-    try:
-        import botocore.args
-        import botocore.endpoint
-        import botocore.regions
-
-        return _subclasses(shared, botocore.client, botocore.args, botocore.endpoint, botocore.regions)
-    except (ImportError, AttributeError, TypeError) as error:
-        _note(f"botocore is not as expected ({error}); clients share nothing.")
-        return None
+def _forget() -> None:
+    # The parent process still uses its idle connections, which are not closed here.
+    global _idle
+    _idle = {}
 
 
-def _subclasses(shared: SharedClients, client: Any, args: Any, endpoint: Any, regions: Any) -> type:
-    if not issubclass(SharedConnections, endpoint.URLLib3Session):
-        raise AttributeError("botocore.endpoint has another URLLib3Session")
-    if "http_session_cls" not in inspect.signature(endpoint.EndpointCreator.create_endpoint).parameters:
-        raise AttributeError("EndpointCreator.create_endpoint() has no http_session_cls")
-
-    class SharingEndpointCreator(endpoint.EndpointCreator):  # type: ignore[misc]  # the stubs cover little of it
-        def create_endpoint(self, *args: object, **kwargs: object) -> object:
-            return super().create_endpoint(*args, http_session_cls=shared.connections, **kwargs)
-
-    class SharingResolver(regions.EndpointRulesetResolver):  # type: ignore[misc]  # the stubs cover little of it
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            def provider(*args: object, **kwargs: object) -> object:
-                # A copy, because a provider caches the endpoints that it has resolved.
-                return copy.copy(shared.once(name, regions.EndpointProvider, *args, **kwargs))
-
-            name = _name("rules", kwargs.get("service_model"))
-            _finding(super().__init__, EndpointProvider=provider)(*args, **kwargs)
-
-    class SharingArgsCreator(args.ClientArgsCreator):  # type: ignore[misc]  # the stubs cover little of it
-        def get_client_args(self, *args: object, **kwargs: object) -> object:
-            return _finding(super().get_client_args, EndpointCreator=SharingEndpointCreator)(*args, **kwargs)
-
-        def _build_endpoint_resolver(self, *args: object, **kwargs: object) -> object:
-            build = _finding(super()._build_endpoint_resolver, EndpointRulesetResolver=SharingResolver)
-            return build(*args, **kwargs)
-
-    class SharingCreator(client.ClientCreator):  # type: ignore[misc]  # the stubs cover little of it
-        def _load_service_model(self, *args: object, **kwargs: object) -> object:
-            with shared.one_at_a_time(("model", args)):
-                model = super()._load_service_model(*args, **kwargs)
-            # botocore internal: the JSON that a model is built from. If it is gone, each client has its own model. The
-            # model itself is cheap to create: it generates its contents on demand.
-            return shared.once(_name("model", model), lambda _: model, getattr(model, "_service_description", model))
-
-        def _load_service_endpoints_ruleset(self, *args: object, **kwargs: object) -> object:
-            with shared.one_at_a_time(("ruleset", args)):
-                return super()._load_service_endpoints_ruleset(*args, **kwargs)
-
-        def _create_methods(self, service_model: ServiceModel) -> object:
-            # The methods' docstrings refer to the emitter; with the first client's, they would keep its handlers alive.
-            # botocore internal: the emitter. If it is gone, the methods keep those handlers alive.
-            creator = copy.copy(self)
-            creator._event_emitter = SharedAliaser(builtin_handlers() or HierarchicalEmitter())
-            name = _name("methods", service_model)
-            with shared.one_at_a_time(name):
-                methods = shared.once(name, super(SharingCreator, creator)._create_methods, service_model)
-            # A copy, because creating-client-class handlers may change it.
-            return dict(methods)
-
-        def _get_client_args(self, *args: object, **kwargs: object) -> object:
-            return _finding(super()._get_client_args, ClientArgsCreator=SharingArgsCreator)(*args, **kwargs)
-
-    return SharingCreator
-
-
-def _name(kind: str, service_model: Any) -> object:
-    return kind, service_model.service_name, service_model.metadata.get("apiVersion")
-
-
-def _finding(function: Callable[..., T], **substitutes: object) -> Callable[..., T]:
-    """Return a copy of a botocore function in which these global names refer to the given objects.
-
-    A function that does not look as expected is returned unchanged.
-    """
-    if isinstance(function, MethodType):
-        return MethodType(_finding(function.__func__, **substitutes), function.__self__)
-    if not isinstance(function, FunctionType) or not function.__globals__["__name__"].startswith("botocore."):
-        _note(f"{function!r} is not botocore's; using it as is.")
-        return function
-    found, closure = function.__globals__, function.__closure__
-    decorated = getattr(function, "__wrapped__", None)
-    if decorated is not None:
-        changed = _finding(decorated, **substitutes)
-        closure = tuple(CellType(changed) if cell.cell_contents is decorated else cell for cell in closure or ())
-    elif substitutes.keys() <= set(function.__code__.co_names):
-        found = {**found, **substitutes}
-    else:
-        _note(f"{function.__qualname__}() no longer uses {', '.join(substitutes)}; using it as is.")
-        return function
-    changed = FunctionType(function.__code__, found, function.__name__, function.__defaults__, closure)
-    changed.__kwdefaults__ = function.__kwdefaults__
-    return changed
-
-
-def _note(message: str) -> None:
-    if message not in _noted:
-        _noted.add(message)
-        log(logging.DEBUG, message)
-
-
-_noted: set[str] = set()
-
-
-def builtin_handlers() -> HierarchicalEmitter | None:
-    """Return an emitter with botocore's built-in handlers, to be copied, or None if botocore does not allow it.
-
-    botocore registers them one by one for each session, which takes ten times as long as a copy.
-    """
-    global _prepared
-    handlers = botocore.handlers.BUILTIN_HANDLERS
-    # Libraries such as moto add to that list when they are imported.
-    if _prepared is None or _prepared[0] != handlers:
-        emitter = HierarchicalEmitter()
-        if _Trie is not object:
-            # botocore internal: where an emitter stores its handlers. If it is gone, each copy has handlers of its own.
-            vars(emitter)["_handlers"] = _SharedTrie()
-        try:
-            # botocore internals: _events and _register_builtin_handlers(). A complete session would also run botocore's
-            # initializers, and every copy would then have their handlers twice.
-            session: Any = object.__new__(botocore.session.Session)
-            session._events = EventAliaser(emitter)
-            session._register_builtin_handlers(session._events)
-            copy.copy(emitter).register_first("choose-signer", lambda **_: None)
-        except Exception:
-            return None
-        _prepared = (list(handlers), emitter)
-    return _prepared[1]
-
-
-_prepared: tuple[list[Any], HierarchicalEmitter] | None = None
-
-# botocore internal: an emitter's handlers by event name. botocore copies all of its 400 nodes for each session and
-# client; sharing them, and copying only those that change, takes a fraction of the time and memory. If the class is
-# gone, they are copied.
-_Trie: Any = getattr(botocore.hooks, "_PrefixTrie", object)
-
-
-class _SharedTrie(_Trie):  # type: ignore[misc]  # no type stub covers it
-    def append_item(self, key: str, *args: object, **kwargs: object) -> None:
-        self._own(key)
-        super().append_item(key, *args, **kwargs)
-
-    def remove_item(self, key: str, value: object) -> None:
-        self._own(key)
-        super().remove_item(key, value)
-
-    def _own(self, key: str) -> None:
-        """Replace the nodes on the path to a key with copies, so that another trie's nodes are never changed."""
-        self._root: dict[str, Any] = _copied(self._root)
-        node = self._root
-        for part in key.split("."):
-            if part not in node["children"]:
-                return
-            node["children"][part] = node = _copied(node["children"][part])
-
-    def __copy__(self) -> _SharedTrie:
-        new = _SharedTrie()
-        new._root = self._root
-        return new
-
-
-def _copied(node: dict[str, Any]) -> dict[str, Any]:
-    return {name: copy.copy(value) for name, value in node.items()}
-
-
-class SharedAliaser(EventAliaser):
-    """botocore's emitter with event name aliases, each of which is looked up once per process."""
-
-    def __init__(self, event_emitter: HierarchicalEmitter, event_aliases: dict[str, str] | None = None) -> None:
-        super().__init__(event_emitter, event_aliases)
-        # botocore internal: a cache of aliases, empty for each new session or client. A miss tries 200 aliases. If the
-        # attribute is gone, each session tries them.
-        self._alias_name_cache = _aliases
-
-
-_aliases: dict[str, str] = {}
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have this
+    os.register_at_fork(after_in_child=_forget)

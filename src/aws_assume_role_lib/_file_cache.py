@@ -6,11 +6,15 @@ import contextlib
 import datetime
 import functools
 import json
+import logging
 import os
 import pathlib
 import re
+import stat
 import uuid
 from typing import Any
+
+from ._attempts import log
 
 # On Windows, a backslash or a colon leads out of the folder. The rule for keys is the same everywhere.
 _FILE_NAME = r"[^./\\:\0][^/\\:\0]*"
@@ -28,7 +32,8 @@ class JSONFileCache:
     Windows, these modes have little effect: the folder's permissions apply, and a write may raise PermissionError
     while another process reads the same entry.
 
-    An entry that is damaged, truncated or not a JSON object counts as missing, and the next write replaces it.
+    An entry that is damaged, truncated or not a JSON object counts as missing, and the next write replaces it. So does
+    a file that another user, except root, owns or can write, with one warning in the log (not on Windows).
     Entries are deleted only by ``del``, whatever their age.
 
     Args:
@@ -151,12 +156,29 @@ class JSONFileCache:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
-        entry = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            _check_owner(path, os.fstat(file.fileno()))
+            entry = json.loads(file.read())
     except RecursionError:
         raise ValueError("Nested too deeply for an entry") from None
     if not isinstance(entry, dict):
         raise ValueError("Not a JSON object")
     return entry
+
+
+def _check_owner(path: pathlib.Path, status: os.stat_result) -> None:
+    """Raise ValueError for a file that somebody else may have written. On Windows, the folder's permissions apply."""
+    if os.name != "posix":
+        return
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if path not in _warned:
+            _warned.add(path)
+            text = "%s is ignored, because another user owns or can write it. Delete it, or pass another folder."
+            log(logging.WARNING, text, path)
+        raise ValueError("Another user may have written the entry")
+
+
+_warned: set[pathlib.Path] = set()
 
 
 def _iso_8601(value: object) -> str:

@@ -3,89 +3,160 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import os
 import platform
+import subprocess
 import uuid
 import weakref
-from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
+import botocore.credentials
 import botocore.session
-from botocore.credentials import CachedCredentialFetcher, Credentials, RefreshableCredentials
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    AssumeRoleWithWebIdentityCredentialFetcher,
+    ContainerProvider,
+    Credentials,
+    DeferredRefreshableCredentials,
+    EnvProvider,
+    ProcessProvider,
+    RefreshableCredentials,
+    SSOCredentialFetcher,
+)
+from botocore.utils import ContainerMetadataFetcher, FileWebIdentityTokenLoader, InstanceMetadataFetcher
 
 from ._cache import digest
 
-_CONTAINER_VARIABLES = (
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-)
-# By botocore's name of a provider: the profile setting that it must have used.
-_PROFILE_SETTINGS = {"custom-process": "credential_process", "login": "login_session"}
+# Older versions of botocore do not have it.
+_LoginCredentialFetcher: Any = getattr(botocore.credentials, "LoginCredentialFetcher", None)
 
 
-def identity_of(
-    session: botocore.session.Session, credentials: object, profile: Mapping[str, object] | None = None
-) -> object:
-    """Return what distinguishes one parent from another in a cache key. Contains no secret and fetches nothing.
+def identity_of(credentials: object) -> object:
+    """Return what distinguishes a parent's credentials in a cache key. Contains no secret and fetches nothing.
 
-    Static credentials are identified by a digest, and our own by what they were granted for. Those of
-    botocore's refreshing providers are identified by what the provider requests, because their keys change while the
-    identity does not. All others are identified only as one object in this process.
+    Static credentials are identified by their keys. Those of botocore's refreshing providers are identified by all that
+    the provider uses to request them, because their keys change while the identity does not. Labels such as ``method``
+    prove nothing: a program can give its own credentials any label. All others are identified as this one object.
     """
-    granted_for = getattr(credentials, "granted_for", None)
-    if granted_for:
-        return ["role", granted_for]
-    if type(credentials) is Credentials:
-        # Not the access key ID alone: the ID is not secret, and whoever knows it could use the entries.
-        return ["key", credentials.access_key, digest([credentials.secret_key, credentials.token])]
-    return [_lasting_identity(session, credentials, profile), _static_access_key(credentials)]
+    return _requested(credentials) or _object(credentials)
 
 
-def _static_access_key(credentials: object) -> object:
-    # vars(), because reading a property could fetch the credentials.
-    return getattr(credentials, "__dict__", {}).get("access_key")
+def _object(credentials: object) -> object:
+    # Its own dictionary, because reading a property could fetch the credentials.
+    attributes = getattr(credentials, "__dict__", {})
+    keys = digest([attributes.get(name) for name in ("access_key", "secret_key", "token")])
+    reference, name = _objects.get(id(credentials), (None, ""))
+    if reference is None or reference() is not credentials:
+        name = uuid.uuid4().hex
+        with contextlib.suppress(TypeError):  # a class without weak references shares nothing
+            reference = weakref.ref(credentials, functools.partial(_forget, id(credentials)))
+            _objects[id(credentials)] = reference, name
+    return ["this", name, keys]
+
+
+def _forget(number: int, _: object) -> None:
+    _objects.pop(number, None)
 
 
 # By the id() of the credentials, with a weak reference to them. An attribute set on them would travel with a copy or a
 # pickle, and give it the identity of the original.
-_identities: dict[int, tuple[weakref.ref[Any], Any]] = {}
+_objects: dict[int, tuple[weakref.ref[Any], str]] = {}
 
 
-def _lasting_identity(
-    session: botocore.session.Session, credentials: object, profile: Mapping[str, object] | None
-) -> object:
-    """Work out the identity once: by the next time, the environment may describe another one."""
-    key = id(credentials)
-    reference, identity = _identities.get(key, (None, None))
-    if reference is None or reference() is not credentials:
-        profile = session.get_scoped_config() if profile is None else profile
-        identity = _provided(session, credentials, profile) or ["this", uuid.uuid4().hex]
-        with contextlib.suppress(TypeError):  # a class without weak references shares nothing
-            _identities[key] = (weakref.ref(credentials, lambda _: _identities.pop(key, None)), identity)
-    return identity
-
-
-def _provided(session: botocore.session.Session, credentials: object, profile: Mapping[str, object]) -> object:
-    if not isinstance(credentials, RefreshableCredentials):
+def _requested(credentials: object) -> object:
+    """Return what botocore's provider of these credentials requests, or None if they are not provably botocore's."""
+    # Exactly these types: a subclass may do anything.
+    if type(credentials) is Credentials:
+        return _keys(credentials)
+    if type(credentials) not in (RefreshableCredentials, DeferredRefreshableCredentials):
         return None
-    method = credentials.method
-    # botocore internals: what its fetchers request and as whom, which is behind a wrapper if there is an MFA code. If
-    # these attributes are gone, nothing is shared. Covered by tests/test_internals.py.
-    refresh = vars(credentials).get("_refresh_using")
-    fetcher = getattr(getattr(refresh, "_refresh", refresh), "__self__", None)
-    if isinstance(fetcher, CachedCredentialFetcher):
-        requested = getattr(fetcher, "_cache_key", None)
-        source = getattr(fetcher, "_source_credentials", None)
-        source_profile = session.full_config.get("profiles", {}).get(profile.get("source_profile"), {})
-        return requested and [method, requested, source and identity_of(session, source, source_profile)]
-    if method == "iam-role":
-        return [method, platform.node(), session.get_config_variable("ec2_metadata_service_endpoint")]
-    if method == "container-role":
-        environment = {name: os.environ[name] for name in _CONTAINER_VARIABLES if name in os.environ}
-        return environment and [method, environment, platform.node()]
-    if _PROFILE_SETTINGS.get(method) in profile:
-        # Profiles with the same name differ between config files, and over time.
-        return [method, session.get_config_variable("profile"), profile]
+    # botocore internals, here and below: what fetches the keys, and what it does that with. If one is gone, the parent
+    # is known as this object alone. Covered by tests/test_internals.py.
+    try:
+        refresh: Any = vars(credentials)["_refresh_using"]
+        if type(refresh).__module__ == botocore.credentials.__name__:  # it allows one request for an MFA code
+            refresh = refresh._refresh
+        if type(refresh) is FunctionType:
+            return _of_function(refresh, vars(credentials)["_frozen_credentials"])
+        return _of_fetcher(refresh.__self__)
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def _keys(credentials: Any) -> object:
+    # Not the access key ID alone: the ID is not secret, and whoever knows it could use the entries.
+    return ["keys", digest([credentials.access_key, credentials.secret_key, credentials.token])]
+
+
+def _of_fetcher(fetcher: Any) -> object:
+    kind = type(fetcher)
+    if kind is InstanceMetadataFetcher:
+        return [kind.__name__, fetcher._base_url, platform.node()]
+    if kind is AssumeRoleCredentialFetcher:
+        source = _requested(fetcher._source_credentials)
+        return source and [kind.__name__, fetcher._cache_key, _called(fetcher, "sts"), source]
+    if kind is AssumeRoleWithWebIdentityCredentialFetcher:
+        loader: Any = fetcher._web_identity_token_loader
+        loader_kind: object = type(loader)
+        if loader_kind is not FileWebIdentityTokenLoader:
+            return None
+        return [kind.__name__, fetcher._cache_key, _called(fetcher, "sts"), loader._web_identity_token_path]
+    if kind is SSOCredentialFetcher:
+        return [kind.__name__, fetcher._cache_key, _called(fetcher, "sso"), fetcher._sso_region]
+    if kind is _LoginCredentialFetcher:
+        return [kind.__name__, fetcher._session_name, _called(fetcher, "signin")]
     return None
+
+
+def _called(fetcher: Any, service: str) -> object:
+    """Return the endpoint that a fetcher's client calls, or raise TypeError if a program has made that client."""
+    creator = fetcher._client_creator
+    session: Any = getattr(creator, "__self__", None)
+    if type(creator) is FunctionType and _is_botocores(creator):
+        session = inspect.getclosurevars(creator).nonlocals["session"]
+    method = inspect.getattr_static(type(session), "create_client", None)
+    if method is None or method is not vars(botocore.session.Session)["create_client"]:
+        raise TypeError
+    return configured_endpoint(session, service)
+
+
+def _of_function(refresh: FunctionType, frozen: object) -> object:
+    if not _is_botocores(refresh):
+        return None
+    name, found = refresh.__qualname__, inspect.getclosurevars(refresh).nonlocals
+    provider: Any = found.get("self")
+    kind: object = type(provider)
+    if name.startswith(f"{EnvProvider.__name__}."):
+        return _keys(frozen)  # they change only if the program changes its environment
+    if kind is ProcessProvider and provider._popen is subprocess.Popen:
+        profile = provider._loaded_config["profiles"][provider._profile_name]
+        return [name, found["credential_process"], provider._profile_name, profile]
+    if kind is ContainerProvider and type(provider._fetcher) is ContainerMetadataFetcher:
+        tokens = (ContainerProvider.ENV_VAR_AUTH_TOKEN_FILE, ContainerProvider.ENV_VAR_AUTH_TOKEN)
+        return [name, found["full_uri"], [provider._environ.get(each) for each in tokens], platform.node()]
+    return None
+
+
+def _is_botocores(function: FunctionType) -> bool:
+    return function.__globals__ is vars(botocore.credentials)
+
+
+def configured_endpoint(session: botocore.session.Session, service: str, config: Config | None = None) -> object:
+    """Return the settings outside of code that name the endpoint of a service's clients, or None if there are none.
+
+    See `service-specific endpoints <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>`_.
+    """
+    configs = (config, session.get_default_client_config())
+    ignored = [getattr(each, "ignore_configured_endpoint_urls", None) for each in configs]
+    ignored.append(session.get_config_variable("ignore_configured_endpoint_urls"))
+    if next((each for each in ignored if each is not None), False):
+        return None
+    profile = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(profile.get("services"), {})
+    variables = [os.environ.get(name) for name in (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL")]
+    settings = [*variables, services.get(service), profile.get("endpoint_url")]
+    return settings if any(settings) else None

@@ -5,12 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-MAX_REFRESH_WINDOW = 15 * 60
-
-
-def refresh_window(lifetime: float) -> float:
-    """How many seconds before they expire keys with this ``lifetime`` are refreshed."""
-    return min(MAX_REFRESH_WINDOW, lifetime / 4)
+MAX_ADVISORY_WINDOW = 15 * 60
 
 
 def is_sendable(value: object) -> bool:
@@ -82,8 +77,14 @@ class Keys(NamedTuple):
         return self.expires.timestamp()
 
     @property
-    def refresh_at(self) -> float:
-        return self.expires_at - refresh_window(self.lifetime)
+    def advisory_window(self) -> float:
+        """How many seconds before they expire they may be refreshed."""
+        return min(MAX_ADVISORY_WINDOW, self.lifetime / 4)
+
+    @property
+    def advisory_at(self) -> float:
+        """The Unix time from which they may be refreshed."""
+        return self.expires_at - self.advisory_window
 
     def export(self) -> ExportedCredentials:
         """Return them for code outside of this package."""

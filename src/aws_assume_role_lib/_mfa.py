@@ -6,15 +6,22 @@ import getpass
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable
 
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
 
+from ._attempts import run_foreign, share
 from ._parameters import check_token_code
 
 # How many times a person may mistype a code.
 MAX_PROMPTS = 3
+# There is one prompt at a time, as for any attempt that threads share. How many seconds the others wait for their turn.
+TERMINAL = "terminal"
+PROMPT_LIMIT = 24 * 3600
+
+
+class CodeNotNeeded(Exception):
+    """While a thread waited for the terminal, keys have come by another way."""
 
 
 class MfaDevice:
@@ -30,18 +37,22 @@ class MfaDevice:
         self.has_static_code: bool = not (token_code is None or callable(token_code))
         self._code_is_used = False
 
-    def code(self) -> str:
+    def code(self, is_met: Callable[[], bool] = bool) -> str:
         """Return a code for the next AssumeRole call, prompting for it if necessary.
 
+        Args:
+            is_met: Whether a code is no longer needed. Called when another prompt has ended.
+
         Raises:
+            CodeNotNeeded: ``is_met`` returned True.
             RefreshWithMFAUnsupportedError: The static code has been used.
             CredentialRetrievalError: There is no terminal to prompt on, or what was typed there is not a code.
             ParamValidationError: The callable returned something other than six digits.
         """
         if callable(self._token_code):
-            return text_of(check_token_code(self._token_code()))
+            return text_of(check_token_code(run_foreign(self._token_code)))
         if self._token_code is None:
-            return self._prompt()
+            return self._prompt(is_met)
         if self._code_is_used:
             raise RefreshWithMFAUnsupportedError
         return text_of(self._token_code)
@@ -50,28 +61,47 @@ class MfaDevice:
         """Remember that STS has accepted the code, which it will not accept again."""
         self._code_is_used = True
 
-    def _prompt(self) -> str:
-        with _terminal:
-            if not has_terminal():
-                raise CredentialRetrievalError(
-                    provider="assume-role",
-                    error_msg=f"MFA device {self._serial_number} needs a code and there is no terminal to prompt on. "
-                    "Pass TokenCode: six digits, or a callable that returns them.",
-                )
-            return _typed_code(self._serial_number)
+    def _prompt(self, is_met: Callable[[], bool]) -> str:
+        typed: list[str | Exception] = []
+
+        def prompt() -> None:
+            try:
+                typed.append(run_foreign(self._typed_code))
+            except Exception as error:  # about this device, not an outcome for the threads that wait for their turn
+                typed.append(error)
+
+        share(TERMINAL, prompt, PROMPT_LIMIT, patient=True)
+        while not typed:  # it was another thread's turn
+            if is_met():
+                raise CodeNotNeeded
+            share(TERMINAL, prompt, PROMPT_LIMIT, patient=True)
+        if isinstance(typed[0], Exception):
+            raise typed[0]
+        return typed[0]
+
+    def _typed_code(self) -> str:
+        # A notebook replaces getpass.getpass, and needs no terminal.
+        if getpass.getpass in _PYTHONS_OWN and not has_terminal():
+            raise CredentialRetrievalError(
+                provider="assume-role",
+                error_msg=f"MFA device {self._serial_number} needs a code and there is no terminal to prompt on. "
+                "Pass TokenCode: six digits, or a callable that returns them.",
+            )
+        problem = ""
+        for _ in range(MAX_PROMPTS):
+            code = getpass.getpass(f"{problem}Enter MFA code for {self._serial_number}: ").strip()
+            if re.fullmatch("[0-9]{6}", code):
+                return code
+            problem = f"An MFA code is six digits; that was {len(code)} characters. "
+        raise CredentialRetrievalError(
+            provider="assume-role",
+            error_msg=f"{MAX_PROMPTS} times, what was typed for MFA device {self._serial_number} was not a code of six "
+            "digits.",
+        )
 
 
-def _typed_code(serial_number: str) -> str:
-    problem = ""
-    for _ in range(MAX_PROMPTS):
-        code = getpass.getpass(f"{problem}Enter MFA code for {serial_number}: ").strip()
-        if re.fullmatch("[0-9]{6}", code):
-            return code
-        problem = f"An MFA code is six digits; that was {len(code)} characters. "
-    raise CredentialRetrievalError(
-        provider="assume-role",
-        error_msg=f"{MAX_PROMPTS} times, what was typed for MFA device {serial_number} was not a code of six digits.",
-    )
+# For Unix, for Windows, and for a terminal that cannot hide what is typed.
+_PYTHONS_OWN = [getattr(getpass, name, None) for name in ("unix_getpass", "win_getpass", "fallback_getpass")]
 
 
 def text_of(code: object) -> str:
@@ -94,17 +124,3 @@ def has_terminal() -> bool:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     finally:
         os.close(terminal)
-
-
-# One prompt at a time. Nothing but the prompt runs while this is held.
-_terminal = threading.Lock()
-
-
-def _free_terminal() -> None:
-    # The thread that holds the lock does not exist in the forked child.
-    global _terminal
-    _terminal = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have this
-    os.register_at_fork(after_in_child=_free_terminal)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import json
 import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
@@ -25,26 +26,42 @@ from ._answers import (
     note_for,
     refusal_code,
 )
-from ._attempts import inside, is_under_way, log, share
-from ._cache import CredentialCache, digest, has_keys, read_keys, write_keys
+from ._attempts import WAIT_LIMIT, log, run_foreign, share
+from ._cache import CredentialCache, digest, read_keys, write_keys
+from ._family import Family, family_of
 from ._file_cache import JSONFileCache
 from ._identity import identity_of
 from ._keys import Keys
-from ._mfa import MfaDevice
+from ._mfa import CodeNotNeeded, MfaDevice
 from ._parameters import check_session_name
-from ._sts import SharedStsClient, shared_sts_client
+from ._sts import endpoint_settings, has_own_client, options_key, sts_client
 
 if TYPE_CHECKING:
-    from ._credentials import AssumedRoleCredentials
+    from mypy_boto3_sts import STSClient
 
-# How many seconds a thread waits for another thread's attempt before making its own: longer than an unresponsive STS
-# can take with the default timeouts, or than a person needs to type an MFA code.
-WAIT_LIMIT = 30
-CODE_WAIT_LIMIT = 600
-# How many seconds it waits for a source of credentials whose timeouts are botocore's own.
-SOURCE_WAIT_LIMIT = 600
-# A refresh that another thread is making, which botocore does not wait for, takes less than this many seconds.
-SLOW = 0.1
+# How many seconds a thread waits for another thread's attempt if a person may have to type an MFA code, or if it is for
+# a source of credentials whose timeouts are botocore's own.
+CODE_WAIT_LIMIT = SOURCE_WAIT_LIMIT = 600
+# botocore hides that its refresh of a root's credentials has failed. If it took this many seconds, nothing responded: a
+# refusal is quicker.
+SLOW = 5.0
+# Of the roles further up a long chain, every so many are refreshed from the root down, instead of by recursion.
+STRIDE = 40
+
+
+class Need(NamedTuple):
+    """What the credentials need that ask for keys.
+
+    Attributes:
+        good_until: The Unix time until which they have valid keys. Until then, the attempt is early: it may fail, so it
+            is short, and not made if STS was unreachable a moment ago.
+        valid_until: The Unix time until which the keys must be valid.
+        is_met: Whether keys have come by another way, such as another thread.
+    """
+
+    good_until: float = 0.0
+    valid_until: float = 0.0
+    is_met: Callable[[], bool] = bool
 
 
 class RoleFetcher(AssumeRoleCredentialFetcher):
@@ -56,6 +73,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         mfa: The MFA device to send codes of, or None.
         description: What this does, for messages. Worked out beforehand, so that no message can fail.
         arguments: What another fetcher of this role needs besides its parent.
+        wait_limit: How many seconds a thread waits for another thread that is fetching these keys.
     """
 
     def __init__(
@@ -80,129 +98,98 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             self._session_name = self._request.pop("RoleSessionName")
         self._generated_name = f"botocore-session-{int(time.time())}"
         self._credential_cache = cache
-        self._sts: SharedStsClient = shared_sts_client(parent, sts_client_kwargs)
+        self._sts_options, self._options_key = sts_client_kwargs, options_key(sts_client_kwargs)
+        above = role_credentials(parent)
+        self.wait_limit: float = above.fetcher.wait_limit if above else WAIT_LIMIT
+        if self.mfa and not self.mfa.has_static_code:
+            self.wait_limit = CODE_WAIT_LIMIT
+        if has_own_client(parent):
+            # Now, outside of any attempt: the parent's client() is not ours, and may wait for another thread.
+            for is_early in (False, True):
+                sts_client(parent, sts_client_kwargs, self._options_key, is_early=is_early)
         super().__init__(
             client_creator=parent._session.create_client,
             source_credentials=parent_credentials(parent),
             role_arn=self.role_arn,
         )
-        if cache is not None:
-            # Identify the parent now: by the first use, the environment may describe another identity.
-            self.granted_for()
-
-    @property
-    def wait_limit(self) -> float:
-        """How many seconds this thread may wait for another thread's attempt to fetch these keys.
-
-        0 inside an attempt, except for a role further down the same chain: waiting that only ever leads up a chain
-        cannot form a circle.
-        """
-        if not all(isinstance(fetcher, RoleFetcher) and self in fetcher._chain() for fetcher in inside()):
-            return 0
-        needs_codes = any(fetcher.mfa and not fetcher.mfa.has_static_code for fetcher in self._chain())
-        return CODE_WAIT_LIMIT if needs_codes else WAIT_LIMIT
-
-    def more_time_for_source(self) -> float:
-        """How many more seconds to wait for another thread's attempt: those that the root's credentials may take."""
-        root = self._chain()[-1].parent._session.get_credentials()
-        return SOURCE_WAIT_LIMIT if self.wait_limit and is_under_way(("source", id(root))) else 0
-
-    def prepare(self) -> None:
-        """Create the STS clients that a fetch is going to need.
-
-        This happens before the fetch because a thread that waits for the fetch may hold the program's own lock around
-        ``Session.client()``. A role whose keys are in its cache needs no client.
-        """
-        for fetcher in [self, *(source.fetcher for source in self._sources_due())]:
-            if not fetcher._is_cached():
-                fetcher._sts.get()
 
     def fetch_credentials(self) -> dict[str, Any]:
         """Fetch the keys, in the form that botocore's credential classes accept."""
         keys = self.fetch_keys()
         return {**keys._asdict(), "expiry_time": keys.expires.isoformat()}
 
-    def fetch_keys(self, good_until: float = 0.0) -> Keys:
-        """Fetch the keys from the cache, or else from STS.
-
-        Args:
-            good_until: The Unix time until which the caller has valid keys. Until then, an STS that was unreachable a
-                moment ago is not called again.
-        """
-        granted_for = self.granted_for()
-        if self._credential_cache is None:
-            return self._assume_role(granted_for, good_until)
-        cache = self._credential_cache
+    def fetch_keys(self, need: Need = Need()) -> Keys:  # noqa: B008  # a NamedTuple is immutable
+        """Fetch the keys from the cache, or else from STS."""
+        granted_for, cache = self.granted_for(), self._credential_cache
+        if cache is None:
+            return self._assume_role(granted_for, need)
         own: list[Keys] = []
 
         def fetch() -> Keys:
-            keys = read_keys(cache, granted_for)
-            if keys is None:
-                keys = self._assume_role(granted_for, good_until)
-                if keys.granted_for == granted_for:
-                    write_keys(cache, keys)
-            own.append(keys)
-            return keys
+            entry = read_keys(cache, granted_for)
+            if entry is None or not _meets(entry, need):
+                good_until = max(need.good_until, entry.expires_at if entry and not need.valid_until else 0.0)
+                try:
+                    entry = self._assume_role(granted_for, Need(good_until, need.valid_until, is_met))
+                except CodeNotNeeded:
+                    entry = read_keys(cache, granted_for)
+                    if entry is None:
+                        raise
+                if entry.granted_for == granted_for:
+                    write_keys(cache, entry)
+            own.append(entry)
+            return entry
 
-        # Equal file caches have one folder. Numbers, because removing a flight must not call a cache's __hash__().
+        def is_met() -> bool:
+            entry = read_keys(cache, granted_for)
+            return need.is_met() or (entry is not None and _meets(entry, need))
+
+        # Equal file caches have one folder. Numbers, because looking up an attempt must not call a cache's __hash__().
         is_comparable = isinstance(cache, JSONFileCache) and type(cache).__hash__ is JSONFileCache.__hash__
-        entry = (hash(cache) if is_comparable else id(cache), granted_for)
-        keys = share(entry, fetch, by=self, wait_limit=self.wait_limit, more_time=self.more_time_for_source)
+        keys = share((hash(cache) if is_comparable else id(cache), granted_for), fetch, self.wait_limit)
         # Another thread's parent may have been given other credentials meanwhile; then its keys are not ours.
-        return keys if own or keys.granted_for == granted_for else fetch()
+        is_ours = keys.granted_for == granted_for and keys.expires_at >= need.valid_until
+        return keys if own or is_ours else fetch()
 
-    def _is_cached(self) -> bool:
-        return self._credential_cache is not None and has_keys(self._credential_cache, self.granted_for())
+    def cached_keys(self) -> Keys | None:
+        """Return valid keys from the cache, even if they are due for a refresh."""
+        return None if self._credential_cache is None else read_keys(self._credential_cache, self.granted_for())
 
     def granted_for(self) -> str:
         """Digest the request, its endpoint and the identity that makes it. Unknown identities get a unique digest."""
         try:
-            request = unordered(self._request)
-            if "Policy" in request:
-                request["Policy"] = json.loads(request["Policy"])
-            parent = identity_of(self.parent._session, parent_credentials(self.parent))
-            return digest([request, self._sts.endpoint_settings, parent])
+            # A loop, because recursion would limit the length of a chain.
+            roles = [self]
+            while (source := role_credentials(roles[-1].parent)) and not source.has_valid_keys:
+                roles.append(source.fetcher)
+            # The parent may have been given other credentials since its current keys were fetched.
+            identity = source.keys.granted_for if source else identity_of(parent_credentials(roles[-1].parent))
+            for role in reversed(roles):
+                endpoint = endpoint_settings(role.parent._session, role._sts_options)
+                identity = digest([role._comparable_request(), endpoint, identity])
+            return str(identity)
         except Exception:
             return uuid.uuid4().hex
 
-    def _assume_role(self, granted_for: str, good_until: float) -> Keys:
-        is_early = time.time() < good_until
-        if is_early and self._is_unreachable():
+    def _comparable_request(self) -> dict[str, Any]:
+        request = unordered(self._request)
+        return {**request, "Policy": json.loads(request["Policy"])} if "Policy" in request else request
+
+    def _assume_role(self, granted_for: str, need: Need) -> Keys:
+        session, started = self.parent._session, time.time()
+        family, endpoint = family_of(session), (self._options_key, session.get_config_variable("region"))
+        is_early = started < need.good_until
+        if is_early and family.is_unreachable(endpoint):
             raise _skipped()
-        self._refresh_parent()
-        if is_early and (self._is_unreachable() or not self._sts.allows_early_attempt()):
+        self._refresh_parent(family)
+        # In a chain, an STS that does not respond delays a request once, not once for each role or region.
+        if is_early and (family.was_unreachable_since(started) or not family.may_try(endpoint)):
             raise _skipped()
-        request = {"RoleSessionName": self._generated_name, **self._request}
-        if self._session_name:
-            request["RoleSessionName"] = check_session_name(self._session_name())
-        if self.mfa:
-            request["TokenCode"] = self.mfa.code()
-        client = self._sts.get()
-        try:
-            response: Mapping[str, Any] = client.assume_role(**request)
-            expires, lifetime = check_answer(response)
-        except Exception as error:
-            if is_unreachable(error):
-                self._sts.mark_unreachable()
-            if isinstance(error, BadAnswer) or is_from_parser(error):
-                raise not_sts(client.meta.endpoint_url, error) from None
-            # A handler may have called AssumeRole for another role.
-            code = "" if is_from_handler(error) else refusal_code(error)
-            if code:
-                self._sts.mark_reachable()
-            if note := note_for(error, request, _source(self.parent)):
-                add_note(error, note)
-            raise
-        self._sts.mark_reachable()
-        if self.mfa:
-            self.mfa.mark_code_used()
-        log(
-            logging.INFO,
-            "Assumed %s as %s, valid until %s.",
-            self.role_arn,
-            request["RoleSessionName"],
-            expires.isoformat(timespec="seconds"),
-        )
+        request = self._complete_request(need)
+        client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
+        response, expires, lifetime = run_foreign(self._call_sts, client, request, family, endpoint)
+        until = expires.isoformat(timespec="seconds")
+        log(logging.INFO, "Assumed %s as %s, valid until %s.", self.role_arn, request["RoleSessionName"], until)
         granted = response["Credentials"]
         arn = str((response.get("AssumedRoleUser") or {}).get("Arn", ""))
         return Keys(
@@ -216,62 +203,67 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             granted_for if self.granted_for() == granted_for else uuid.uuid4().hex,
         )
 
-    def _is_unreachable(self) -> bool:
-        return any(fetcher._sts.is_unreachable for fetcher in self._chain())
-
-    def _refresh_parent(self) -> None:
+    def _refresh_parent(self, family: Family) -> None:
         """Refresh the parent's keys if they are due, once for all the roles that need them."""
-        # From the root down: nested refreshes would exceed the recursion limit in a long chain.
-        for credentials in reversed(self._sources_due()):
-            credentials.get_frozen_credentials()
-        source = parent_credentials(self.parent)
-        if self._parent_fetcher() or type(source) is Credentials:
+        above = self._roles_above()
+        # The farthest first: a refresh takes about ten frames for each role, and a chain may have hundreds.
+        for credentials in reversed(above[STRIDE::STRIDE]):
+            credentials.get_keys()
+        if above:
+            above[0].get_keys()
             return
-        # botocore internal: a new object after each refresh. If the attribute is gone, only an error shows that the
-        # source did not respond. Covered by tests/test_internals.py.
-        before, start = getattr(source, "_frozen_credentials", None), time.perf_counter()
-        is_due = isinstance(source, RefreshableCredentials) and source.refresh_needed()
-        wait_limit = SOURCE_WAIT_LIMIT if self.wait_limit else 0
+        source = parent_credentials(self.parent)
+        if type(source) is Credentials:
+            return
+        is_due, started = _is_due(source), time.perf_counter()
         try:
-            share(("source", id(source)), source.get_frozen_credentials, by=source, wait_limit=wait_limit)
+            attempt = functools.partial(run_foreign, source.get_frozen_credentials)
+            share(("source", id(source)), attempt, SOURCE_WAIT_LIMIT, patient=True)
         except Exception as error:
             if is_unreachable(error):
-                self._sts.mark_unreachable(all_endpoints=True)
+                family.mark_unreachable(None)
             raise
         # botocore does not report a failed refresh while the old credentials are still valid.
-        is_unchanged = before is not None and getattr(source, "_frozen_credentials", None) is before
-        if is_due and is_unchanged and time.perf_counter() - start > SLOW:
-            self._sts.mark_unreachable(all_endpoints=True)
+        if is_due and time.perf_counter() - started >= SLOW and _is_due(source):
+            family.mark_unreachable(None)
 
-    def _parent_fetcher(self) -> RoleFetcher | None:
-        """The fetcher of the parent's credentials if the parent is itself an assumed-role session."""
-        session = self.parent._session
-        # get_credentials() of a session that is not ours may run code that is not ours.
-        is_ours = hasattr(session, "_aws_assume_role_lib_root")
-        fetcher = getattr(session.get_credentials(), "fetcher", None) if is_ours else None
-        return fetcher if isinstance(fetcher, RoleFetcher) else None
+    def _roles_above(self) -> list[Any]:
+        """The credentials of the roles further up the chain, the parent's first."""
+        above: list[Any] = []
+        while credentials := role_credentials(above[-1].fetcher.parent if above else self.parent):
+            above.append(credentials)
+        return above
 
-    def _chain(self) -> list[RoleFetcher]:
-        """This fetcher and those of the roles above it."""
-        chain = [self]
-        while above := chain[-1]._parent_fetcher():
-            chain.append(above)
-        return chain
+    def _complete_request(self, need: Need) -> dict[str, Any]:
+        request = {"RoleSessionName": self._generated_name, **self._request}
+        if self._session_name:
+            request["RoleSessionName"] = check_session_name(run_foreign(self._session_name))
+        if self.mfa:
+            request["TokenCode"] = self.mfa.code(need.is_met)
+        return request
 
-    def _sources_due(self) -> list[AssumedRoleCredentials]:
-        """The credentials further up the chain that this fetch has to refresh first, the parent's at the front.
-
-        The list ends at a role whose keys are in its cache: it needs nothing from the roles above it.
-        """
-        due: list[AssumedRoleCredentials] = []
-        for fetcher, above in itertools.pairwise(self._chain()):
-            source: Any = fetcher.parent._session.get_credentials()
-            if not source.refresh_needed():
-                break
-            due.append(source)
-            if above._is_cached():
-                break
-        return due
+    def _call_sts(
+        self, client: STSClient, request: Mapping[str, Any], family: Family, endpoint: object
+    ) -> tuple[Mapping[str, Any], datetime, float]:
+        try:
+            response: Mapping[str, Any] = client.assume_role(**request)
+            expires, lifetime = check_answer(response)
+        except Exception as error:
+            if is_unreachable(error):
+                family.mark_unreachable(endpoint)
+            if isinstance(error, BadAnswer) or is_from_parser(error):
+                raise not_sts(client.meta.endpoint_url, error) from None
+            # A handler may have called AssumeRole for another role.
+            code = "" if is_from_handler(error) else refusal_code(error)
+            if code:
+                family.mark_reachable(endpoint)
+            if note := note_for(error, request, _source(self.parent)):
+                add_note(error, note)
+            raise
+        family.mark_reachable(endpoint)
+        if self.mfa:
+            self.mfa.mark_code_used()
+        return response, expires, lifetime
 
 
 def _skipped() -> CredentialRetrievalError:
@@ -285,25 +277,42 @@ def unordered(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_credentials(session: boto3.session.Session) -> Credentials:
-    """Load a parent's credentials in one thread: botocore would make an object for each of two."""
+    """Load a parent's credentials and config in one thread: botocore would make an object for each of two."""
     botocore_session = session._session
-    credentials = share(
-        botocore_session,
-        botocore_session.get_credentials,
-        by=botocore_session,
-        wait_limit=0 if inside() else WAIT_LIMIT,
-    )
+
+    def load() -> Credentials | None:
+        botocore_session.full_config  # noqa: B018  # reading the property loads the config
+        return botocore_session.get_credentials()
+
+    credentials = share(("session", id(botocore_session)), functools.partial(run_foreign, load))
     if credentials is None:
         raise NoCredentialsError
     return credentials
 
 
 def parent_credentials(parent: boto3.session.Session) -> Credentials:
-    # Requests are signed with the botocore session's credentials, even if a boto3.Session subclass returns others.
+    """Return the credentials that sign a parent's requests, or raise NoCredentialsError."""
+    # The botocore session's, even if a subclass of boto3.Session returns others.
     credentials = parent._session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
     return credentials
+
+
+def role_credentials(parent: boto3.session.Session) -> Any:
+    """Return the parent's credentials if the parent is itself an assumed role, or None."""
+    credentials = parent_credentials(parent)
+    # Its own dictionary, because looking up an attribute of somebody else's class may run code.
+    fetcher = getattr(credentials, "__dict__", {}).get("fetcher")
+    return credentials if isinstance(fetcher, RoleFetcher) else None
+
+
+def _meets(keys: Keys, need: Need) -> bool:
+    return time.time() < keys.advisory_at and keys.expires_at >= need.valid_until
+
+
+def _is_due(source: Credentials) -> bool:
+    return isinstance(source, RefreshableCredentials) and bool(source.refresh_needed())
 
 
 def _source(parent: boto3.session.Session) -> str:

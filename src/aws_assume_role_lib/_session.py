@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import inspect
 import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import boto3
 import boto3.session
 import botocore.session
+from boto3.resources.factory import ResourceFactory
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
+from botocore.loaders import Loader
 
-from ._family import SharedAliaser, builtin_handlers, shared_clients
+from ._attempts import run_foreign, share
+from ._family import Family, family_of
+from ._handlers import builtin_handlers
 from ._keys import ExportedCredentials
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
     from ._assume import AssumeRoleParameters
     from ._credentials import AssumedRoleCredentials
+
+
+# How many seconds a thread waits for another one to load a service before it loads the service itself.
+LOADING_WAIT_LIMIT = 2
 
 
 class AssumedRoleSession(boto3.session.Session):
@@ -126,8 +133,12 @@ class AssumedRoleSession(boto3.session.Session):
         vars(copied).update(vars(self))
         return copied
 
-    def __deepcopy__(self, _: object) -> AssumedRoleSession:
-        return copy.copy(self)
+    def __deepcopy__(self, memo: dict[int, Any]) -> AssumedRoleSession:
+        # Not through __init__(), where boto3 would register its handlers on the copy a second time.
+        copied = copy.copy(self)
+        session = copy.deepcopy(self._session, memo)
+        vars(copied).update(_session=session, resource_factory=ResourceFactory(session.get_component("event_emitter")))
+        return copied
 
     def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
         # Imported here because most programs never pickle a session.
@@ -143,18 +154,6 @@ class AssumedRoleSession(boto3.session.Session):
         # already has it; appending it again for each child would make the list longer and lookups slower. If the hook
         # is gone, that happens. Covered by tests/test_internals.py.
         self._loader = self._session.get_component("data_loader")
-
-
-def describe_method(assume_role: Callable[..., AssumedRoleSession]) -> None:
-    """Give ``AssumedRoleSession.assume_role()`` the run-time signature and type hints of the function."""
-    method: Any = AssumedRoleSession.assume_role
-    signature = inspect.signature(assume_role)
-    _, *parameters = signature.parameters.values()
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    method.__signature__ = signature.replace(parameters=[this, *parameters])
-    method.__annotations__ = {name: hint for name, hint in assume_role.__annotations__.items() if name != "session"}
-    # typing.get_type_hints() follows __wrapped__ to find the module in which to look up names.
-    method.__wrapped__ = assume_role
 
 
 def session_class() -> type[AssumedRoleSession]:
@@ -194,10 +193,6 @@ class InheritingSession(botocore.session.Session):
             return getattr(self._parent, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __deepcopy__(self, _: object) -> InheritingSession:
-        # As for the boto3 session: copied credentials would refresh separately.
-        return copy.copy(self)
-
     @property
     def full_config(self) -> dict[str, Any]:
         return self._parent.full_config
@@ -216,42 +211,51 @@ class ChildSession(InheritingSession):
         parent: botocore.session.Session,
         credentials: AssumedRoleCredentials,
         region_name: str | bool | None,
+        emitter: HierarchicalEmitter | None = None,
     ) -> None:
         self.role_credentials = credentials
-        root: botocore.session.Session = getattr(parent, "_aws_assume_role_lib_root", parent)
-        self._aws_assume_role_lib_root = root  # a program's own class of session may have a root
-        self._clients = shared_clients(root)
+        self._aws_assume_role_lib = Family(family_of(parent))
         # Pickled instead of the resolved region. True is replaced by the region that it fixed.
         self.region_choice = region_name
         if region_name is True:
             self.region_choice = parent.get_config_variable("region") or True
-        self._loaded: set[object] = set()
-        handlers = builtin_handlers()
-        emitter = HierarchicalEmitter() if handlers is None else copy.copy(handlers)
-        super().__init__(parent, region_name, event_hooks=emitter, include_builtin_handlers=handlers is None)
-        # botocore internal: _events is what register() and emit() use. If it is gone, each session looks up the aliases
-        # of event names on its own. Covered by tests/test_internals.py.
-        self._events = SharedAliaser(emitter)
-        self.register_component("event_emitter", self._events)
+        handlers = emitter or builtin_handlers()
+        self._emitter = handlers or HierarchicalEmitter()
+        super().__init__(parent, region_name, event_hooks=self._emitter, include_builtin_handlers=handlers is None)
         self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
-        self.lazy_register_component("data_loader", lambda: parent.get_component("data_loader"))
+        self.register_component("data_loader", parent.get_component("data_loader"))
         self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
-        self._events.register_first("choose-signer", sign_as_the_role)
+        if emitter is None:
+            self.get_component("event_emitter").register_first("choose-signer", sign_as_the_role)
 
-    def create_client(self, *args: Any, **kwargs: Any) -> Any:
-        """Create a client as botocore does, but from any thread, and with parts that the family shares."""
-        with self._clients.one_at_a_time("components", self._loaded):
-            self._load_components()
-        return self._clients.create_client(self, *args, **kwargs)
+    def create_client(self, service_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Create a client as botocore does, but load each service once, and use the family's connections."""
+        loader, version = self.get_component("data_loader"), kwargs.get("api_version")
+        load = functools.partial(run_foreign, _load_service, loader, service_name, version)
+        # Not under a lock, which a handler of the records that botocore logs here could wait for.
+        share(("service", id(loader), service_name, version), load, LOADING_WAIT_LIMIT)
+        client = super().create_client(service_name, *args, **kwargs)
+        self._aws_assume_role_lib.share_connections(client)
+        return client
 
-    def _load_components(self) -> None:
-        # botocore creates these on first use without a lock; two threads doing so at once can raise KeyError.
-        self.full_config  # noqa: B018  # reading the property loads the config
-        for name in ("endpoint_resolver", "default_config_resolver", "smart_defaults_factory", "monitor"):
-            # botocore internal. If it is gone, create_client() creates the components itself. Covered by
-            # tests/test_internals.py.
-            with contextlib.suppress(AttributeError, ValueError):
-                self._get_internal_component(name)
+    def __deepcopy__(self, _: object) -> ChildSession:
+        # Settings and handlers are the copy's own. Credentials are shared: copied ones would refresh separately.
+        copied = ChildSession(self._parent, self.role_credentials, self.region_choice, copy.copy(self._emitter))
+        for name, value in self.instance_variables().items():
+            copied.set_config_variable(name, value)
+        config = botocore.session.Session.get_default_client_config(self)
+        if config is not None:
+            copied.set_default_client_config(config)
+        vars(copied).update({name: vars(self)[name] for name in USER_AGENT if name in vars(self)})
+        return copied
+
+
+def _load_service(loader: Loader, service_name: str, api_version: str | None) -> None:
+    # The loader keeps what it has loaded, by exactly these arguments, which are botocore's. Whatever fails here fails
+    # again, with its error, when the client is created.
+    with contextlib.suppress(Exception):
+        loader.load_service_model(service_name, "service-2", api_version=api_version)
+        loader.load_service_model(service_name, "endpoint-rule-set-1", api_version=api_version)
 
 
 USER_AGENT = ("user_agent_name", "user_agent_version", "user_agent_extra")

@@ -631,11 +631,11 @@ def test_sessions_of_one_root_share_it(sts: StsStub, root: boto3.Session) -> Non
     sessions = [pickle.loads(each) for each in data * 2]
     assert len({key(session) for session in sessions}) == 20
     assert len({id(session.assume_role_parent_session) for session in sessions}) == 1
-    assert len({id(session._session._aws_assume_role_lib_root) for session in sessions}) == 1
+    assert len({id(session._session._aws_assume_role_lib.connections) for session in sessions}) == 1
     assert len({id(session) for session in sessions}) == 40
     assert type(pickle.loads(data[0])) is type(pickle.loads(data[1]))
     assert len(sts.assumed) == 1 + 20
-    assert sts.connections == 2, "one of the root, and one of its family"
+    assert sts.connections == 1, "one of the family"
 
 
 def test_what_is_shared_is_bounded(sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:

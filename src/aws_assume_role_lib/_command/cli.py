@@ -31,7 +31,7 @@ from .._mfa import has_terminal
 from .._parameters import unique
 from .._role import load_credentials
 from .._session import AssumedRoleSession
-from .._sts import check_region_name, shared_sts_client
+from .._sts import check_region_name, options_key, sts_client
 from .._suggest import nearest
 
 _Format = Callable[[ExportedCredentials], str]
@@ -126,7 +126,7 @@ def _assume(options: argparse.Namespace) -> AssumedRoleSession:
     with _or_exit(SOURCE), aside:
         load_credentials(source).get_frozen_credentials()
         # Create the client of the first AssumeRole here: if that fails, the settings are at fault.
-        shared_sts_client(source, {}).get()
+        sts_client(source, {}, options_key({}), is_early=False)
     for session in sessions:
         with _or_exit(ROLE, f"{session.role_arn} could not be assumed: ", by_source=session is sessions[0]):
             session.export_credentials()

@@ -15,7 +15,7 @@ from aiobotocore.session import AioSession
 from botocore.credentials import CredentialProvider
 from botocore.loaders import Loader
 
-from .._attempts import copy_of, inside
+from .._attempts import copy_of, may_wait
 from .._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
 from .._keys import Keys
 from .._session import ChildSession, InheritingSession, sign_as_the_role
@@ -78,7 +78,7 @@ async def _get_keys(credentials: AssumedRoleCredentials) -> Keys:
     usable_until = credentials.expires_at - BLOCKING_WINDOW if key in _refreshes else credentials.refresh_at
     if time.time() < usable_until and credentials.keys:
         return credentials.keys
-    if inside():
+    if not may_wait():
         # A handler or callable inside a refresh runs this event loop; another thread would wait for that refresh.
         return credentials.get_keys()
     own: Future[Keys | BaseException] = Future()

@@ -15,6 +15,11 @@ from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
 
+# What botocore's model says of each parameter.
+MEMBERS: Any = (
+    botocore.session.Session().get_service_model("sts").operation_model("AssumeRole").input_shape  # type: ignore[union-attr]
+).members
+
 POLICY_ARN = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "é*"}]}
@@ -51,7 +56,5 @@ def params_sent(session: boto3.Session, sts: StsStub, role_arn: str = HUB, **par
 
 
 needs_token_size = pytest.mark.skipif(
-    "MinimumSessionTokenSize"
-    not in botocore.session.Session().get_service_model("sts").operation_model("AssumeRole").input_shape.members,
-    reason="this botocore does not know MinimumSessionTokenSize",
+    "MinimumSessionTokenSize" not in MEMBERS, reason="this botocore does not know MinimumSessionTokenSize"
 )

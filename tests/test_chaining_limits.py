@@ -77,7 +77,7 @@ def test_an_hour_is_told_along_with_other_problems(parent):
     """Problems with other parameters do not hide the one-hour limit of a chained role."""
     text = refusal(assume_role(parent, SPOKE), ExternalId="x", DurationSeconds=3601)
     assert "ExternalId must be" in text
-    assert "DurationSeconds is 3601; STS grants at most 3600" in text
+    assert "DurationSeconds is 3601; it must be at most 3600" in text
 
 
 @pytest.mark.parametrize("kind", ["assumed role", "assumed by a profile", "temporary keys"])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import botocore
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import ParamValidationError
-from botocore.model import StructureShape
-from botocore.validate import ParamValidator
+from botocore.model import ListShape, Shape, StringShape, StructureShape
+
+from ._names import MAX_LENGTH, SESSION_NAME
 
 # Messages, by the name of the parameter that they are about.
 Problems = dict[str, list[str]]
@@ -27,14 +30,27 @@ class AutomaticRoleSessionName:
 #: Pass this as ``RoleSessionName`` to get a generated name even with a ``SourceIdentity``.
 AUTOMATIC_ROLE_SESSION_NAME = AutomaticRoleSessionName()
 
-# Strings, which re compiles on first use and caches: compiling them here would double the import time.
-_NAME = r"[A-Za-z0-9_+=,.@-]{2,64}"
-_EXTERNAL_ID = r"[A-Za-z0-9_+=,.@:/-]{2,1224}"
-# Printable ASCII without colons, up to the length that STS accepts.
-_ROLE_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::(?P<account>[!-9;-~]*):role/[!-9;-~]*[!-.0-9;-~]"
-_POLICY_ARN = r"(?=.{1,2048}\Z)arn:[!-9;-~]+:iam::[!-9;-~]*:policy/[!-9;-~]*[!-.0-9;-~]"
-_SERIAL_NUMBER = r"[A-Za-z0-9_+=/:,.@-]{9,256}"
-_CODE = r"[0-9]{6}"
+# What the model does not say of a string, by its name there: what it must match, and what that is. The patterns are
+# strings because re compiles and caches them on first use; compiling them here would double the import time.
+_FORMATS = {
+    "RoleArn": (
+        r"arn:[!-9;-~]+:iam::[!-9;-~]*:role/([!-~]*/)?[!-.0-9;-~]+",
+        "the ARN of an IAM role, like arn:aws:iam::123456789012:role/Name",
+    ),
+    "arn": (
+        r"arn:[!-9;-~]+:iam::[!-9;-~]*:policy/([!-~]*/)?[!-.0-9;-~]+",
+        "the ARN of an IAM policy, like arn:aws:iam::aws:policy/ReadOnlyAccess",
+    ),
+}
+# What build_request() accepts besides the API's shapes.
+_ALTERNATIVES = {
+    "DurationSeconds": ", or a timedelta",
+    "RoleSessionName": ", or a function that returns them",
+    "Tags": ", or a mapping",
+    "TokenCode": ", or a function that returns them",
+}
+# Their values are not repeated in messages.
+_SECRET = ("ExternalId", "ProvidedContexts", "TokenCode")
 
 
 def build_request(given: Mapping[str, object], additional_kwargs: Mapping[str, object] | None) -> dict[str, Any]:
@@ -52,8 +68,10 @@ def build_request(given: Mapping[str, object], additional_kwargs: Mapping[str, o
         if isinstance(value, (list, tuple)):
             # Copied, because STS is called later, and the caller may modify the list for the next role.
             request[name] = [dict(item) if isinstance(item, Mapping) else item for item in value]
-    if "SourceIdentity" in request:
-        request.setdefault("RoleSessionName", request["SourceIdentity"])
+    identity = request.get("SourceIdentity")
+    # An identity may be longer than a name.
+    if isinstance(identity, str) and len(identity) <= MAX_LENGTH:
+        request.setdefault("RoleSessionName", identity)
     if isinstance(request.get("RoleSessionName"), AutomaticRoleSessionName):
         del request["RoleSessionName"]
     return request
@@ -98,7 +116,7 @@ def _mapping(value: object) -> dict[object, object]:
 def _policy_arns(value: object) -> object:
     if not isinstance(value, (list, tuple)):
         return value
-    return [{"arn": item} if isinstance(item, str) else item for item in value]
+    return [item if isinstance(item, Mapping) else {"arn": item} for item in value]
 
 
 def _tags(value: object) -> object:
@@ -116,19 +134,18 @@ _CONVERSIONS: dict[str, Callable[[object], object]] = {
 
 def check_session_name(name: object) -> str:
     """Return the name from a callable RoleSessionName if it is valid, or raise ParamValidationError."""
-    problems = list(_name_problems("RoleSessionName", name))
-    if problems:
-        raise ParamValidationError(report=f"The callable given as RoleSessionName returned a bad name: {problems[0]}")
-    assert isinstance(name, str)
-    return name
+    if isinstance(name, str) and re.fullmatch(SESSION_NAME, name):
+        return name
+    raise ParamValidationError(
+        report=f"The callable given as RoleSessionName returned {name!r}; it must return a match of {SESSION_NAME}."
+    )
 
 
 def check_token_code(code: object) -> str:
     """Return the code from a callable TokenCode if it is valid, or raise ParamValidationError without repeating it."""
-    if list(_code_problems("TokenCode", code)):
-        raise ParamValidationError(report="The callable given as TokenCode did not return a string of six digits.")
-    assert isinstance(code, str)
-    return code
+    if isinstance(code, str) and re.fullmatch("[0-9]{6}", code):
+        return code
+    raise ParamValidationError(report="The callable given as TokenCode did not return a string of six digits.")
 
 
 def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems:
@@ -136,29 +153,16 @@ def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems
 
     Args:
         request: The request, as build_request() returns it.
-        shape: botocore's AssumeRoleRequest.
+        shape: botocore's AssumeRoleRequest. The limits are those that it states.
     """
     problems: Problems = {}
-    if "TokenCode" in request and "SerialNumber" not in request:
-        problems["TokenCode"] = [
-            "TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code."
-        ]
-    given = {
-        name: value
-        for name, value in request.items()
-        if not (callable(value) and name in ("RoleSessionName", "TokenCode"))
-    }
-    for name, value in given.items():
-        found = [f"{name} has text that is not Unicode, or is too large to be sent."]
-        if _can_be_sent(value):
-            found = list(_CHECKS[name](name, value)) if name in _CHECKS else []
+    for name, value in request.items():
+        is_called_later = callable(value) and name in ("RoleSessionName", "TokenCode")
+        found = [] if is_called_later else list(_problems(name, value, shape))
+        if name == "TokenCode" and "SerialNumber" not in request:
+            found.append("TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code.")
         if found:
-            problems[name] = problems.get(name, []) + found
-    # Without the parameters that already have a problem: botocore would report them again, with their values.
-    rest = {name: value for name, value in given.items() if name not in problems}
-    report = ParamValidator().validate({"RoleArn": "x" * 20, "RoleSessionName": "xx", **rest}, shape)
-    if report.has_errors():
-        problems[""] = [report.generate_report()]
+            problems[name] = found
     return problems
 
 
@@ -171,8 +175,8 @@ def check_chaining(request: Mapping[str, Any], problems: Problems, parent_creden
     method = getattr(parent_credentials, "method", None)
     if method in ("assume-role", "assume-role-with-web-identity", "sso") and duration > 3600:
         problems["DurationSeconds"] = [
-            f"DurationSeconds is {duration}; STS grants at most 3600 to a role that is assumed by a role "
-            "(role chaining). Leave it out, the credentials refresh themselves."
+            f"DurationSeconds is {duration}; it must be at most 3600 for a role that is assumed by a role "
+            "(role chaining). Leave it out: the credentials refresh themselves."
         ]
     # Keys without a token belong to a user. All others may be a role's, which passes on its transitive tags.
     is_user = (
@@ -211,124 +215,103 @@ def _can_be_sent(value: object) -> bool:
 _Lines = Iterator[str]
 
 
-def _role_arn_problems(name: str, value: object) -> _Lines:
-    match = re.fullmatch(_ROLE_ARN, value) if isinstance(value, str) else None
-    if match is None:
-        yield f"{name} is {value!r}; it must be the ARN of an IAM role, like arn:aws:iam::123456789012:role/Name."
-    elif match["account"].isdecimal() and len(match["account"]) != 12:
-        yield f"{name} is {value!r}; the account ID has {len(match['account'])} digits; it must have 12."
+def _problems(name: str, value: object, shape: StructureShape) -> _Lines:
+    if not _can_be_sent(value):
+        yield f"{name} has text that is not Unicode, or is too large to be sent."
+    elif name not in shape.members:
+        yield f"{name} is not a parameter that botocore {botocore.__version__} knows. Correct it, or update botocore."
+    elif isinstance(value, str) and not value and name != "RoleArn":
+        yield f"{name} is an empty string; it must have a value or be None. Pass `value or None` if it may be unset."
+    elif name == "Policy":
+        yield from _policy_problems(value)
+    else:
+        found = list(_shape_problems(name, value, shape.members[name]))
+        if not found and name in _FURTHER_CHECKS:
+            found = list(_FURTHER_CHECKS[name](value))
+        yield from found
 
 
-def _name_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
-        yield f"{name} is {value!r}; it must be 2 to 64 characters of A-Z a-z 0-9 _ + = , . @ -."
+def _shape_problems(path: str, value: object, shape: Shape) -> _Lines:
+    """Compare a value, and what is in it, with its shape in botocore's model."""
+    low, high = shape.metadata.get("min", 0), shape.metadata.get("max", math.inf)
+    limits = f"{low} to {high}" if low < high < math.inf else f"{low}" if low == high else f"at least {low}"
+    if isinstance(shape, StructureShape):
+        if isinstance(value, Mapping) and set(shape.required_members) <= value.keys() <= shape.members.keys():
+            for key, item in value.items():
+                yield from _shape_problems(f"{path}.{key}", item, shape.members[key])
+        else:
+            yield _problem(path, value, f"a mapping with {' and '.join(shape.members)}")
+    elif isinstance(shape, ListShape):
+        if not isinstance(value, (list, tuple)):
+            yield _problem(path, value, "a list")
+        elif not low <= len(value) <= high:
+            yield f"{path} has {len(value)} items; it must have {limits}."
+        else:
+            for index, item in enumerate(value):
+                yield from _shape_problems(f"{path}[{index}]", item, shape.member)
+    elif isinstance(shape, StringShape):
+        characters = _characters(shape)
+        expected = f"a string of {limits} characters" + (f" of {characters}" if characters else "")
+        pattern, expected = _FORMATS.get(path.rpartition(".")[2], (rf"{characters or '(?s:.)'}*", expected))
+        if not (isinstance(value, str) and low <= len(value) <= high and re.fullmatch(pattern, value)):
+            yield _problem(path, value, expected)
+    elif shape.type_name != "integer":
+        pass  # AssumeRole has no other type yet; botocore checks it when it sends the request
+    elif not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        yield _problem(path, value, f"a whole number, {limits}")
 
 
-def _duration_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, int) or isinstance(value, bool):
-        yield f"{name} is {value!r}; it must be a whole number of seconds, as an int or a timedelta."
-    elif not 900 <= value <= 43200:
-        yield f"{name} is {value}; STS takes 900 to 43200 seconds, up to the maximum that the role allows."
+def _characters(shape: StringShape) -> str:
+    """Return the characters that the model allows, as a set of a regular expression, or an empty string."""
+    pattern = shape.metadata.get("pattern", "").replace(r"\w", "A-Za-z0-9_").replace(r"\d", "0-9").replace(r"\/", "/")
+    # A pattern that is more than one set means something else in Python, or nothing.
+    match = re.fullmatch(r"(\[[^\\\[\]]+\])[*+]", pattern)
+    return match[1] if match else ""
 
 
-def _policy_problems(name: str, value: object) -> _Lines:
+def _problem(path: str, value: object, expected: str) -> str:
+    is_secret = re.split(r"\W", path)[0] in _SECRET
+    shown = "" if is_secret else f"is {value!r}; it "
+    return f"{path} {shown}must be {expected}{_ALTERNATIVES.get(path, '')}."
+
+
+def _account_problems(role_arn: str) -> _Lines:
+    account = role_arn.split(":")[4]
+    if account.isdecimal() and len(account) != 12:
+        yield f"RoleArn is {role_arn!r}; the account ID has {len(account)} digits; it must have 12."
+
+
+def _policy_problems(policy: object) -> _Lines:
     document, reason, text = None, "", ""
     try:
         # json.loads() accepts bytes, which botocore rejects with an error that repeats them.
-        text = value if isinstance(value, str) else json.dumps(value, default=_mapping)
+        text = policy if isinstance(policy, str) else json.dumps(policy, default=_mapping)
         document = json.loads(text, object_pairs_hook=unique)
         # json.loads() accepts NaN and Infinity, which are not JSON.
         json.dumps(document, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         document, reason = None, f" ({error})"
     if not isinstance(document, dict):
-        yield f"{name} must be a JSON object: a JSON-serializable mapping, or a string of JSON{reason}."
+        yield f"Policy must be a JSON object: a JSON-serializable mapping, or a string of JSON{reason}."
     elif len(text) > 2048:
-        limit = "the STS limit is 2048. Attach a managed policy instead."
-        yield f"{name} has {len(text)} characters as compact JSON; {limit}"
+        yield f"Policy has {len(text)} characters as compact JSON; it must have at most 2048. Attach a managed policy."
 
 
-def _policy_arns_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, (list, tuple)):
-        yield f"{name} is {value!r}; it must be a list of policy ARNs."
-        return
-    if len(value) > 10:
-        yield f"{name} has {len(value)} policies; the STS limit is 10."
-    for item in value:
-        arn = item.get("arn") if isinstance(item, Mapping) else item
-        if not isinstance(arn, str) or not re.fullmatch(_POLICY_ARN, arn):
-            yield f"{name} has {arn!r}; it must be an IAM policy's ARN, like arn:aws:iam::aws:policy/ReadOnlyAccess."
+def _policy_arns_problems(arns: Sequence[object]) -> _Lines:
+    if len(arns) > 10:
+        yield f"PolicyArns has {len(arns)} items; it must have at most 10."
 
 
-def _tags_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, (list, tuple)) or not all(
-        isinstance(tag, Mapping) and tag.keys() == {"Key", "Value"} for tag in value
-    ):
-        yield f'{name} must be a mapping, or a list of {{"Key": ..., "Value": ...}}.'
-        return
-    if len(value) > 50:
-        yield f"{name} has {len(value)} tags; the STS limit is 50."
-    seen = set()
-    for tag in value:
-        key, item = tag["Key"], tag["Value"]
-        if not isinstance(key, str) or not 1 <= len(key) <= 128:
-            yield f"{name} has the key {key!r}; a key must be a string of 1 to 128 characters."
-        elif key.lower() in seen:
-            yield f"{name} has the key {key!r} twice; STS ignores case in tag keys."
-        else:
-            seen.add(key.lower())
-        if not isinstance(item, str) or len(item) > 256:
-            yield f"{name} has a value for {key!r} that is not a string of 0 to 256 characters."
+def _tags_problems(tags: Sequence[Mapping[str, str]]) -> _Lines:
+    keys = [tag["Key"].lower() for tag in tags]
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            yield f"Tags has the key {tags[index]['Key']!r} twice; STS ignores case in tag keys. Drop one."
 
 
-def _transitive_keys_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(key, str) for key in value):
-        yield f"{name} is {value!r}; it must be a list of tag keys."
-    elif len(value) > 50:
-        yield f"{name} has {len(value)} keys; the STS limit is 50."
-
-
-def _external_id_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, str) or not re.fullmatch(_EXTERNAL_ID, value):
-        yield f"{name} must be a string of 2 to 1224 characters of A-Z a-z 0-9 _ + = , . @ : / -."
-
-
-def _serial_number_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, str) or not re.fullmatch(_SERIAL_NUMBER, value):
-        yield f"{name} is {value!r}; it must be 9 to 256 characters of A-Z a-z 0-9 _ + = / : , . @ -."
-
-
-def _code_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, str) or not re.fullmatch(_CODE, value):
-        yield f"{name} must be a string of six digits, or a callable that returns one."
-
-
-def _contexts_problems(name: str, value: object) -> _Lines:
-    if not isinstance(value, (list, tuple)) or not all(
-        isinstance(context, Mapping) and all(isinstance(text, str) for text in context.values()) for context in value
-    ):
-        yield f'{name} must be a list of {{"ProviderArn": ..., "ContextAssertion": ...}}.'
-    elif len(value) > 5:
-        yield f"{name} has {len(value)} contexts; the STS limit is 5."
-
-
-def _token_size_problems(name: str, value: object) -> _Lines:
-    if isinstance(value, bool) or (isinstance(value, int) and value > 4096):
-        yield f"{name} is {value}; it must be 0 to 4096 bytes."
-
-
-_CHECKS: dict[str, Callable[[str, object], _Lines]] = {
-    "RoleArn": _role_arn_problems,
-    "RoleSessionName": _name_problems,
-    "SourceIdentity": _name_problems,
-    "DurationSeconds": _duration_problems,
-    "Policy": _policy_problems,
+# What the model does not say, of values that are as it says.
+_FURTHER_CHECKS: dict[str, Callable[[Any], _Lines]] = {
     "PolicyArns": _policy_arns_problems,
+    "RoleArn": _account_problems,
     "Tags": _tags_problems,
-    "TransitiveTagKeys": _transitive_keys_problems,
-    "ExternalId": _external_id_problems,
-    "SerialNumber": _serial_number_problems,
-    "TokenCode": _code_problems,
-    "ProvidedContexts": _contexts_problems,
-    "MinimumSessionTokenSize": _token_size_problems,
 }

@@ -200,6 +200,14 @@ def test_session_name(sts, parent, parameters, expected, validate):
         assert first["RoleSessionName"] == expected
 
 
+def test_a_long_source_identity_is_no_session_name(sts, parent):
+    """A SourceIdentity longer than a session name may be is sent, with a generated name."""
+    sent = params_sent(parent, sts, SourceIdentity="x" * 65, validate=False)
+    assert sent["SourceIdentity"] == "x" * 65
+    assert sent["RoleSessionName"].startswith("botocore-session-")
+    assert params_sent(parent, sts, SourceIdentity="x" * 64)["RoleSessionName"] == "x" * 64
+
+
 def test_a_generated_name_passes_its_own_check(sts, parent):
     """A generated session name is accepted if it is passed."""
     name = params_sent(parent, sts)["RoleSessionName"]

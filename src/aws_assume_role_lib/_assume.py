@@ -80,11 +80,12 @@ def assume_role(
         session: The parent: the :class:`boto3.session.Session` that assumes the role. Its credentials sign the call
             to STS, and the returned session inherits its settings.
         RoleArn: The ARN of the role to assume.
-        RoleSessionName: The session's name in CloudTrail: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: the
-            ``SourceIdentity`` if there is one, else a generated name, which stays the same on every refresh. With
-            :data:`AUTOMATIC_ROLE_SESSION_NAME`, a name is generated even if there is a ``SourceIdentity``. You can also
-            pass a function without arguments that returns a name, such as :func:`generate_lambda_session_name`. The
-            function is called before each call to STS, and its names are not part of the cache key.
+        RoleSessionName: The session's name in CloudTrail: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: a
+            ``SourceIdentity`` of at most 64 characters, else a generated name, which stays the same on every refresh.
+            With :data:`AUTOMATIC_ROLE_SESSION_NAME`, a name is generated even if there is a ``SourceIdentity``. You can
+            also pass a function without arguments that returns a name, such as :func:`generate_lambda_session_name`.
+            The function is called before each call to STS, and its names are not part of the cache key. To make a name
+            of any text, call :func:`make_session_name`.
         ExternalId: The external ID that the role's trust policy requires: 2 to 1224 characters of
             ``[A-Za-z0-9_+=,.@:/-]``. See `external ID
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
@@ -109,8 +110,9 @@ def assume_role(
             128 characters, and values 0 to 256.
         TransitiveTagKeys: The keys of those tags that later roles in a chain inherit, at most 50. See `session tags
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
-        SourceIdentity: Who is behind the session: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Later roles in a chain
-            inherit the source identity, and cannot change it. See `source identity
+        SourceIdentity: Who is behind the session: at least 2 characters of ``[A-Za-z0-9_+=,.@-]``, and as many as your
+            botocore allows (64 before 1.44, then 256). Later roles in a chain inherit the source identity, and cannot
+            change it. See `source identity
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>`_.
         ProvidedContexts: Trusted context assertions, at most 5, in the API's form.
         cache: Where to share credentials between sessions: any object with ``__getitem__``, ``__setitem__`` and
@@ -127,7 +129,7 @@ def assume_role(
         MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
             which adds no padding. Requires a botocore version that supports it.
         additional_kwargs: Names and values of AssumeRole parameters that are not keywords here, such as those that
-            AWS adds later.
+            AWS adds later. Your botocore must know them.
 
     Returns:
         A session, which is also an instance of whatever ``boto3.Session`` is at the time of the call, even if another

@@ -60,13 +60,10 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def get_keys_valid_for(self, seconds: float) -> Keys:
         """Return keys that are valid for that long, after a refresh if necessary, or raise ValueError."""
         for _ in range(2):  # the first attempt may be another thread's, which needs less
-            before = self.keys
-            if before and before.expires_at >= time.time() + seconds:
-                return before
             valid_until = time.time() + seconds
+            if self.keys and (self.keys.expires_at >= valid_until or self.keys.lifetime < seconds):
+                break  # STS would grant the same lifetime again
             share(self, functools.partial(self._fetch_and_publish, valid_until), self.fetcher.wait_limit)
-            if self.keys is not before and self.keys and self.keys.lifetime < seconds:
-                break
         assert self.keys
         if self.keys.expires_at < time.time() + seconds:
             raise ValueError(

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 MAX_ADVISORY_WINDOW = 15 * 60
+
+
+def seconds_of(duration: object) -> float:
+    """Return a duration in seconds if it is a positive number or timedelta, or raise TypeError or ValueError."""
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"duration is {duration!r}; it must be a number of seconds or a timedelta.")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"duration is {duration!r}; it must be greater than 0, and finite.")
+    return float(seconds)
 
 
 def is_sendable(value: object) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import os
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import boto3
@@ -20,7 +21,7 @@ from botocore.loaders import Loader
 from ._attempts import run_foreign, share
 from ._family import Family, family_of
 from ._handlers import builtin_handlers
-from ._keys import ExportedCredentials
+from ._keys import ExportedCredentials, Keys, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,16 +101,54 @@ class AssumedRoleSession(boto3.session.Session):
 
         return assume_role(self, RoleArn, **parameters)
 
-    def export_credentials(self) -> ExportedCredentials:
+    def ensure_valid_for(self, duration: float | timedelta) -> datetime:
+        """Refresh the credentials now if less of their lifetime is left, and return when they expire.
+
+        Afterwards, the credentials of this session, and of every client created from it, are valid for at least that
+        long. Call this before you create something that dies with the credentials behind it, such as a presigned URL
+        or a token for a database. Threads share the refresh like any other, and an entry of a cache that expires too
+        early is not used.
+
+        Args:
+            duration: How long the credentials must stay valid: a number of seconds, or a timedelta, greater than 0.
+
+        Returns:
+            When the credentials expire: a datetime with the time zone UTC.
+
+        Raises:
+            TypeError: ``duration`` is neither a number nor a timedelta.
+            ValueError: ``duration`` is not greater than 0, or longer than STS grants. Pass a longer
+                ``DurationSeconds`` to :func:`~aws_assume_role_lib.assume_role`, up to the role's maximum.
+            Exception: The refresh failed. The exceptions are those that :func:`~aws_assume_role_lib.assume_role` lists
+                as raised when the session is used. Credentials that are still valid stay in use.
+
+        Example:
+            >>> import boto3
+            >>> from aws_assume_role_lib import assume_role
+            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+            >>> expiry = hub.ensure_valid_for(1800)
+            >>> url = hub.client("s3").generate_presigned_url(
+            ...     "get_object", {"Bucket": "bucket", "Key": "key"}, ExpiresIn=1800
+            ... )
+        """
+        return self._keys_valid_for(duration).expires
+
+    def export_credentials(self, valid_for: float | timedelta | None = None) -> ExportedCredentials:
         """Return the role's credentials with their expiry, for code that cannot take a session.
 
         The credentials are refreshed first if a refresh is due. The returned value does not refresh: call this method
         again before ``expiry``.
 
+        Args:
+            valid_for: How long the credentials must stay valid, as for :meth:`ensure_valid_for`. Default: not longer
+                than until the end of this call.
+
         Returns:
             An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
 
         Raises:
+            TypeError: ``valid_for`` is neither a number nor a timedelta.
+            ValueError: As for :meth:`ensure_valid_for`.
             Exception: There are no valid credentials. The exceptions are those that
                 :func:`~aws_assume_role_lib.assume_role` lists as raised when the session is used.
 
@@ -123,8 +162,15 @@ class AssumedRoleSession(boto3.session.Session):
             >>> keys.expiry.tzinfo
             datetime.timezone.utc
         """
+        if valid_for is not None:
+            return self._keys_valid_for(valid_for).export()
         botocore_session: Any = self._session
-        keys: ExportedCredentials = botocore_session.role_credentials.get_keys().export()
+        keys: Keys = botocore_session.role_credentials.get_keys()
+        return keys.export()
+
+    def _keys_valid_for(self, duration: float | timedelta) -> Keys:
+        botocore_session: Any = self._session
+        keys: Keys = botocore_session.role_credentials.get_keys_valid_for(seconds_of(duration))
         return keys
 
     def __copy__(self) -> AssumedRoleSession:

@@ -6,6 +6,8 @@ so install one that fits your boto3.
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ._session import AssumedRoleSession
@@ -13,7 +15,7 @@ from ._session import AssumedRoleSession
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
-__all__ = ["get_session"]
+__all__ = ["ensure_valid_for", "get_session"]
 
 
 def get_session(session: AssumedRoleSession) -> AioSession:
@@ -65,3 +67,29 @@ def get_session(session: AssumedRoleSession) -> AioSession:
         ) from None
     child: Any = session._session
     return AioChildSession(child)
+
+
+async def ensure_valid_for(session: AssumedRoleSession, duration: float | timedelta) -> datetime:
+    """Refresh a session's credentials now if less of their lifetime is left, without blocking the event loop.
+
+    This is :meth:`AssumedRoleSession.ensure_valid_for`, called in a thread. Sessions that :func:`get_session` returned
+    for ``session`` share its credentials.
+
+    Args:
+        session: A session returned by :func:`assume_role`.
+        duration: How long the credentials must stay valid: a number of seconds, or a timedelta, greater than 0.
+
+    Returns:
+        When the credentials expire: a datetime with the time zone UTC.
+
+    Raises:
+        Exception: As for :meth:`AssumedRoleSession.ensure_valid_for`.
+
+    Example:
+        >>> import asyncio
+        >>> import boto3
+        >>> from aws_assume_role_lib import aio, assume_role
+        >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+        >>> expiry = asyncio.run(aio.ensure_valid_for(hub, 1800))
+    """
+    return await asyncio.to_thread(session.ensure_valid_for, duration)

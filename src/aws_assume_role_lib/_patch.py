@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -22,7 +20,8 @@ def patch_boto3() -> None:
 
     ``boto3.assume_role(RoleArn, ...)`` assumes the role from boto3's default session, which is looked up on each call.
     ``boto3.Session.assume_role`` is a method, which assumes the role from its own session. Calling ``patch_boto3()``
-    again has no effect. Call it in applications only, because it changes boto3 for the whole process.
+    again has no effect. Call it in applications only, because it changes boto3 for the whole process. Type checkers do
+    not see the additions; ``assume_role(session, RoleArn)`` is typed.
 
     Raises:
         RuntimeError: Something else has already defined one of these names. In that case, boto3 is not changed.
@@ -36,31 +35,35 @@ def patch_boto3() -> None:
         >>> boto3.Session().assume_role("arn:aws:iam::111111111111:role/Hub").role_arn
         'arn:aws:iam::111111111111:role/Hub'
     """
-    signature = inspect.signature(assume_role)
-    session, *rest = signature.parameters.values()
-    additions: tuple[tuple[Any, Any, str, list[inspect.Parameter]], ...] = (
-        (boto3, _on_default_session, "boto3.assume_role", rest),
-        (boto3.Session, _on_session, "boto3.Session.assume_role", [session.replace(name="self"), *rest]),
-    )
-    for owner, function, name, _ in additions:
+    additions = {"boto3": (boto3, _from_default_session), "boto3.Session": (boto3.Session, _from_session)}
+    for name, (owner, function) in additions.items():
         if getattr(owner, "assume_role", function) is not function:
             raise RuntimeError(
-                f"{name} already exists; not overwriting it. "
+                f"{name}.assume_role already exists; not overwriting it. "
                 "Call aws_assume_role_lib.assume_role(session, RoleArn) instead."
             )
-    for owner, function, _, parameters in additions:
-        function.__signature__ = signature.replace(parameters=parameters)
-        owner.assume_role = function
+    for owner, function in additions.values():
+        setattr(owner, "assume_role", function)  # noqa: B010  # type checkers do not know the name
 
 
-@functools.wraps(assume_role)
-def _on_default_session(RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
+def _from_default_session(RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
+    """Return a session that acts as a role, assumed from boto3's default session.
+
+    Args:
+        RoleArn: The ARN of the role to assume.
+        **parameters: The other keywords of ``aws_assume_role_lib.assume_role()``, whose help describes them.
+    """
     if boto3.DEFAULT_SESSION is None:
         boto3.setup_default_session()
     default_session: Any = boto3.DEFAULT_SESSION
     return assume_role(default_session, RoleArn, **parameters)
 
 
-@functools.wraps(assume_role)
-def _on_session(self: boto3.Session, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
+def _from_session(self: boto3.Session, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
+    """Return a session that acts as a role, assumed from this session.
+
+    Args:
+        RoleArn: The ARN of the role to assume.
+        **parameters: The other keywords of ``aws_assume_role_lib.assume_role()``, whose help describes them.
+    """
     return assume_role(self, RoleArn, **parameters)

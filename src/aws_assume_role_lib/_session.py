@@ -14,7 +14,7 @@ import boto3.session
 import botocore.session
 from boto3.resources.factory import ResourceFactory
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, CredentialResolver
+from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
 from botocore.hooks import HierarchicalEmitter
 from botocore.loaders import Loader
 
@@ -100,6 +100,12 @@ class AssumedRoleSession(boto3.session.Session):
         from ._assume import assume_role
 
         return assume_role(self, RoleArn, **parameters)
+
+    def get_credentials(self) -> Credentials:
+        """Return the role's credentials, which refresh themselves; unlike ``boto3.Session``'s method, never None."""
+        credentials: Credentials | None = super().get_credentials()
+        assert credentials is not None
+        return credentials
 
     def ensure_valid_for(self, duration: float | timedelta) -> datetime:
         """Refresh the credentials now if less of their lifetime is left, and return when they expire.

@@ -3,10 +3,13 @@
 from datetime import timedelta
 
 import boto3
+from aiobotocore.session import AioSession
+from botocore.credentials import Credentials
 from mypy_boto3_s3 import S3Client
 from mypy_boto3_s3.service_resource import S3ServiceResource
 from typing_extensions import assert_type
 
+import aws_assume_role_lib as lib
 from aws_assume_role_lib import (
     AUTOMATIC_ROLE_SESSION_NAME,
     AssumedRoleSession,
@@ -15,7 +18,10 @@ from aws_assume_role_lib import (
     generate_lambda_session_name,
     get_assumed_role_session_arn,
     get_role_arn,
+    make_session_name,
 )
+from aws_assume_role_lib import aws_assume_role_lib as inner
+from aws_assume_role_lib.aws_assume_role_lib import main
 
 session = boto3.Session()
 hub = assume_role(session, get_role_arn(111111111111, "Hub"))
@@ -23,6 +29,7 @@ assert_type(hub, AssumedRoleSession)
 assert_type(hub.client("s3"), S3Client)
 assert_type(hub.resource("s3"), S3ServiceResource)
 assert_type(hub.role_arn, str)
+assert_type(hub.get_credentials(), Credentials)
 assert_type(hub.assume_role_parent_session, boto3.Session)
 assert_type(hub.assume_role("arn:aws:iam::222222222222:role/Spoke", ExternalId="abc").client("s3"), S3Client)
 assert_type(get_assumed_role_session_arn("111111111111", "Hub", "me"), str)
@@ -44,7 +51,12 @@ assume_role(
 )
 assume_role(session, "arn", RoleSessionName=AUTOMATIC_ROLE_SESSION_NAME, cache=JSONFileCache("cache"))
 
+assert_type(inner.assume_role(session, "arn", RoleSessionName=make_session_name("any text")), AssumedRoleSession)
+assert_type(lib.aio.get_session(hub), AioSession)
+assert_type(main(), None)
+
 assume_role("arn")  # type: ignore[call-arg, arg-type]  # no session
 assume_role(session, "arn", DurationSeconds="900")  # type: ignore[arg-type]  # neither an int nor a timedelta
 assume_role(session, "arn", cache=[])  # type: ignore[arg-type]  # no mapping
+_ = lib.unknown  # type: ignore[attr-defined]  # no such name
 hub.assume_role("arn", ExternalID="abc")  # type: ignore[call-arg]  # no such parameter

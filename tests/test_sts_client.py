@@ -6,6 +6,7 @@ import copy
 import gc
 import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -13,6 +14,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
+from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from conftest import HANG, HUB, SPOKE, key, later
 from sts_stub import Fault, StsStub
@@ -315,3 +317,54 @@ def test_what_a_handlers_own_call_raises_is_not_blamed_on_sts(sts: StsStub, pare
     with pytest.raises(ResponseParserError):
         key(assume_role(parent, HUB))
     assert [request.action for request in sts.requests] == ["GetCallerIdentity"]
+
+
+PROFILE = "[profile own]\nregion = us-east-1\n"
+
+
+def renewed(path: Path, name: str) -> None:
+    path.write_text(f"[own]\naws_access_key_id = {name}\naws_secret_access_key = s\naws_session_token = t\n")
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId"])
+def test_keys_that_a_tool_renewed_in_the_file_are_used(
+    sts: StsStub, clock: time_machine.Traveller, tmp_path: Path, code: str
+) -> None:
+    """When a profile's static keys have expired, the file is read again, and the identity in cache keys follows."""
+    (tmp_path / "config").write_text(PROFILE)
+    renewed(tmp_path / "credentials", "AKIAONE")
+    cache: dict[str, Any] = {}
+    parent = boto3.Session(profile_name="own")
+    child = assume_role(parent, HUB, cache=cache)
+    key(child)
+    for name in ("AKIATWO", "AKIATHREE"):
+        renewed(tmp_path / "credentials", name)
+        clock.shift(3600)
+        sts.fault = Fault.error(403, code, times=1)
+        assert sts.issued[key(child)].by == name
+        clock.shift(3600)
+        second = key(assume_role(parent, HUB, cache=cache))
+        assert sts.issued[second].by == name
+        assert key(assume_role(boto3.Session(profile_name="own"), HUB, cache=cache)) == second
+
+
+@pytest.mark.parametrize("kind", ["unchanged", "explicit", "environment"])
+def test_keys_that_are_not_renewed_in_a_file(
+    sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Keys that were set in code or in the environment are never replaced; an unchanged file is named as the cause."""
+    (tmp_path / "config").write_text(PROFILE)
+    renewed(tmp_path / "credentials", "AKIAONE")
+    own: tuple[str, ...] = ("AKIAONE", "s", "t") if kind == "explicit" else ()
+    if kind == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAONE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        monkeypatch.setenv("AWS_PROFILE", "own")
+    child = assume_role(boto3.Session(*own, profile_name=None if kind == "environment" else "own"), HUB)
+    if kind != "unchanged":
+        renewed(tmp_path / "credentials", "AKIATWO")
+    sts.fault = Fault.error(403, "ExpiredToken")
+    with pytest.raises(ClientError, match="ExpiredToken") as caught:
+        key(child)
+    assert {request.access_key for request in sts.assumed} == {"AKIAONE"}
+    assert ("was read again" in " ".join(caught.value.__notes__)) is (kind == "unchanged")

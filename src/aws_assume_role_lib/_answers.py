@@ -153,13 +153,26 @@ _SIDES = {
 }
 
 
-def note_for(error: Exception, request: Mapping[str, Any], source: str) -> str | None:
+# STS's error codes that mean a problem with the keys that signed the request, not with the role.
+BAD_KEYS = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
+
+
+def note_for(error: Exception, request: Mapping[str, Any], source: str, is_from_file: bool) -> str | None:
     """Return what to check after a failed AssumeRole, or None if the error itself says so.
 
     Args:
         error: What the call raised.
         request: The parameters of AssumeRole. Only their names and the role are repeated.
         source: Whose credentials signed the request, for messages.
+        is_from_file: Whether these are static keys from a file, which has been read again.
     """
     if is_from_handler(error):
         return None
@@ -174,6 +187,10 @@ def note_for(error: Exception, request: Mapping[str, Any], source: str) -> str |
     if code == "AccessDenied":
         return _access_denied_note(message, request, source)
     if code == "ExpiredToken":
+        if is_from_file:
+            return (
+                f"The keys of {source} have expired. The file was read again and has the same keys: renew them there."
+            )
         return f"The parent's credentials have expired. Renew them at their source: {source}."
     if code == "InvalidClientTokenId":
         return (

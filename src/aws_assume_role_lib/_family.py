@@ -20,6 +20,7 @@ import botocore.awsrequest
 import botocore.httpsession
 import botocore.session
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 if TYPE_CHECKING:
     _URLLib3Session: Any
@@ -48,12 +49,14 @@ class Family:
         connections: Connections by their transport settings, shared.
         retry_at: Until when an endpoint that did not respond is left alone, shared. The key None means all endpoints.
         sts_clients: This session's own STS clients, most recently used last.
+        renewed: This session's credentials, and those to use instead.
     """
 
     def __init__(self, above: Family | None = None) -> None:
         self.connections: dict[object, SharedConnections] = above.connections if above else {}
         self.retry_at: dict[object, float] = above.retry_at if above else {}
         self.sts_clients: OrderedDict[object, tuple[Any, ...]] = OrderedDict()
+        self.renewed: tuple[object, Credentials | None] = (None, None)
 
     def __deepcopy__(self, _: object) -> Family:
         # A copied session is the root of a family of its own.

@@ -9,13 +9,14 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, RefreshableCredentials
-from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 
 from ._answers import (
+    BAD_KEYS,
     BadAnswer,
     add_note,
     check_answer,
@@ -34,10 +35,8 @@ from ._identity import identity_of
 from ._keys import Keys
 from ._mfa import CodeNotNeeded, MfaDevice
 from ._parameters import check_session_name
+from ._source import is_from_file, parent_credentials, reread
 from ._sts import endpoint_settings, has_own_client, options_key, sts_client
-
-if TYPE_CHECKING:
-    from mypy_boto3_sts import STSClient
 
 # How many seconds a thread waits for another thread's attempt if a person may have to type an MFA code, or if it is for
 # a source of credentials whose timeouts are botocore's own.
@@ -186,8 +185,14 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         if is_early and (family.was_unreachable_since(started) or not family.may_try(endpoint)):
             raise _skipped()
         request = self._complete_request(need)
-        client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
-        response, expires, lifetime = run_foreign(self._call_sts, client, request, family, endpoint)
+        call = functools.partial(self._call_sts, request, family, endpoint, is_early)
+        try:
+            response, expires, lifetime = run_foreign(call)
+        except ClientError as error:
+            # A tool may have renewed the keys in the profile's file since botocore read it.
+            if is_from_handler(error) or refusal_code(error) not in BAD_KEYS or not reread(self.parent):
+                raise
+            response, expires, lifetime = run_foreign(call)
         until = expires.isoformat(timespec="seconds")
         log(logging.INFO, "Assumed %s as %s, valid until %s.", self.role_arn, request["RoleSessionName"], until)
         granted = response["Credentials"]
@@ -243,8 +248,9 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         return request
 
     def _call_sts(
-        self, client: STSClient, request: Mapping[str, Any], family: Family, endpoint: object
+        self, request: Mapping[str, Any], family: Family, endpoint: object, is_early: bool
     ) -> tuple[Mapping[str, Any], datetime, float]:
+        client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
         try:
             response: Mapping[str, Any] = client.assume_role(**request)
             expires, lifetime = check_answer(response)
@@ -257,7 +263,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             code = "" if is_from_handler(error) else refusal_code(error)
             if code:
                 family.mark_reachable(endpoint)
-            if note := note_for(error, request, _source(self.parent)):
+            if note := note_for(error, request, _source(self.parent), is_from_file(self.parent)):
                 add_note(error, note)
             raise
         family.mark_reachable(endpoint)
@@ -285,15 +291,6 @@ def load_credentials(session: boto3.session.Session) -> Credentials:
         return botocore_session.get_credentials()
 
     credentials = share(("session", id(botocore_session)), functools.partial(run_foreign, load))
-    if credentials is None:
-        raise NoCredentialsError
-    return credentials
-
-
-def parent_credentials(parent: boto3.session.Session) -> Credentials:
-    """Return the credentials that sign a parent's requests, or raise NoCredentialsError."""
-    # The botocore session's, even if a subclass of boto3.Session returns others.
-    credentials = parent._session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
     return credentials

@@ -13,12 +13,14 @@ import boto3
 import botocore.session
 from boto3.session import Session
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import InvalidRegionError
 from botocore.utils import is_valid_endpoint_url, validate_region_name
 
 from ._attempts import run_foreign, share
 from ._family import family_of
 from ._identity import configured_endpoint
+from ._source import parent_credentials
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
@@ -124,7 +126,7 @@ def sts_client(parent: boto3.session.Session, options: Mapping[str, Any], key: s
     """
     session = parent._session
     clients = family_of(session).sts_clients
-    config, credentials = session.get_default_client_config(), session.get_credentials()
+    config, credentials = session.get_default_client_config(), parent_credentials(parent)
     # All that a client is created with. The process, because a forked child must not use inherited sockets.
     settings = [session.get_config_variable(name) for name in _SETTINGS]
     made_of = (os.getpid(), key, is_early, endpoint_settings(session, options), settings)
@@ -133,7 +135,9 @@ def sts_client(parent: boto3.session.Session, options: Mapping[str, Any], key: s
     def create() -> STSClient:
         if name not in clients:
             create_client: Any = parent.client if has_own_client(parent) else session.create_client
-            client = create_client("sts", **{**options, "config": _effective_config(session, options, is_early)})
+            keys = {} if credentials is session.get_credentials() else _explicit(credentials)
+            config_ = _effective_config(session, options, is_early)
+            client = create_client("sts", **{**options, **keys, "config": config_})
             family_of(session).share_connections(client)
             # With the two objects, so that no other object can have their id() while the client is kept.
             clients[name] = client, config, credentials
@@ -150,6 +154,14 @@ def sts_client(parent: boto3.session.Session, options: Mapping[str, Any], key: s
         if len(clients) > MAX_CLIENTS:
             clients.popitem(last=False)
     return client
+
+
+def _explicit(credentials: Credentials) -> dict[str, str | None]:
+    return {
+        "aws_access_key_id": credentials.access_key,
+        "aws_secret_access_key": credentials.secret_key,
+        "aws_session_token": credentials.token,
+    }
 
 
 def endpoint_settings(session: botocore.session.Session, options: Mapping[str, Any]) -> object:

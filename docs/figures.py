@@ -8,12 +8,13 @@ the same on a light and a dark page.
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW
-from aws_assume_role_lib._keys import refresh_window
-from aws_assume_role_lib._sts import RETRY_INTERVAL
+from aws_assume_role_lib._family import RETRY_INTERVAL
+from aws_assume_role_lib._keys import Keys
 
 WIDTH = 420
 LEFT, RIGHT = 20, 400
@@ -26,6 +27,16 @@ STYLE = """
   text { font: 16px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
   .small { font-size: 14.5px } .strong { font-weight: 600 }
 """
+
+
+def refresh_window(lifetime: float) -> float:
+    """How many seconds before they expire credentials may be refreshed."""
+    return Keys("", "", "", None, datetime.now(timezone.utc), lifetime, "").advisory_window
+
+
+def usually_due(lifetime: float) -> float:
+    """After how many seconds a refresh is due on average: at a random moment in the window's first third."""
+    return lifetime - refresh_window(lifetime) * 5 / 6
 
 
 class Figure:
@@ -85,8 +96,8 @@ class Figure:
 
 LIFE = (
     ("good", "in use, STS is not called"),
-    ("early", "one caller refreshes, the others go on"),
-    ("late", "everyone waits for one call"),
+    ("early", "refresh window: one request refreshes"),
+    ("late", "last minute: everyone waits for it"),
 )
 
 
@@ -114,7 +125,7 @@ def outage() -> Figure:
     figure.rect("unreachable", at(down), 16, (back - down) * 60 * scale, 208)
     figure.text(at(down) - 8, 34, "STS is unreachable", "ink small", "end")
     figure.text(LEFT, 70, "attempts")
-    attempt = (3600 - refresh_window(3600)) / 60
+    attempt = usually_due(3600) / 60
     while attempt < back:
         # Strokes, since crosses a minute apart would run into each other.
         figure.line(at(attempt), 56, at(attempt), 74, "failed")
@@ -139,7 +150,7 @@ def lambda_instance() -> Figure:
         return LEFT + minute * 60 * scale
 
     calls = (4, 7, 8, 14, 21, 22, 30, 39, 45, 52, 58, 59, 66, 71)
-    due = (3600 - refresh_window(3600)) / 60
+    due = usually_due(3600) / 60
     refreshed = next(call for call in calls if call - calls[0] >= due)
     figure.text(LEFT, 30, "init: assume_role(), no call to STS", "ink small")
     figure.rect("box", at(0), 38, at(3) - at(0), 26)

@@ -1,4 +1,4 @@
-"""The map of modules and tests on the contributing page matches the code."""
+"""The list of modules on the page *How it works* matches the code."""
 
 from __future__ import annotations
 
@@ -6,92 +6,63 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from aws_assume_role_lib import _attempts, _family, _role, _session, _sts
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "aws_assume_role_lib"
-(PAGE,) = (ROOT / "docs").rglob("contributing.md")
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
-TESTS = sorted(path.stem for path in (ROOT / "tests").glob("test_*.py"))
+PAGE = ROOT / "docs" / "project" / "how-it-works.md"
+LISTED = re.findall(r"^\| `(\w+)/?` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+# A folder counts as one module.
+FILES = {
+    path.relative_to(PACKAGE): path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")
+}
 
 
-class Row(NamedTuple):
-    """A module's row on the map: what it imports from the package, what it imports only when called, and its tests."""
-
-    imports: set[str]
-    when_called: set[str]
-    tests: set[str]
-
-
-def table(heading: str) -> Iterator[list[str]]:
-    """Return the cells of each row of the first table below a heading."""
-    section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    for line in re.findall(r"^\|(.*`.*)\|$", section, re.MULTILINE):
-        yield line.split("|")
-
-
-def names(cell: str) -> set[str]:
-    return set(re.findall(r"`(\w+)`", cell))
-
-
-MAP: dict[str, Row] = {}
-for module, _, imported, tested in table("Module map"):
-    at_import, _, when_called = imported.partition("when called:")
-    MAP[names(module).pop()] = Row(names(at_import), names(when_called), names(tested))
-
-
-def imports(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
-    """Return the package's modules that are imported at once, and those that are imported when a function is called.
-
-    Imports for type checkers alone do not count.
-    """
-    at_once: set[str] = set()
-    when_called: set[str] = set()
+def imported_at_once(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield what a file imports from the package when it is loaded: not in functions, not for type checkers alone."""
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.level:
-            at_once.update(
-                [node.module] if node.module else [alias.name for alias in node.names if alias.name in MODULES]
-            )
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            inner, later = imports(ast.iter_child_nodes(node))
-            is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-            (when_called if is_function else at_once).update(inner)
-            when_called.update(later)
-    return at_once, when_called
+            yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif not (
+            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        ):
+            yield from imported_at_once(ast.iter_child_nodes(node))
 
 
-def test_each_module_is_on_the_map() -> None:
-    """The map has a row for each module of the package, and none for a module that no longer exists."""
-    unmapped = [module for module in MODULES if module not in MAP]
-    assert not unmapped, f"{PAGE.name}, Module map: add a row | `name` | what | imports | tests | for {unmapped}"
-    assert sorted(MAP) == MODULES
+def test_each_module_is_listed() -> None:
+    """The page lists each module of the package once, and none that no longer exists."""
+    assert sorted(LISTED) == sorted(set(FILES.values()))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_what_the_map_says(module: str) -> None:
-    """Each module imports exactly the modules that its row names, and each of those has a row further down."""
-    if module not in MAP:
-        pytest.skip("the module is not on the map, which another test reports")
-    at_once, when_called = imports([ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))])
-    below = set(list(MAP)[list(MAP).index(module) + 1 :])
-    row = f"{PAGE.name}, Module map, {module}: the imports are"
-    assert at_once == MAP[module].imports, f"{row} {sorted(at_once)}"
-    assert when_called == MAP[module].when_called, f"{row} when called: {sorted(when_called)}"
-    assert at_once <= below, f"{module} imports {sorted(at_once - below)}, which the map has above it"
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_run_downward(file: Path) -> None:
+    """A module imports, when it is loaded, only modules further down in the list, so that no circle can form."""
+    module = FILES[file]
+    imported = set(imported_at_once([ast.parse((PACKAGE / file).read_text(encoding="utf-8"))])) & set(FILES.values())
+    if file.parent.name:
+        imported.discard(module)
+    assert imported <= set(LISTED[LISTED.index(module) + 1 :])
 
 
-def test_each_test_file_is_on_the_map() -> None:
-    """Each test file is named beside a module or in the list of tests of the whole package, and each name is a file."""
-    whole = {name for file, _ in table("Tests of the whole") for name in names(file)}
-    mapped = whole.union(*(row.tests for row in MAP.values()))
-    unmapped = sorted(set(TESTS) - mapped)
-    assert not unmapped, f"{PAGE.name}: name {unmapped} beside a module of the map, or under Tests of the whole"
-    assert not mapped - set(TESTS), f"{PAGE.name} names {sorted(mapped - set(TESTS))}, which are not test files"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_each_module_has_a_test(module: str) -> None:
-    """Each module's row names a test file."""
-    assert module not in MAP or MAP[module].tests
+def test_waits_and_bounds_are_as_listed() -> None:
+    """The numbers in the tables of waits and bounds are the code's."""
+    numbers = re.findall(
+        r"^\|[^|]*[^|`] \| (\d+)(?: seconds)?(?:, each for (\d+) seconds)? \|$", PAGE.read_text("utf-8"), re.M
+    )
+    assert [int(number) for row in numbers for number in row if number] == [
+        _attempts.WAIT_LIMIT,
+        _role.CODE_WAIT_LIMIT,
+        _role.SOURCE_WAIT_LIMIT,
+        _sts.CREATION_WAIT_LIMIT,
+        _session.LOADING_WAIT_LIMIT,
+        _family.MAX_IDLE,
+        _family.MAX_IDLE_TIME,
+        _family.MAX_HOSTS,
+        _family.MAX_SETTINGS,
+        _sts.MAX_CLIENTS,
+        _family.MAX_ENDPOINTS,
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import errno
 import inspect
 import io
 import logging
@@ -11,7 +10,6 @@ import os
 import pickle
 import re
 import runpy
-import shlex
 import sys
 import traceback
 import types
@@ -23,7 +21,6 @@ from typing import Any
 import boto3
 import pytest
 import time_machine
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import HUB, SPOKE, needs_posix
 from moto import mock_aws
@@ -33,14 +30,10 @@ from sts_stub import Fault, StsStub
 import aws_assume_role_lib
 from aws_assume_role_lib import (
     JSONFileCache,
-    aio,
     assume_role,
-    generate_lambda_session_name,
-    get_role_arn,
-    patch_boto3,
 )
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW
-from aws_assume_role_lib._keys import refresh_window
+from aws_assume_role_lib._keys import Keys
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -249,11 +242,13 @@ def test_figures_are_current(tmp_path: Path) -> None:
 def test_refresh_window_is_as_documented() -> None:
     """The table of the refresh page says when a refresh is due and when it blocks."""
     page = (DOCS / "explanation" / "refresh.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) min \| (\d+) min (\d+) s \| (\d+) min 0 s \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) min \| (\d+):(\d\d) to (\d+):(\d\d) \| (\d+):00 \|$", page, re.MULTILINE)
     assert rows
-    for granted, due, seconds, last in (map(int, row) for row in rows):
-        assert granted * 60 - refresh_window(granted * 60) == due * 60 + seconds
-        assert granted * 60 - BLOCKING_WINDOW == last * 60
+    for granted, first, first_seconds, last, last_seconds, blocking in (map(int, row) for row in rows):
+        keys = Keys("", "", "", None, datetime.fromtimestamp(granted * 60, timezone.utc), granted * 60, "")
+        assert keys.advisory_at == first * 60 + first_seconds
+        assert keys.advisory_at + keys.advisory_window / 3 == last * 60 + last_seconds
+        assert granted * 60 - BLOCKING_WINDOW == blocking * 60
 
 
 def test_every_keyword_is_in_the_comparison_with_2x() -> None:
@@ -292,9 +287,6 @@ class World:
         session.client("sts").get_caller_identity()
         return session
 
-    def no_parent(self) -> None:
-        assume_role(None, HUB)
-
     def no_credentials(self) -> None:
         assume_role(boto3.Session(region_name="us-east-1"), HUB)
 
@@ -304,37 +296,15 @@ class World:
     def chained_too_long(self) -> None:
         assume_role(self.call(), HUB, DurationSeconds=7200)
 
-    def foreign_attribute(self) -> None:
-        self.monkeypatch.setattr(boto3, "assume_role", "another's", raising=False)
-        patch_boto3()
-
-    def outside_lambda(self) -> None:
-        generate_lambda_session_name()
-
     def no_region(self) -> None:
         assume_role(boto3.Session("AKIAROOT", "root-secret"), HUB).client("dynamodb")
 
     def sts_gone(self) -> None:
         self.use(sts_client_kwargs={"endpoint_url": "http://127.0.0.1:1"})
 
-    def sts_silent(self) -> None:
-        once = Config(read_timeout=0.2, retries={"total_max_attempts": 1})
-        self.use(Fault.hang(), sts_client_kwargs={"config": once})
-
     def code_from_itself(self) -> None:
         session = self.call(SerialNumber=MFA, TokenCode=lambda: session.client("sts").get_caller_identity()["Account"])
         session.client("sts").get_caller_identity()
-
-    def role_within_client_creation(self) -> None:
-        def handler(**_: object) -> None:
-            sibling.get_frozen_credentials()
-
-        sibling = assume_role(self.parent, SPOKE).get_credentials()
-        self.parent.events.register("creating-client-class.sts", handler)
-        self.use()
-
-    def expired_on_arrival(self) -> None:
-        self.use(Fault.expiration("2030-01-31T11:59:00Z"))
 
     def no_terminal(self) -> None:
         really_open = os.open
@@ -354,68 +324,22 @@ class World:
         session.client("sts").get_caller_identity()
 
 
-KINDS = (BotoCoreError, ClientError, ImportError, KeyError, pickle.PicklingError, RuntimeError, TypeError, ValueError)
-CACHE = JSONFileCache("cache")
+KINDS = (BotoCoreError, ClientError, pickle.PicklingError)
 DENIED = f"User: arn:aws:iam::123456789012:user/alice is not authorized to perform: sts:AssumeRole on resource: {HUB}"
 
 ERRORS: dict[str, Callable[[World], object]] = {
-    "no parent": World.no_parent,
     "no credentials": World.no_credentials,
     "bad parameters": World.bad_parameters,
     "chained too long": World.chained_too_long,
-    "code without device": lambda w: w.call(TokenCode="123456"),
-    "tag from nowhere": lambda w: w.call(TransitiveTagKeys=["team"]),
-    "given twice": lambda w: w.call(ExternalId="abc", additional_kwargs={"ExternalId": "abc"}),
-    "misspelled": lambda w: w.call(ExternalID="abc"),
-    "no role": lambda w: assume_role(w.parent, None, validate=False),
-    "unknown STS option": lambda w: w.call(sts_client_kwargs={"service_name": "sts"}),
-    "STS options are no dict": lambda w: w.call(sts_client_kwargs="eu-west-1"),
-    "STS option of a wrong type": lambda w: w.call(sts_client_kwargs={"verify": 1}),
-    "additional parameters are no dict": lambda w: w.call(additional_kwargs=["ExternalId"]),
-    "endpoint is no URL": lambda w: w.call(sts_client_kwargs={"endpoint_url": "sts.example.com"}),
-    "endpoint with a user name": lambda w: w.call(sts_client_kwargs={"endpoint_url": "https://me:pw@sts.example.com"}),
-    "cache is a path": lambda w: w.call(cache="/tmp/cache"),
-    "region is a number": lambda w: w.call(region_name=1),
-    "region is no region": lambda w: w.call(region_name="us east 1"),
-    "foreign attribute": World.foreign_attribute,
-    "outside Lambda": World.outside_lambda,
-    "function name is a number": lambda w: generate_lambda_session_name(1),
-    "account is a float": lambda w: get_role_arn(111111111111.0, "Hub"),
-    "role name is nothing": lambda w: get_role_arn("111111111111", None),
-    "path is nothing": lambda w: get_role_arn("111111111111", "Hub", path=None),
-    "asyncio for a plain session": lambda w: aio.get_session(w.parent),
-    # aiobotocore pins botocore, and so is not installed for these tests.
-    "no aiobotocore": lambda w: aio.get_session(w.call()),
     "keys in a pickle": lambda w: pickle.dumps(w.call()),
-    "cache key is a number": lambda w: CACHE[1],
-    "cache entry is a list": lambda w: CACHE.__setitem__("hub", []),
-    "cache entry has a set": lambda w: CACHE.__setitem__("hub", {"roles": {HUB}}),
-    "cache entry has itself": lambda w: (entry := {}, entry.update(entry=entry), CACHE.__setitem__("hub", entry)),
-    "cache key is a path": lambda w: CACHE["team/hub"],
-    "no cache entry": lambda w: CACHE["hub"],
-    "no home": lambda w: JSONFileCache("~no-such-user/cache"),
-    "long account": lambda w: get_role_arn("12345678901234", "Hub"),
-    "role name with a space": lambda w: get_role_arn("111111111111", "The Hub"),
-    "path with a space": lambda w: get_role_arn("111111111111", "Hub", path="/my team/"),
-    "two paths": lambda w: get_role_arn("111111111111", "team/Hub", path="/app/"),
     "denied": lambda w: w.use(Fault.error(403, "AccessDenied", DENIED)),
-    "longer than the role allows": lambda w: w.use(
-        Fault.error(
-            400, "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
-        )
-    ),
     "parent expired": lambda w: w.use(
         Fault.error(403, "ExpiredToken", "The security token included in the request is expired")
     ),
     "no region": World.no_region,
     "STS gone": World.sts_gone,
-    "STS silent": World.sts_silent,
     "not STS": lambda w: w.use(Fault.empty_result()),
-    "expired on arrival": World.expired_on_arrival,
-    "bad name": lambda w: w.use(RoleSessionName=lambda: "two words"),
-    "bad code": lambda w: w.use(SerialNumber=MFA, TokenCode=lambda: 123456),
     "code from itself": World.code_from_itself,
-    "role within client creation": World.role_within_client_creation,
     "no terminal": World.no_terminal,
     "code spent": World.code_spent,
 }
@@ -439,14 +363,6 @@ def another_role_was_not_answered(w: World, tmp_path: Path) -> None:
         each.get_frozen_credentials()
 
 
-def unreadable_cache(w: World, tmp_path: Path) -> None:
-    class Cache(dict[str, Any]):
-        def __contains__(self, key: object) -> bool:
-            raise PermissionError(errno.EACCES, "Permission denied")
-
-    w.use(cache=Cache())
-
-
 def unusable_cache(w: World, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     w.use(cache=JSONFileCache(tmp_path / "file" / "cache"))
@@ -455,29 +371,7 @@ def unusable_cache(w: World, tmp_path: Path) -> None:
 WARNINGS = {
     "early refresh": early_refresh,
     "another role was not answered": another_role_was_not_answered,
-    "unreadable cache": unreadable_cache,
     "unusable cache": unusable_cache,
-}
-
-CLI = "python -m aws_assume_role_lib"
-# What is typed into a shell, by exit code.
-COMMANDS = {
-    1: [f"{CLI} --help >&-"],
-    2: [
-        f"{CLI}",
-        f"{CLI} {HUB} --ExternalID abc",
-        f"{CLI} {HUB} --Tags team",
-        f"{CLI} {HUB} --Policy read-only",
-        f"{CLI} {HUB} --Policy null",
-        f"{CLI} {HUB} --Policy file://policy.json",
-        f"{CLI} Hub --DurationSeconds 60",
-    ],
-    3: [
-        f"unset AWS_ACCESS_KEY_ID; {CLI} {HUB}",
-        f"{CLI} --profile base {HUB}",
-        f"unset AWS_DEFAULT_REGION; {CLI} {HUB}",
-    ],
-    4: [f"{CLI} {HUB}"],
 }
 
 
@@ -496,7 +390,12 @@ def without_notes(text: str) -> str:
     # Python 3.10 shows no notes, except where a package such as exceptiongroup makes it.
     if sys.version_info >= (3, 11):
         return text
-    return re.sub(r"^(Raised while|The parent's credentials|arn:\S+ was denied) .*\n", "", text, flags=re.MULTILINE)
+    return re.sub(
+        r"^(Raised while|The parent's credentials|Check the network|arn:\S+ was denied) .*\n",
+        "",
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 @pytest.mark.parametrize("case", ERRORS)
@@ -505,8 +404,6 @@ def test_errors_are_verbatim(case: str, world: World) -> None:
     with pytest.raises(KINDS) as raised:
         ERRORS[case](world)
     message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
-    # A note that json adds, since Python 3.14.
-    message = re.sub(r"^when serializing .*\n", "", message, flags=re.MULTILINE)
     assert without_notes(message).replace(world.sts.url, "http://127.0.0.1:1") in documented_messages()
 
 
@@ -518,23 +415,7 @@ def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: 
     assert f"{record.levelname} {record.name}: {record.getMessage()}\n" in documented_messages()
 
 
-@needs_posix
-@pytest.mark.parametrize("code", COMMANDS)
-@pytest.mark.usefixtures("root_keys")
-def test_errors_of_the_command_line_are_verbatim(code: int, sts: StsStub, tmp_path: Path) -> None:
-    """Each line that the command writes on stderr is on the errors page, under its exit code."""
-    sts.fault = Fault.error(403, "AccessDenied", DENIED)
-    python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; '
-    written = ""
-    for command in COMMANDS[code]:
-        finished = run("sh", "-c", python + command, cwd=tmp_path)
-        assert (finished.returncode, finished.stdout) == (code, "")
-        written += finished.stderr
-    page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
-    assert f"```text\n{written}```" in page.partition(f"### Exit code {code}\n")[2].partition("\n#")[0]
-
-
 def test_no_message_is_made_up() -> None:
     """The errors page has exactly the messages that these tests produce, without duplicates."""
     texts = documented_messages()
-    assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS) + len(COMMANDS)
+    assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS)

@@ -29,7 +29,7 @@ from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
 from aws_assume_role_lib import ExportedCredentials, assume_role
-from aws_assume_role_lib._command import cli
+from aws_assume_role_lib._command import cli, formats
 
 COMMAND = [sys.executable, "-m", "aws_assume_role_lib"]
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
@@ -150,7 +150,7 @@ FORMATS = {
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_are_the_aws_clis(name: str) -> None:
-    """Each format is what `aws configure export-credentials` prints, plus the account."""
+    """Each format is what `aws configure export-credentials` prints, plus the account, or the role for this command."""
     variables = {
         "AWS_ACCESS_KEY_ID": "ASIA1",
         "AWS_SECRET_ACCESS_KEY": "a/b+c=",
@@ -158,9 +158,11 @@ def test_formats_are_the_aws_clis(name: str) -> None:
         "AWS_CREDENTIAL_EXPIRATION": "2030-01-31T12:00:00+00:00",
     }
     expected = FORMATS[name]
+    if name not in ("process", "env-no-export"):
+        variables["AWS_ASSUME_ROLE_LIB_PRINTED"] = f"ASIA1:{HUB}"
     if name != "process":
         expected = "".join(expected.format(*variable) for variable in variables.items())
-    assert cli._FORMATS[name](KEYS) == expected
+    assert formats.FORMATS[name](KEYS, HUB) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_formats_are_the_aws_clis(name: str) -> None:
 )
 def test_values_are_quoted_for_the_shell(name: str, line: str) -> None:
     """Characters that are special to the shell are quoted, in case a token ever contains them."""
-    assert cli._FORMATS[name](KEYS._replace(token="a\"$`^&b '\\")).splitlines()[2] == line
+    assert formats.FORMATS[name](KEYS._replace(token="a\"$`^&b '\\"), HUB).splitlines()[2] == line
 
 
 def test_short_names_of_formats(sts: StsStub) -> None:
@@ -498,7 +500,7 @@ def test_a_profile_that_needs_a_code(sts: StsStub) -> None:
 def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
     """If STS rejects the source keys, the run exits with 3, as with a profile without keys."""
     sts.fault = Fault.error(403, code, "these keys")
-    assert_failed(run(HUB), 3, f"{HUB} could not be assumed", code, "Log in again")
+    assert_failed(run(HUB), 3, f"{HUB} could not be assumed", code, "unset AWS_ACCESS_KEY_ID")
 
 
 def test_the_usage_names_the_command_that_was_run() -> None:
@@ -562,7 +564,7 @@ def test_the_hop_that_failed_is_named(sts: StsStub) -> None:
     """If STS refuses the second role, for any reason, the run exits with 4 and its ARN: the source is not at fault."""
     sts.any_root = False
     sts.fault = Fault(element="AccessKeyId", text="<AccessKeyId>ASIAUNKNOWN</AccessKeyId>")
-    assert_failed(run(HUB, SPOKE), 4, f"{SPOKE} could not be assumed", "InvalidClientTokenId", "trust policy")
+    assert_failed(run(HUB, SPOKE), 4, f"{SPOKE} could not be assumed", "InvalidClientTokenId", "opt-in region")
 
 
 # Secrets
@@ -600,7 +602,7 @@ def test_no_token_that_cannot_be_sent_is_in_an_error(sts: StsStub, monkeypatch: 
     """A token with a stray line ending, which the HTTP client would quote, is not printed; the advice names it."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", f"root-token{end}")
     finished = run(HUB)
-    assert_failed(finished, 3, f"{HUB} could not be assumed", "line ending", "Log in again")
+    assert_failed(finished, 3, f"{HUB} could not be assumed", "line ending", "unset AWS_ACCESS_KEY_ID")
     assert "root-token" not in finished.stderr
 
 
@@ -659,10 +661,12 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            while b"MFA" not in shown or not shown.endswith(b": "):
-                assert select.select([screen], [], [], LIMIT)[0], shown
-                shown += os.read(screen, 1024)
-            os.write(screen, keys)
+            # One line at a prompt: getpass discards what was typed before it.
+            for number, line in enumerate(keys.splitlines(keepends=True), start=1):
+                while shown.count(b"Enter MFA") < number or not shown.endswith(b": "):
+                    assert select.select([screen], [], [], LIMIT)[0], shown
+                    shown += os.read(screen, 1024)
+                os.write(screen, line)
             stdout, stderr = process.communicate(timeout=LIMIT)
         while select.select([screen], [], [], 0)[0]:
             shown += os.read(screen, 1024)
@@ -685,10 +689,10 @@ def test_a_code_is_asked_for_on_the_terminal(sts: StsStub) -> None:
 
 @needs_terminal
 @pytest.mark.parametrize(
-    ("keys", "code"), [(b"\x04", 4), (b"12\n", 4), (b"\x03", 130)], ids=["end", "short", "interrupt"]
+    ("keys", "code"), [(b"\x04", 4), (b"12\n" * 3, 4), (b"\x03", 130)], ids=["end", "short", "interrupt"]
 )
 def test_no_code_is_typed(sts: StsStub, keys: bytes, code: int) -> None:
-    """If no code or half of one is typed, the run exits with 4 and one line; on an interrupt, with 130 and none."""
+    """With no code, or half of one three times, the run exits with 4 and a line; on an interrupt, with 130 and none."""
     finished, _ = type_in(keys, HUB, "--SerialNumber", DEVICE)
     if code == 4:
         assert_failed(finished, 4, HUB)

@@ -25,7 +25,8 @@ from conftest import HANG, HUB, SPOKE, later, wait_until
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
-from aws_assume_role_lib._command import cli, run
+from aws_assume_role_lib._command import cli, environment, run
+from aws_assume_role_lib._command import endpoint as server
 from aws_assume_role_lib._mfa import MfaDevice
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="on Windows the program is a child process")
@@ -94,8 +95,8 @@ def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: py
     page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text("utf-8")
     removed = page.partition("### Variables that are removed\n")[2].partition("\n#")[0]
     was_set = page.partition("### Variables that are set\n")[2].partition("\n#")[0]
-    assert [f"`{name}`" for name in run.REMOVED if f"`{name}`" not in removed] == []
-    for name in run.REMOVED:
+    assert [f"`{name}`" for name in environment.REMOVED if f"`{name}`" not in removed] == []
+    for name in environment.REMOVED:
         monkeypatch.setenv(name, "hostile")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "hostile")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/bundle")
@@ -106,9 +107,9 @@ def test_no_variable_with_credentials_is_passed_on(sts: StsStub, monkeypatch: py
     after = json.loads(output)
     assert "hostile" not in after.values()
     assert after["AWS_CA_BUNDLE"] == "/bundle"
-    changed = {name for name in after if after[name] != before.get(name) and name.startswith(("AWS_", "BOTO"))}
+    changed = {name for name in after if after[name] != before.get(name) and name.startswith(("AWS_", "BOTO", "CPL_"))}
     assert {name for name in changed if f"`{name}`" not in was_set} == set()
-    assert len(changed) == 10
+    assert len(changed) == 12
 
 
 def test_settings_of_the_source_profile_come_along(sts: StsStub) -> None:
@@ -334,8 +335,8 @@ def test_a_code_cannot_be_asked_for_while_the_program_runs(sts: StsStub, tmp_pat
 
 
 @pytest.fixture
-def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[run.Endpoint]:
-    endpoint = run.Endpoint(assume_role(parent, HUB))
+def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[server.Endpoint]:
+    endpoint = server.Endpoint(assume_role(parent, HUB))
     thread = threading.Thread(target=endpoint.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield endpoint
@@ -344,7 +345,7 @@ def endpoint(sts: StsStub, parent: boto3.Session) -> Iterator[run.Endpoint]:
     endpoint.server_close()
 
 
-def ask(endpoint: run.Endpoint, method: str = "GET", path: str = "/credentials", **headers: str) -> tuple[int, Any]:
+def ask(endpoint: server.Endpoint, method: str = "GET", path: str = "/credentials", **headers: str) -> tuple[int, Any]:
     connection = http.client.HTTPConnection(endpoint.host, timeout=20)
     connection.request(method, path, headers={"Authorization": endpoint.token, **headers})
     response = connection.getresponse()
@@ -353,7 +354,7 @@ def ask(endpoint: run.Endpoint, method: str = "GET", path: str = "/credentials",
     return response.status, body
 
 
-def test_the_endpoint_hands_out_the_role(sts: StsStub, endpoint: run.Endpoint) -> None:
+def test_the_endpoint_hands_out_the_role(sts: StsStub, endpoint: server.Endpoint) -> None:
     """With the token, a GET of the one path returns the role's keys and their expiry."""
     status, body = ask(endpoint)
     keys = endpoint.session.export_credentials()
@@ -384,7 +385,7 @@ REFUSED: dict[str, tuple[dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: run.Endpoint, name: str) -> None:
+def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: server.Endpoint, name: str) -> None:
     """Requests without the token, from another site, or for anything else get no keys."""
     request, expected = REFUSED[name]
     status, body = ask(endpoint, **request)
@@ -393,7 +394,7 @@ def test_the_endpoint_refuses_everything_else(sts: StsStub, endpoint: run.Endpoi
     assert sts.assumed == []
 
 
-def say(endpoint: run.Endpoint, text: str) -> bytes:
+def say(endpoint: server.Endpoint, text: str) -> bytes:
     """Send this, and return everything that comes back."""
     with socket.create_connection(("127.0.0.1", endpoint.server_address[1]), timeout=20) as connection:
         connection.sendall(text.encode())
@@ -404,7 +405,7 @@ def say(endpoint: run.Endpoint, text: str) -> bytes:
     return answer
 
 
-def test_smuggled_requests(sts: StsStub, endpoint: run.Endpoint) -> None:
+def test_smuggled_requests(sts: StsStub, endpoint: server.Endpoint) -> None:
     """A bad Host, another form of the path or HTTP 0.9 gets no keys; a body is not taken for a request."""
     head = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\n"
     host = f"Host: {endpoint.host}\r\n"
@@ -418,7 +419,7 @@ def test_smuggled_requests(sts: StsStub, endpoint: run.Endpoint) -> None:
         f"{head}{host}\r\n".replace("HTTP/1.1", "HTTP/0.9"),
         f"{head}{host}\r\n".replace("/credentials", "//credentials"),
         f"{head}{host}" + "X: y\r\n" * 99 + "\r\n",
-        f"{head}{host}X: {'x' * run.MAX_HEAD}\r\n\r\n",
+        f"{head}{host}X: {'x' * server.MAX_HEAD}\r\n\r\n",
     ):
         assert b"ASIA" not in say(endpoint, text), text[:300]
     assert sts.assumed == []
@@ -427,20 +428,20 @@ def test_smuggled_requests(sts: StsStub, endpoint: run.Endpoint) -> None:
     assert answer.count(b"AccessKeyId") == 1
 
 
-def test_a_request_with_long_headers_is_answered(endpoint: run.Endpoint) -> None:
+def test_a_request_with_long_headers_is_answered(endpoint: server.Endpoint) -> None:
     """A request may have several kilobytes of headers, such as a client's own tracing headers."""
     assert ask(endpoint, traceparent="x" * 8000)[0] == 200
 
 
 @pytest.mark.parametrize(("more", "answered"), [(0, True), (1, False)])
-def test_a_request_has_up_to_16_kilobytes(endpoint: run.Endpoint, more: int, answered: bool) -> None:
+def test_a_request_has_up_to_16_kilobytes(endpoint: server.Endpoint, more: int, answered: bool) -> None:
     """A request of 16 KB is answered, and one of a byte more is not."""
     text = f"GET /credentials HTTP/1.1\r\nAuthorization: {endpoint.token}\r\nHost: {endpoint.host}\r\nX: \r\n\r\n"
     request = text.replace("X: ", "X: " + "x" * (16 * 1024 + more - len(text)))
     assert (b"ASIA" in say(endpoint, request)) is answered
 
 
-def test_32_connections_may_be_silent(endpoint: run.Endpoint) -> None:
+def test_32_connections_may_be_silent(endpoint: server.Endpoint) -> None:
     """As many connections may send nothing for a while; then each new one closes the oldest."""
     address = ("127.0.0.1", endpoint.server_address[1])
     silent = [socket.create_connection(address, timeout=20) for _ in range(31)]
@@ -459,34 +460,36 @@ def test_32_connections_may_be_silent(endpoint: run.Endpoint) -> None:
 
 
 def test_the_endpoint_survives_rude_clients(
-    sts: StsStub, endpoint: run.Endpoint, monkeypatch: pytest.MonkeyPatch
+    sts: StsStub, endpoint: server.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many connections send nothing, or a byte now and then, the program is served at once."""
     address = ("127.0.0.1", endpoint.server_address[1])
     rude = []
-    for number in range(3 * run.MAX_WAITING):
+    for number in range(3 * server.MAX_WAITING):
         rude.append(socket.create_connection(address, timeout=20))
         if number % 2:
             rude[-1].sendall(b"GET /cred")
         if number % 10 == 0:
             assert ask(endpoint)[0] == 200
-    assert len(endpoint._waiting) <= run.MAX_WAITING
-    for connection in rude[: run.MAX_WAITING]:
+    assert len(endpoint._waiting) <= server.MAX_WAITING
+    for connection in rude[: server.MAX_WAITING]:
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
     for connection in rude:
         connection.close()
 
 
-def test_a_silent_connection_is_closed(sts: StsStub, endpoint: run.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_connection_is_closed(
+    sts: StsStub, endpoint: server.Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection that sends nothing is closed after a while."""
-    monkeypatch.setattr(run._Handler, "timeout", 0.2)
+    monkeypatch.setattr(server._Handler, "timeout", 0.2)
     assert say(endpoint, "") == b""
     assert endpoint._waiting == []
 
 
 def test_an_endpoint_whose_stderr_is_closed(
-    sts: StsStub, endpoint: run.Endpoint, monkeypatch: pytest.MonkeyPatch
+    sts: StsStub, endpoint: server.Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed refresh is answered with an error, even if nobody reads stderr."""
     monkeypatch.setattr(sys, "stderr", None)
@@ -498,7 +501,7 @@ def test_an_endpoint_whose_stderr_is_closed(
     assert answer["message"] == answer["Message"]
 
 
-def test_a_client_that_leaves_is_not_reported(endpoint: run.Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_leaves_is_not_reported(endpoint: server.Endpoint, capfd: pytest.CaptureFixture[str]) -> None:
     """Connection errors are not reported: stderr belongs to the program."""
     try:
         raise BrokenPipeError
@@ -507,12 +510,13 @@ def test_a_client_that_leaves_is_not_reported(endpoint: run.Endpoint, capfd: pyt
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_prompt_of_botocores_has_no_reader() -> None:
+def test_a_prompt_of_botocores_has_no_reader(parent: boto3.Session) -> None:
     """botocore's own prompt for a code fails at once if no one can type, and the error says so."""
-    assert run._reason(EOFError()).startswith(MFA)
+    session = assume_role(parent, HUB)
+    assert server._reason(session, EOFError()).startswith(MFA)
     with pytest.raises(CredentialRetrievalError) as caught:
         MfaDevice("arn:aws:iam::111111111111:mfa/me", None).code()
-    assert run._reason(caught.value).startswith(MFA)
+    assert server._reason(session, caught.value).startswith(MFA)
 
 
 @pytest.mark.parametrize("static", [False, True])

@@ -1,84 +1,24 @@
-"""Runs a program as a role, with credentials from a local endpoint that keeps them refreshed."""
+"""Runs a program as a role: the program takes this process's place, and another process serves it."""
 
 from __future__ import annotations
 
 import contextlib
-import hmac
-import io
-import json
 import os
-import secrets
 import select
 import shutil
 import signal
-import socket
-import socketserver
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.request import getproxies
 
-from botocore.exceptions import RefreshWithMFAUnsupportedError
-
-from .._answers import in_one_line
-from .._keys import environment_variables
 from .._session import AssumedRoleSession
+from .endpoint import Endpoint
+from .environment import SettingsFolder, environment_for, static_variables
 
-PATH = "/credentials"
-# An SDK sends one short request immediately. These limits bound the cost of other clients.
-MAX_WAITING = 32
-MAX_HEAD = 16 * 1024
-TIMEOUT = 10
-
-# Every variable that gives some SDK credentials, or tells it where to find them.
-REMOVED = (
-    "AMAZON_ACCESS_KEY_ID",
-    "AMAZON_SECRET_ACCESS_KEY",
-    "AMAZON_SESSION_TOKEN",
-    "AWS_ACCESS_KEY",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_ACCOUNT_ID",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CREDENTIALS_EXPIRATION",
-    "AWS_CREDENTIAL_EXPIRATION",
-    "AWS_CREDENTIAL_FILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_PROFILE",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SECRET_KEY",
-    "AWS_SECURITY_TOKEN",
-    "AWS_SESSION_TOKEN",
-    "AWS_TOKEN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-)
-_REMOVED_PREFIX = "AWS_BEARER_TOKEN_"
-# Profile settings that select credentials; all others are passed on.
-_CREDENTIAL_SETTINGS = (
-    "aws_",
-    "credential_",
-    "duration_seconds",
-    "external_id",
-    "login_session",
-    "mfa_serial",
-    "role_",
-    "source_profile",
-    "sso_",
-    "web_identity_token_file",
-)
-
-# As socketserver declares it. A TCP server's is always a socket.
-_Request = socket.socket | tuple[bytes, socket.socket]
 # Serves a program until the given function returns.
 Serve = Callable[[Callable[[], object]], object]
 
@@ -94,23 +34,25 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
         The environment, and the function that serves the program.
 
     Raises:
-        OSError: No temporary folder can be created, or no port is free.
+        OSError: No temporary folder can be created, no port is free, or too few files may be open.
     """
     # If a standard stream is closed, a socket would get its descriptor, and be lost when the server closes its streams.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
     endpoint = None if static else Endpoint(session)
-    folder = tempfile.TemporaryDirectory(prefix="aws-assume-role-lib-", ignore_cleanup_errors=True)
-    given = endpoint.variables if endpoint else environment_variables(session.export_credentials())
+    folder = SettingsFolder(session)
 
     def serve(wait: Callable[[], object]) -> None:
-        with folder:
+        try:
             if endpoint:
                 threading.Thread(target=endpoint.serve_forever, daemon=True).start()
             wait()
+        finally:
+            folder.remove()
 
-    return _environment(session, Path(folder.name)) | given, serve
+    given = endpoint.variables if endpoint else static_variables(session.export_credentials())
+    return environment_for(session, folder) | given, serve
 
 
 def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
@@ -125,6 +67,8 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     if not hasattr(os, "fork"):
         return _run_child(command, environment, serve)
     wait = _waiting_for(os.getpid())
+    # The server is forked: a new interpreter would take a third of a second to import botocore again, and would have to
+    # be sent what MFA codes were typed for. There is one thread at this point, so the copy has no lock that is held.
     # On macOS, the system library that looks up proxies crashes in a forked process. Python does not call it if the
     # environment names a proxy.
     proxies = {f"{scheme}_proxy": proxy for scheme, proxy in getproxies().items()}
@@ -200,182 +144,3 @@ def _run_child(command: list[str], environment: dict[str, str], serve: Serve) ->
     finally:
         ended.set()
         server.join()
-
-
-def _environment(session: AssumedRoleSession, folder: Path) -> dict[str, str]:
-    """Return this process's environment without credentials, but with the source profile's other settings."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in REMOVED and not name.startswith(_REMOVED_PREFIX)
-    }
-    # SDKs read these files before they use an endpoint, so credentials in your own files would take precedence.
-    config, empty = folder / "config", folder / "credentials"
-    config.write_text(_config_of(session), encoding="utf-8")
-    empty.touch()
-    environment |= {
-        "AWS_CONFIG_FILE": str(config),
-        "AWS_SHARED_CREDENTIALS_FILE": str(empty),
-        "AWS_CREDENTIAL_PROFILES_FILE": str(empty),
-        "BOTO_CONFIG": str(empty),
-        # A program that does not support the endpoint must fail, not act as the machine's own role. The second variable
-        # is for Rust's object_store, which ignores the first.
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_METADATA_ENDPOINT": "http://127.0.0.1:1",
-    }
-    if session.region_name:
-        environment |= {"AWS_REGION": session.region_name, "AWS_DEFAULT_REGION": session.region_name}
-    return environment
-
-
-def _config_of(session: AssumedRoleSession) -> str:
-    profile = session._session.get_scoped_config()
-    settings = {name: value for name, value in profile.items() if not name.startswith(_CREDENTIAL_SETTINGS)}
-    services = session._session.full_config.get("services", {}).get(profile.get("services"), {})
-    text = "[default]\n" + _lines(settings)
-    return text + (f"[services {profile['services']}]\n{_lines(services)}" if services else "")
-
-
-def _lines(settings: Mapping[str, object]) -> str:
-    text = ""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            value = "".join(f"\n{inner} = {setting}" for inner, setting in value.items())
-        text += f"{name} = {value}".replace("\n", "\n  ") + "\n"
-    return text
-
-
-class Endpoint(socketserver.ThreadingTCPServer):
-    """Gives the role's credentials to programs that have the token, like the endpoint in an ECS container.
-
-    See `container credentials
-    <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>`_.
-
-    Attributes:
-        variables: The environment variables that tell an SDK to use this endpoint.
-    """
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, session: AssumedRoleSession) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.session = session
-        self.host = f"127.0.0.1:{self.server_address[1]}"
-        self.token = secrets.token_urlsafe(32)
-        self.variables = {
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{self.host}{PATH}",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN": self.token,
-        }
-        self._stderr = sys.stderr
-        self._reported: str | None = None
-        self._waiting: list[Any] = []
-
-    def process_request(self, request: _Request, client_address: object) -> None:
-        # The oldest connection that has not sent a request yet is closed to make room, so that opening many connections
-        # does not lock the program out.
-        self._waiting.append(request)
-        if len(self._waiting) > MAX_WAITING:
-            with contextlib.suppress(OSError):
-                self._waiting.pop(0).shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
-
-    def is_read(self, request: _Request) -> None:
-        """Record that a connection has sent its request or closed."""
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(request)
-
-    def shutdown_request(self, request: _Request) -> None:
-        self.is_read(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing: the client has gone, and a traceback could show the keys."""
-
-    def report(self, failure: str | None) -> None:
-        """Write a failure to stderr, but only once if an SDK keeps trying."""
-        if failure and failure != self._reported:
-            with contextlib.suppress(AttributeError, OSError, ValueError):
-                self._stderr.write(f"aws_assume_role_lib: {failure}\n")
-                self._stderr.flush()
-        self._reported = failure
-
-
-class _Head:
-    """Reads the lines of a request, up to a total size."""
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file = file
-        self._left = MAX_HEAD
-        self.close = file.close
-
-    def readline(self, limit: int) -> bytes:
-        line = self._file.readline(limit)
-        self._left -= len(line)
-        # http.server rejects a line of this length as too long.
-        return line if self._left >= 0 else b" " * limit
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-    timeout = TIMEOUT
-    server_version, sys_version = "aws-assume-role-lib", ""
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile: Any = _Head(self.rfile)
-
-    def do_GET(self) -> None:
-        self.server.is_read(self.request)
-        token = self.headers.get("Authorization", "").encode("latin-1", "replace")
-        # Not self.path, where http.server has replaced a leading "//". It also accepts HTTP/0.9.
-        is_exact = self.requestline.startswith(f"GET {PATH} HTTP/1.")
-        # A request that a website makes through a browser has the website's Host.
-        if not is_exact or self.headers.get_all("Host") != [self.server.host]:
-            self._answer(404, {"Code": "NotFound", "Message": "There is nothing here."})
-        elif not hmac.compare_digest(token, self.server.token.encode()):
-            self._answer(403, {"Code": "AccessDenied", "Message": "The authorization token is wrong."})
-        else:
-            self._answer_with_credentials()
-
-    def _answer_with_credentials(self) -> None:
-        session = self.server.session
-        try:
-            keys = session.export_credentials()
-        except Exception as error:
-            failure = f"{session.role_arn} could not be refreshed: {_reason(error)}."
-            self.server.report(failure)
-            # Some SDKs read capitalized names, others lower-case ones. Some show the message only if the status is 4xx.
-            names = {"Code": "RefreshFailed", "Message": failure}
-            self._answer(424, names | {name.lower(): value for name, value in names.items()})
-            return
-        self.server.report(None)
-        credentials = {
-            "AccessKeyId": keys.access_key,
-            "SecretAccessKey": keys.secret_key,
-            "Token": keys.token,
-            "Expiration": f"{keys.expiry:%Y-%m-%dT%H:%M:%SZ}",
-            "RoleArn": session.role_arn,
-        }
-        self._answer(200, credentials | ({"AccountId": keys.account_id} if keys.account_id else {}))
-
-    def _answer(self, status: int, document: Mapping[str, str]) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing: stderr belongs to the program."""
-
-
-def _reason(error: Exception) -> str:
-    # The errors of botocore's prompt, of our own prompt, and of a single code that has been used.
-    if isinstance(error, (EOFError, RefreshWithMFAUnsupportedError)) or "no terminal to prompt on" in str(error):
-        return (
-            "a new MFA code is needed, which cannot be entered while the program runs. "
-            "Start it again, or pass a longer --DurationSeconds"
-        )
-    return in_one_line(error)

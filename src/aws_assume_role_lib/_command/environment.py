@@ -1,0 +1,176 @@
+"""The environment of a program that runs as a role: no credentials but the role's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from .._keys import ExportedCredentials, environment_variables
+from .._session import AssumedRoleSession
+from .failures import SOURCE, exit_with
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+FOLDER_PREFIX = "aws-assume-role-lib-"
+
+# Set for processes that this one starts to load the source's credentials: the profiles that are being loaded.
+LOADING = "AWS_ASSUME_ROLE_LIB_LOADING"
+# Set with the keys that are printed: their access key ID and role.
+PRINTED = "AWS_ASSUME_ROLE_LIB_PRINTED"
+
+# Every variable that gives some SDK credentials, or tells it where to find them.
+REMOVED = (
+    LOADING,
+    PRINTED,
+    "AMAZON_ACCESS_KEY_ID",
+    "AMAZON_SECRET_ACCESS_KEY",
+    "AMAZON_SESSION_TOKEN",
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ACCOUNT_ID",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CREDENTIALS_EXPIRATION",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_CREDENTIAL_FILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SECRET_KEY",
+    "AWS_SECURITY_TOKEN",
+    "AWS_SESSION_TOKEN",
+    "AWS_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+_REMOVED_PREFIX = "AWS_BEARER_TOKEN_"
+# Profile settings that select credentials; all others are passed on.
+_CREDENTIAL_SETTINGS = re.compile(
+    "aws_|credential_|duration_seconds|external_id|login_session|mfa_serial|role_|"
+    "source_profile|sso_|web_identity_token_file"
+)
+
+
+def credential_variables() -> list[str]:
+    """Return the names of the variables in the environment that could give a program other credentials."""
+    return [name for name in os.environ if name in REMOVED or name.startswith(_REMOVED_PREFIX)]
+
+
+@contextlib.contextmanager
+def loading(profile: str) -> Iterator[None]:
+    """Let processes that are started in this block know for which profile, or exit if this process is one of them.
+
+    A ``credential_process`` that runs this command for its own profile would start itself forever.
+    """
+    before = os.environ.get(LOADING)
+    profiles = (before or "").splitlines()
+    if profile in profiles:
+        exit_with(
+            SOURCE,
+            f"The credential_process of profile {profile!r} runs this command for profile {profile!r} again, and so "
+            "forever. In that command, pass --profile with the profile that may assume the role.",
+        )
+    os.environ[LOADING] = "\n".join([*profiles, profile])
+    try:
+        yield
+    finally:
+        os.environ.pop(LOADING)
+        if before is not None:
+            os.environ[LOADING] = before
+
+
+def printed_role() -> str | None:
+    """Return the role whose keys are in the environment because this command printed them, or None."""
+    access_key, _, role_arn = os.environ.get(PRINTED, "").partition(":")
+    return role_arn if access_key and access_key == os.environ.get("AWS_ACCESS_KEY_ID") else None
+
+
+class SettingsFolder:
+    """A temporary folder with a program's AWS config file, and an empty file that replaces all others.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+
+    def __init__(self, session: AssumedRoleSession) -> None:
+        _remove_abandoned_folders()
+        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
+        self.config, self.empty = Path(self._folder.name, "config"), Path(self._folder.name, "credentials")
+        # The lock is held until no process has this file open, and there is no config file without it.
+        self._lock = self.empty.open("w")
+        if fcntl:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # In the encoding in which botocore has read these settings, and SDKs read the user's own file.
+        self.config.write_text(_config_of(session))
+
+    def remove(self) -> None:
+        self._lock.close()
+        self._folder.cleanup()
+
+
+def _remove_abandoned_folders() -> None:
+    """Remove the folders of processes that were killed."""
+    for config in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/config") if fcntl else ():
+        folder = config.parent
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_uid == os.getuid():  # nobody else can have changed what is in it
+                with open(folder / "credentials") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+
+
+def environment_for(session: AssumedRoleSession, folder: SettingsFolder) -> dict[str, str]:
+    """Return this process's environment without credentials, but with the source profile's other settings."""
+    removed = credential_variables()
+    environment = {name: value for name, value in os.environ.items() if name not in removed}
+    # SDKs read these files before they use an endpoint, so credentials in your own files would take precedence.
+    empty = str(folder.empty)
+    environment |= {
+        "AWS_CONFIG_FILE": str(folder.config),
+        "AWS_SHARED_CREDENTIALS_FILE": empty,
+        "AWS_CREDENTIAL_PROFILES_FILE": empty,
+        "BOTO_CONFIG": empty,
+        "CPL_AWS_CREDENTIALS_FILE": empty,  # GDAL
+        # Without it, the AWS SDKs for JavaScript v2 and Go v1 ignore the variables above.
+        "AWS_SDK_LOAD_CONFIG": "1",
+        # A program that does not support the endpoint must fail, not act as the machine's own role. The second variable
+        # is for Rust's object_store, which ignores the first.
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_METADATA_ENDPOINT": "http://127.0.0.1:1",
+    }
+    if session.region_name:
+        environment |= {"AWS_REGION": session.region_name, "AWS_DEFAULT_REGION": session.region_name}
+    return environment
+
+
+def static_variables(keys: ExportedCredentials) -> dict[str, str]:
+    """Return the variables that give a program keys which do not refresh."""
+    return environment_variables(keys) | {"AWS_SECURITY_TOKEN": keys.token}  # the last one is boto 2's
+
+
+def _config_of(session: AssumedRoleSession) -> str:
+    profile = session._session.get_scoped_config()
+    settings = {name: value for name, value in profile.items() if not _CREDENTIAL_SETTINGS.match(name)}
+    services = session._session.full_config.get("services", {}).get(profile.get("services"), {})
+    text = "[default]\n" + _lines(settings)
+    return text + (f"[services {profile['services']}]\n{_lines(services)}" if services else "")
+
+
+def _lines(settings: Mapping[str, object]) -> str:
+    text = ""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            value = "".join(f"\n{inner} = {setting}" for inner, setting in value.items())
+        text += f"{name} = {value}".replace("\n", "\n  ") + "\n"
+    return text

@@ -210,10 +210,9 @@ def _few_tests_are_measured(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refresh as early as possible, not at a random moment."""
-    if "jitter" not in request.keywords:
-        monkeypatch.setattr(_credentials._random, "uniform", lambda first, last: first)
+    monkeypatch.setattr(_credentials._random, "uniform", lambda first, last: first)
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from typing import Any
 
 import boto3
 import botocore
+import botocore.args
 import botocore.client
 import botocore.endpoint
 import botocore.handlers
+import botocore.regions
 import botocore.session
 import pytest
 from botocore.client import ClientCreator
@@ -237,3 +240,40 @@ def test_a_section_set_on_a_child_outlives_a_defaults_mode(parent: boto3.Session
     child._session.set_config_variable("s3", {"addressing_style": "path"})
     client = child.client("s3", config=Config(defaults_mode="standard"))
     assert client.meta.config.s3["addressing_style"] == "path"
+
+
+INSTRUMENTED = (
+    (botocore.session.Session, "create_client"),
+    (ClientCreator, "_get_client_args"),
+    (ClientCreator, "_create_methods"),
+    (ClientCreator, "_create_api_method"),
+    (botocore.args.ClientArgsCreator, "get_client_args"),
+    (botocore.regions.EndpointRulesetResolver, "__init__"),
+)
+
+
+@pytest.mark.parametrize("when", ["before the first client", "after the first client"])
+def test_instrumentation_sees_roles_clients_as_plain_ones(monkeypatch, parent: boto3.Session, when: str) -> None:
+    """A library that wraps botocore's functions sees the same calls for a role's client as for a plain one."""
+    child, calls = assume_role(parent, HUB), Counter[str]()
+
+    def count(owner: type, name: str) -> None:
+        function = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    if when == "after the first client":
+        child.client("sqs")
+    for owner, name in INSTRUMENTED:
+        count(owner, name)
+    seen = []
+    for session in (parent, child):
+        calls.clear()
+        session.client("sqs")
+        seen.append(dict(calls))
+    assert seen[0] == seen[1]
+    assert seen[0].keys() == {name for _, name in INSTRUMENTED}

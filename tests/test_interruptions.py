@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import CredentialRetrievalError
 from conftest import HANG, HUB, key, later
 from sts_stub import StsStub
 
-from aws_assume_role_lib import JSONFileCache, _attempts, assume_role
+from aws_assume_role_lib import JSONFileCache, _attempts, _family, assume_role
 
 
 class Interrupted(BaseException):
@@ -63,3 +66,39 @@ def test_an_interrupted_attempt_leaves_nothing_behind(
         return position
 
     assert later(interrupt_everywhere).result(HANG) > 10
+
+
+class Signal:
+    """Uses a session where Python would run a signal handler: at the n-th start or end of a call of these modules."""
+
+    def __init__(self, use: Callable[[], object], position: int) -> None:
+        self.use, self.left = use, position
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        by = frame if event.startswith("c_") else frame.f_back
+        if event != "c_call" and by and by.f_globals.get("__name__") in (_attempts.__name__, _family.__name__):
+            self.left -= 1
+            if self.left == -1:
+                sys.setprofile(None)
+                with contextlib.suppress(CredentialRetrievalError):  # requested inside their own refresh
+                    self.use()
+
+
+def test_a_signal_handler_that_uses_the_session(sts: StsStub, parent: boto3.Session) -> None:
+    """A handler that uses the session or its client, wherever it runs in a request, does not wait for itself."""
+
+    def use_everywhere() -> int:
+        position = 0
+        while True:
+            client = assume_role(parent, HUB).client("sts")
+            signal = Signal(client.get_caller_identity, position)
+            sys.setprofile(signal)
+            try:
+                client.get_caller_identity()
+            finally:
+                sys.setprofile(None)
+            if signal.left >= 0:
+                return position
+            position += 1
+
+    assert later(use_everywhere).result(HANG) > 30

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 import boto3
 import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
-from conftest import HUB, SPOKE, at_once, key, needs_terminal, wait_until, waiting_threads
+from conftest import HANG, HUB, SPOKE, at_once, key, later, needs_terminal, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import _mfa, assume_role
@@ -255,6 +256,46 @@ def test_the_terminal_prompts_for_one_code_at_a_time(
     at_once(lambda n: key(sessions[n]), 2)
     assert codes_sent(sts) == ["123456", "123456"]
     assert overlaps == []
+
+
+@pytest.mark.parametrize("cache", [None, {}])
+def test_a_person_who_takes_long_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, sts: StsStub, parent: boto3.Session, cache: dict[str, Any] | None
+) -> None:
+    """Threads that have waited too long for a code wait for the terminal, and then find the keys that have come."""
+    monkeypatch.setattr("aws_assume_role_lib._role.CODE_WAIT_LIMIT", 0.01)
+    typed, go_on = [], threading.Event()
+
+    def prompt(text: str) -> str:
+        typed.append(text)
+        assert go_on.wait(HANG)
+        return "123456"
+
+    def wait_for_the_terminal() -> int:
+        return sum("_prompt" in text for text in map(stack, sys._current_frames().values()))
+
+    monkeypatch.setattr(getpass, "getpass", prompt)
+    sessions = [assume_role(parent, HUB, SerialNumber=DEVICE, cache=cache)]
+    if cache is not None:
+        sessions.append(assume_role(parent, HUB, SerialNumber=DEVICE, cache=cache))
+    threads = [later(lambda n=n: key(sessions[n % len(sessions)])) for n in range(8)]
+    wait_until(lambda: wait_for_the_terminal() == 8)
+    go_on.set()
+    assert len({thread.result(HANG) for thread in threads}) == 1
+    assert len(typed) == 1
+    assert codes_sent(sts) == ["123456"]
+
+
+def stack(frame: FrameType | None) -> list[str]:
+    return [frame.f_code.co_name, *stack(frame.f_back)] if frame else []
+
+
+def test_a_replaced_getpass_is_the_prompt(monkeypatch: pytest.MonkeyPatch, sts: StsStub, parent: boto3.Session) -> None:
+    """A getpass.getpass that is not Python's own, such as a notebook's, is used without a terminal."""
+    monkeypatch.setattr(_mfa, "has_terminal", lambda: False)
+    monkeypatch.setattr(getpass, "getpass", lambda text: "123456")
+    key(assume_role(parent, HUB, SerialNumber=DEVICE))
+    assert codes_sent(sts) == ["123456"]
 
 
 def typing(monkeypatch: pytest.MonkeyPatch, *codes: str) -> list[str]:

@@ -790,3 +790,39 @@ def test_outages_of_many_endpoints_do_not_pile_up(sts: StsStub, one_attempt: Non
     remembered = list(vars(parent._session)["_aws_assume_role_lib"].retry_at)
     assert len(remembered) <= 16
     assert "tenant/39" in str(remembered[-1])
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_a_new_process_during_an_outage(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While STS is down, a new session uses an entry of its cache that is due but valid, and tries once a minute."""
+    cache: dict[str, Any] = {}
+    before = key(assume_role(parent, HUB, cache=cache))
+    clock.shift(46 * MINUTE)
+    sts.fault = Fault.error(503, "ServiceUnavailable")
+    child = assume_role(parent, HUB, cache=cache)
+    for _ in range(3):
+        assert key(child) == before
+    assert len(sts.assumed) == 2
+    assert [record.message for record in caplog.records if "Early refresh failed" in record.message]
+    clock.shift(15 * MINUTE)
+    with pytest.raises(ClientError):
+        key(child)
+
+
+def test_a_root_that_is_refused_slowly_is_no_outage(sts: StsStub, clock: time_machine.Traveller) -> None:
+    """If a root's refresh fails after a while, although its keys are valid, its roles are refreshed all the same."""
+
+    def refused() -> dict[str, str]:
+        threading.Event().wait(0.3)  # the latency of a stub
+        raise RuntimeError("refused")
+
+    root = boto3.Session(region_name="us-east-1")
+    expiry = (datetime.now(timezone.utc) + timedelta(minutes=60)).isoformat()
+    metadata = {"access_key": "AKIAROOT", "secret_key": "s", "token": "t", "expiry_time": expiry}
+    root._session._credentials = RefreshableCredentials.create_from_metadata(metadata, refused, "custom-process")
+    child = assume_role(root, HUB, DurationSeconds=3000)
+    before = key(child)
+    clock.shift(46 * MINUTE)
+    assert key(child) != before

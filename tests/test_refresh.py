@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import io
 import itertools
+import logging
 import os
+import random
 import subprocess
 import sys
 import time
@@ -24,7 +26,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
-from aws_assume_role_lib import assume_role
+from aws_assume_role_lib import _credentials, assume_role
 
 LEAF = "arn:aws:iam::333333333333:role/Leaf"
 HOUR = 3600
@@ -472,7 +474,7 @@ import os, time
 import boto3
 from moto.server import ThreadedMotoServer
 from conftest import HUB, key
-from aws_assume_role_lib import assume_role
+from aws_assume_role_lib import _credentials, assume_role
 
 server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
 server.start()
@@ -511,7 +513,7 @@ import boto3
 from email.utils import formatdate
 from conftest import HUB, key
 from sts_stub import StsStub, _Handler
-from aws_assume_role_lib import assume_role
+from aws_assume_role_lib import _credentials, assume_role
 
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 # What moto before 5.1.9 sends: local time, labelled GMT.
@@ -530,3 +532,47 @@ with StsStub() as sts:
 def test_a_date_that_is_wrong_by_hours_is_ignored(zone: str) -> None:
     """An STS implementation that sends local time as GMT grants valid keys east and west of Greenwich."""
     assert in_zone(zone, SKEWED).split() == ["1", "3600.0"]
+
+
+@pytest.mark.parametrize(("lifetime", "window"), [(3600, 900), (1200, 300)])
+def test_a_fleet_does_not_refresh_at_one_moment(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Traveller,
+    monkeypatch: pytest.MonkeyPatch,
+    lifetime: int,
+    window: int,
+) -> None:
+    """Each session's early refresh is due at a random moment in the first third of the window."""
+    monkeypatch.setattr(_credentials, "_random", random.SystemRandom())
+    sts.lifetime = lifetime
+    due = []
+    for _ in range(100):
+        credentials: Any = assume_role(parent, HUB).get_credentials()
+        credentials.get_frozen_credentials()
+        due.append((credentials.expires_at - credentials.refresh_at) / window)
+    assert 2 / 3 <= min(due) < 0.75
+    assert 0.9 < max(due) <= 1
+    assert len(set(due)) > 90
+
+
+def test_a_slow_log_handler_at_the_end(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+    """If a handler of the record about a failed early refresh runs until the keys expire, none is signed with them."""
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "Early refresh failed" in record.getMessage():
+                sts.fault = None
+                clock.shift(20)
+
+    child = assume_role(parent, HUB)
+    first = key(child)
+    clock.shift(HOUR - 10)
+    sts.fault = Fault.error(403, "AccessDenied")
+    logger, handler = logging.getLogger("aws_assume_role_lib"), Slow()
+    logger.addHandler(handler)
+    try:
+        assert key(child) != first
+    finally:
+        logger.removeHandler(handler)
+    assert sts.violations == []

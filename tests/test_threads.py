@@ -336,13 +336,14 @@ def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None
     assert later(lambda: key(child)).result(HANG).startswith("ASIA")
 
 
+PATCHES = {
+    "first": "from gevent import monkey; monkey.patch_all()",
+    "late": "import aws_assume_role_lib; from gevent import monkey; monkey.patch_all(ssl=False)",
+}
 GREENLETS = f"""
-from gevent import monkey
-monkey.patch_all()
 import gevent
 import boto3
 from aws_assume_role_lib import assume_role
-from aws_assume_role_lib._attempts import is_under_way
 
 root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
 hub = assume_role(root, "{HUB}")
@@ -359,10 +360,11 @@ print(*sorted(task.value for task in tasks))
 """
 
 
-def test_greenlets_share_as_threads_do(sts: StsStub) -> None:
-    """With gevent patched first, 64 greenlets that use a cold family make one AssumeRole for each session."""
+@pytest.mark.parametrize("patched", PATCHES)
+def test_greenlets_share_as_threads_do(sts: StsStub, patched: str) -> None:
+    """With gevent patched first or last, 64 greenlets that use a cold family make one AssumeRole for each session."""
     finished = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", GREENLETS],
+        [sys.executable, "-W", "ignore", "-c", PATCHES[patched] + GREENLETS],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -371,3 +373,30 @@ def test_greenlets_share_as_threads_do(sts: StsStub) -> None:
     assert finished.stdout.split() == [f"Spoke-{number}" for number in range(4) for _ in range(16)], finished.stderr
     assert len(sts.assumed) == 5
     assert sts.violations == []
+
+
+def test_handlers_that_threads_register_at_once(sts: StsStub, parent: boto3.Session, switching: None) -> None:
+    """Of handlers that eight threads register on eight sessions at once, each sees its own session's events only."""
+    sessions = [assume_role(parent, HUB) for _ in range(8)]
+    events = [f"made-up.s3.Operation{number}" for number in range(40)]
+    seen: list[tuple[int, int]] = []
+
+    def register(index: int) -> None:
+        for event in events:
+            sessions[index].events.register(event, lambda sender, **_: seen.append((index, sender)))
+
+    at_once(register, 8)
+    for sender, session in enumerate(sessions):
+        for event in events:
+            session.events.emit(event, sender=sender)
+    assert sorted(seen) == sorted((index, index) for index in range(8) for _ in events)
+    plain: Any = boto3.Session("AKIAROOT", "s", region_name="us-east-1").client("s3")
+    assert not plain.meta.events._emitter._handlers.prefix_search(events[0])
+
+
+def test_a_chain_of_400_roles(sts: StsStub, parent: boto3.Session) -> None:
+    """A chain may have hundreds of roles: its refresh does not exceed the recursion limit."""
+    for _ in range(400):
+        parent = assume_role(parent, HUB, validate=False)
+    assert key(parent).startswith("ASIA")
+    assert len(sts.assumed) == 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
@@ -16,7 +17,7 @@ from ._answers import add_note, in_one_line
 from ._attempts import is_inside, is_under_way, log, may_wait, share
 from ._family import RETRY_INTERVAL
 from ._keys import Keys
-from ._mfa import CodeNotNeeded
+from ._mfa import TerminalWasTaken
 from ._role import Need, RoleFetcher
 
 # In the last seconds before the keys expire, threads wait for the refresh that another thread is making.
@@ -63,7 +64,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             valid_until = time.time() + seconds
             if self.keys and (self.keys.expires_at >= valid_until or self.keys.lifetime < seconds):
                 break  # STS would grant the same lifetime again
-            share(self, functools.partial(self._fetch_and_publish, valid_until), self.fetcher.wait_limit)
+            self._attempt(valid_until)
         assert self.keys
         if self.keys.expires_at < time.time() + seconds:
             raise ValueError(
@@ -99,19 +100,21 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             )
         if is_under_way(self) and now < self.expires_at - (BLOCKING_WINDOW if may_wait() else 0):
             return
-        share(self, self._fetch_and_publish, self.fetcher.wait_limit)
+        self._attempt()
+
+    def _attempt(self, valid_until: float = 0.0) -> None:
+        """Share a refresh with the threads that need one, too."""
+        while True:
+            with contextlib.suppress(TerminalWasTaken):
+                return share(self, functools.partial(self._fetch_and_publish, valid_until), self.fetcher.wait_limit)
 
     def _fetch_and_publish(self, valid_until: float = 0.0) -> None:
-        def is_met() -> bool:
-            # Another thread's refresh may just have ended.
-            return time.time() < self.refresh_at and self.expires_at >= valid_until
-
-        if is_met():
-            return
+        if time.time() < self.refresh_at and self.expires_at >= valid_until:
+            return  # another thread's refresh has just ended
         try:
-            keys = self._fetch_unexpired(Need(0.0 if valid_until else self.expires_at, valid_until, is_met))
-        except CodeNotNeeded:
-            return
+            keys = self._fetch_unexpired(Need(0.0 if valid_until else self.expires_at, valid_until))
+        except TerminalWasTaken:
+            raise
         except Exception as error:
             if not (self.has_valid_keys or valid_until) and (entry := self.fetcher.cached_keys()):
                 # Due for a refresh, which has failed: use the entry until it expires.

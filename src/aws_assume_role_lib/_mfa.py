@@ -20,8 +20,8 @@ TERMINAL = "terminal"
 PROMPT_LIMIT = 24 * 3600
 
 
-class CodeNotNeeded(Exception):
-    """While a thread waited for the terminal, keys have come by another way."""
+class TerminalWasTaken(Exception):
+    """Another thread has just been given a code, perhaps for the same keys: look again before prompting."""
 
 
 class MfaDevice:
@@ -37,14 +37,11 @@ class MfaDevice:
         self.has_static_code: bool = not (token_code is None or callable(token_code))
         self._code_is_used = False
 
-    def code(self, is_met: Callable[[], bool] = bool) -> str:
+    def code(self) -> str:
         """Return a code for the next AssumeRole call, prompting for it if necessary.
 
-        Args:
-            is_met: Whether a code is no longer needed. Called when another prompt has ended.
-
         Raises:
-            CodeNotNeeded: ``is_met`` returned True.
+            TerminalWasTaken: Another thread prompted first.
             RefreshWithMFAUnsupportedError: The static code has been used.
             CredentialRetrievalError: There is no terminal to prompt on, or what was typed there is not a code.
             ParamValidationError: The callable returned something other than six digits.
@@ -52,7 +49,7 @@ class MfaDevice:
         if callable(self._token_code):
             return text_of(check_token_code(run_foreign(self._token_code)))
         if self._token_code is None:
-            return self._prompt(is_met)
+            return self._prompt()
         if self._code_is_used:
             raise RefreshWithMFAUnsupportedError
         return text_of(self._token_code)
@@ -61,7 +58,7 @@ class MfaDevice:
         """Remember that STS has accepted the code, which it will not accept again."""
         self._code_is_used = True
 
-    def _prompt(self, is_met: Callable[[], bool]) -> str:
+    def _prompt(self) -> str:
         typed: list[str | Exception] = []
 
         def prompt() -> None:
@@ -71,10 +68,8 @@ class MfaDevice:
                 typed.append(error)
 
         share(TERMINAL, prompt, PROMPT_LIMIT, patient=True)
-        while not typed:  # it was another thread's turn
-            if is_met():
-                raise CodeNotNeeded
-            share(TERMINAL, prompt, PROMPT_LIMIT, patient=True)
+        if not typed:
+            raise TerminalWasTaken
         if isinstance(typed[0], Exception):
             raise typed[0]
         return typed[0]

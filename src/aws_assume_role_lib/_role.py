@@ -33,7 +33,7 @@ from ._family import Family, family_of
 from ._file_cache import JSONFileCache
 from ._identity import identity_of
 from ._keys import Keys
-from ._mfa import CodeNotNeeded, MfaDevice
+from ._mfa import MfaDevice
 from ._parameters import check_session_name
 from ._source import is_from_file, parent_credentials, reread
 from ._sts import endpoint_settings, has_own_client, options_key, sts_client
@@ -45,7 +45,7 @@ CODE_WAIT_LIMIT = SOURCE_WAIT_LIMIT = 600
 # refusal is quicker.
 SLOW = 5.0
 # Of the roles further up a long chain, every so many are refreshed from the root down, instead of by recursion.
-STRIDE = 40
+STRIDE = 20
 
 
 class Need(NamedTuple):
@@ -55,12 +55,10 @@ class Need(NamedTuple):
         good_until: The Unix time until which they have valid keys. Until then, the attempt is early: it may fail, so it
             is short, and not made if STS was unreachable a moment ago.
         valid_until: The Unix time until which the keys must be valid.
-        is_met: Whether keys have come by another way, such as another thread.
     """
 
     good_until: float = 0.0
     valid_until: float = 0.0
-    is_met: Callable[[], bool] = bool
 
 
 class RoleFetcher(AssumeRoleCredentialFetcher):
@@ -128,20 +126,11 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             entry = read_keys(cache, granted_for)
             if entry is None or not _meets(entry, need):
                 good_until = max(need.good_until, entry.expires_at if entry and not need.valid_until else 0.0)
-                try:
-                    entry = self._assume_role(granted_for, Need(good_until, need.valid_until, is_met))
-                except CodeNotNeeded:
-                    entry = read_keys(cache, granted_for)
-                    if entry is None:
-                        raise
+                entry = self._assume_role(granted_for, need._replace(good_until=good_until))
                 if entry.granted_for == granted_for:
                     write_keys(cache, entry)
             own.append(entry)
             return entry
-
-        def is_met() -> bool:
-            entry = read_keys(cache, granted_for)
-            return need.is_met() or (entry is not None and _meets(entry, need))
 
         # Equal file caches have one folder. Numbers, because looking up an attempt must not call a cache's __hash__().
         is_comparable = isinstance(cache, JSONFileCache) and type(cache).__hash__ is JSONFileCache.__hash__
@@ -184,15 +173,14 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         # In a chain, an STS that does not respond delays a request once, not once for each role or region.
         if is_early and (family.was_unreachable_since(started) or not family.may_try(endpoint)):
             raise _skipped()
-        request = self._complete_request(need)
-        call = functools.partial(self._call_sts, request, family, endpoint, is_early)
+        request = self._complete_request()
         try:
-            response, expires, lifetime = run_foreign(call)
+            response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)
         except ClientError as error:
             # A tool may have renewed the keys in the profile's file since botocore read it.
             if is_from_handler(error) or refusal_code(error) not in BAD_KEYS or not reread(self.parent):
                 raise
-            response, expires, lifetime = run_foreign(call)
+            response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)
         until = expires.isoformat(timespec="seconds")
         log(logging.INFO, "Assumed %s as %s, valid until %s.", self.role_arn, request["RoleSessionName"], until)
         granted = response["Credentials"]
@@ -239,12 +227,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             above.append(credentials)
         return above
 
-    def _complete_request(self, need: Need) -> dict[str, Any]:
+    def _complete_request(self) -> dict[str, Any]:
         request = {"RoleSessionName": self._generated_name, **self._request}
         if self._session_name:
             request["RoleSessionName"] = check_session_name(run_foreign(self._session_name))
         if self.mfa:
-            request["TokenCode"] = self.mfa.code(need.is_met)
+            request["TokenCode"] = self.mfa.code()
         return request
 
     def _call_sts(
@@ -252,7 +240,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     ) -> tuple[Mapping[str, Any], datetime, float]:
         client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
         try:
-            response: Mapping[str, Any] = client.assume_role(**request)
+            response: Mapping[str, Any] = run_foreign(client.assume_role, **request)
             expires, lifetime = check_answer(response)
         except Exception as error:
             if is_unreachable(error):

@@ -226,6 +226,7 @@ class InheritingSession(botocore.session.Session):
 
     def __init__(self, parent: botocore.session.Session, region_name: str | bool | None, **options: Any) -> None:
         self._parent = parent
+        self._root: botocore.session.Session = parent._root if isinstance(parent, InheritingSession) else parent
         region = {} if region_name is None else {"region": _region_provider(self, parent, region_name)}
         self._inherited_config = _InheritedConfig(self, parent, region)
         super().__init__(**options)
@@ -247,7 +248,7 @@ class InheritingSession(botocore.session.Session):
 
     @property
     def full_config(self) -> dict[str, Any]:
-        return self._parent.full_config
+        return self._root.full_config
 
     def get_default_client_config(self) -> Config:
         """Return the child's own default client config, or else the parent's."""
@@ -276,7 +277,7 @@ class ChildSession(InheritingSession):
         super().__init__(parent, region_name, event_hooks=self._emitter, include_builtin_handlers=handlers is None)
         self.register_component("credential_provider", CredentialResolver([_RoleProvider(credentials)]))
         self.register_component("data_loader", parent.get_component("data_loader"))
-        self.lazy_register_component("response_parser_factory", lambda: parent.get_component("response_parser_factory"))
+        self.register_component("response_parser_factory", parent.get_component("response_parser_factory"))
         if emitter is None:
             self.get_component("event_emitter").register_first("choose-signer", sign_as_the_role)
 
@@ -361,9 +362,13 @@ class _InheritedConfig:
         return self._parent.get_component("config_store").get_config_provider(logical_name)
 
     def get_config_variable(self, logical_name: str) -> object:
-        if logical_name in self._own or logical_name in self._child.instance_variables():
-            return self.get_config_provider(logical_name).provide()
-        return self._parent.get_config_variable(logical_name)
+        # A loop, because recursion would limit the length of a chain.
+        config: Any = self
+        while isinstance(config, _InheritedConfig):
+            if logical_name in config._own or logical_name in config._child.instance_variables():
+                return config.get_config_provider(logical_name).provide()
+            config = config._parent.get_component("config_store")
+        return config.get_config_variable(logical_name)
 
     def set_config_provider(self, logical_name: str, provider: object) -> None:
         self._own[logical_name] = provider

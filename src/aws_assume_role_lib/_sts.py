@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 TIMEOUTS = (5, 10)
 # The same for an early attempt, which is made only once: it costs nothing if it fails, and may delay one request.
 EARLY_TIMEOUTS = (2, 4)
-# Creating a client takes milliseconds. A thread that waits longer may be holding a lock that the creation needs.
-CREATION_WAIT_LIMIT = 5
 # How many clients a parent keeps for the next role with the same options. A call that is under way keeps its own.
 MAX_CLIENTS = 16
 # The config variables, besides those of endpoints, that change a client.
@@ -144,11 +142,7 @@ def sts_client(parent: boto3.session.Session, options: Mapping[str, Any], key: s
         created: STSClient = clients[name][0]
         return created
 
-    client = (
-        create()
-        if name in clients
-        else share((id(clients), name), functools.partial(run_foreign, create), CREATION_WAIT_LIMIT)
-    )
+    client = create() if name in clients else share((id(clients), name), functools.partial(run_foreign, create))
     with contextlib.suppress(KeyError):  # another thread may have removed it meanwhile
         clients.move_to_end(name)
         if len(clients) > MAX_CLIENTS:

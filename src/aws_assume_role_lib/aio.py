@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._session import AssumedRoleSession
 
@@ -36,6 +36,8 @@ def get_session(session: AssumedRoleSession) -> AioSession:
         A session with ``create_client()``, which you can also pass to ``aioboto3.Session(botocore_session=...)`` or
         ``s3fs.S3FileSystem(session=...)``. Several event loops can use the session, one after the other or each in its
         own thread. Call this function once for each ``aioboto3.Session``, which adds event handlers to the session.
+        The session pickles like ``session``, as a recipe without keys, and so does an ``S3FileSystem`` that holds it.
+        What you set or register on the returned session itself is not pickled.
 
     Raises:
         ImportError: aiobotocore is not installed.
@@ -65,8 +67,7 @@ def get_session(session: AssumedRoleSession) -> AioSession:
         raise ImportError(
             "aws_assume_role_lib.aio needs aiobotocore. Install it: pip install aiobotocore", name="aiobotocore"
         ) from None
-    child: Any = session._session
-    return AioChildSession(child)
+    return AioChildSession(session)
 
 
 async def ensure_valid_for(session: AssumedRoleSession, duration: float | timedelta) -> datetime:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def spoke(sts: StsStub, root_keys: None, monkeypatch: pytest.MonkeyPatch) -> AssumedRoleSession:
     """The end of a chain from the environment's keys, with a session name that plain pickle cannot handle."""
-    monkeypatch.setattr(pickling, "_sessions", type(pickling._sessions)())
+    monkeypatch.setattr(pickling, "_kept", type(pickling._kept)())
     return assume_role(assume_role(boto3.Session(), HUB), SPOKE, RoleSessionName=lambda: "from-a-lambda")
 
 

@@ -37,11 +37,8 @@ class NoPickle(boto3.Session):
     """A subclass without pickle support."""
 
 
-class NeedsArguments(dict[str, Any]):
-    """A cache that cannot be made without arguments."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
+class OwnCache(dict[str, Any]):
+    """A cache of a program's own class."""
 
 
 class Namer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, SupportsIndex
 
 from aiobotocore.credentials import AioCredentialResolver, AioDeferredRefreshableCredentials
 from aiobotocore.session import AioSession
@@ -18,18 +19,46 @@ from botocore.loaders import Loader
 from .._attempts import copy_of, may_wait
 from .._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
 from .._keys import Keys
-from .._session import ChildSession, InheritingSession, sign_as_the_role
+from .._session import AssumedRoleSession, InheritingSession, sign_as_the_role
+from .pickling import Part, comparable, is_open, keep, recipe_of, surroundings, unopened
+from .pickling import load as load_session
 
 
 class AioChildSession(InheritingSession, AioSession):
     """A child session for asyncio: the same settings and credentials, with aiobotocore's clients."""
 
-    def __init__(self, child: ChildSession) -> None:
+    def __init__(self, session: AssumedRoleSession) -> None:
+        child: Any = session._session
         super().__init__(child, None)
+        self._session = session
         credentials = _AioCredentials(child.role_credentials)
         self.register_component("credential_provider", AioCredentialResolver([_RoleProvider(credentials)]))
         self.lazy_register_component("data_loader", lambda: _Loader(child.get_component("data_loader")))
         self.get_component("event_emitter").register_first("choose-signer", sign_as_the_role)
+
+    def __copy__(self) -> AioChildSession:
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, _: object) -> AioChildSession:
+        return copy.copy(self)  # copied credentials would refresh separately
+
+    def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
+        return load, recipe_of(self._session) if is_open(self) else vars(self)["_recipe"]
+
+
+def load(*recipe: Part) -> object:
+    """Return the session for asyncio that all pickles with this recipe load as in this process, created on first use.
+
+    There is one, because s3fs keeps a file system, with its clients, for each session that it is given.
+    """
+
+    def create() -> object:
+        session: Any = load_session(*recipe)
+        return unopened(AioChildSession, recipe, lambda: AioChildSession(session))
+
+    return keep(("asyncio", surroundings(recipe[0]), *map(comparable, recipe)), create)
 
 
 class _RoleProvider(CredentialProvider):

@@ -1,16 +1,15 @@
-"""Pickles a session as a recipe for creating it again, without any key, token or MFA code."""
+"""Pickles a session as a recipe: what another process needs to assume the roles again, without any key or token."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import copyreg
 import functools
 import hashlib
-import inspect
 import json
 import os
 import pickle
-import traceback
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -23,85 +22,96 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, Credentials
 
+from .._assume import assume_role
 from .._cache import digest
-from .._credentials import AssumedRoleCredentials
 from .._family import version_of_file
 from .._file_cache import JSONFileCache
-from .._role import RoleFetcher, load_credentials, unordered
+from .._parameters import AUTOMATIC_ROLE_SESSION_NAME
+from .._role import unordered
 from .._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
 
-# How many roots and roles are kept for later sessions with the same recipe.
-MAX_SHARED = 256
-# AssumeRole's parameters and a Config are never nested this deeply; a list that contains itself is.
-MAX_DEPTH = 20
-# The attributes that a session's methods use. Without credentials, reading one raises the same as a call.
-USED_BY_METHODS = ("_session", "_loader", "resource_factory", "assume_role_parent_session")
+# How many roots, roles and sessions for asyncio are kept for later sessions with the same recipe.
+MAX_KEPT = 256
 
 
 class Part(NamedTuple):
     """One session of a chain, without its parent.
 
     Attributes:
-        text: JSON, in a fixed order, so that equal sessions have equal bytes. Empty for a root that has its own pickle
-            support. Arrays begin with what they are: a list, a tuple, UNSIGNED or the index of an object.
-        objects: Values that JSON cannot represent, such as callables.
+        text: JSON, in a fixed order, so that equal sessions have equal bytes. Empty for a root that pickles by itself.
+        objects: What JSON cannot represent, by name: that root, and callables. The pickler that calls decides whether
+            it accepts them: cloudpickle and dill accept functions that pickle rejects.
     """
 
     text: str
-    objects: tuple[Any, ...] = ()
+    objects: dict[str, Any]
 
 
 Recipe = tuple[Part, ...]  # the root, then the roles
 
 
-def reduce(session: AssumedRoleSession) -> tuple[Callable[..., AssumedRoleSession], Recipe]:
+def reduce(session: AssumedRoleSession) -> tuple[Callable[..., object], Recipe]:
     """Return the value for ``__reduce_ex__()``, or raise PicklingError."""
+    return load, recipe_of(session)
+
+
+def recipe_of(session: AssumedRoleSession) -> Recipe:
+    """Return what :func:`load` needs to create an equal session, or raise PicklingError."""
     roles: list[Part] = []
     above: Any = session
-    while isinstance(above, AssumedRoleSession) and not isinstance(above, Unopened):
+    while isinstance(above, AssumedRoleSession) and is_open(above):
         roles.append(_role(above))
         above = above.assume_role_parent_session
-    recipe: Recipe = vars(above)["_recipe"] if isinstance(above, Unopened) else (_root(above),)
-    return load, (*recipe, *reversed(roles))
+    start: Recipe = (_root(above),) if is_open(above) else vars(above)["_recipe"]
+    return (*start, *reversed(roles))
 
 
-def load(*recipe: Part) -> AssumedRoleSession:
-    """Return a session that is created on first use, so that unpickling never fails for want of a profile or keys."""
-    kind: type = session_class()
-    session = object.__new__(_unopened_class(kind))
-    vars(session).update(_recipe=recipe, _kind=kind)
-    return session
+def load(*recipe: Part) -> object:
+    """Return a session that is created on first use."""
+    return unopened(session_class(), recipe, lambda: copy.deepcopy(_shared(recipe)))
 
 
-class Unopened(AssumedRoleSession):
-    """A session that has been unpickled but not used. Its first use turns it into an ordinary one."""
+# Sessions that have been unpickled but not used
+
+
+class Unopened:
+    """Added to the class of a session that gets its attributes on first use.
+
+    Unpickling must not fail for want of a profile or keys, because a scheduler may unpickle what only a worker uses.
+    """
 
     def __getattr__(self, name: str) -> object:
-        if name == "role_arn":
-            return _read(vars(self)["_recipe"][-1])["request"]["RoleArn"]
-        unknown = AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        if name.startswith("__"):  # other libraries probe for their own special methods
-            raise unknown
-        try:
-            own = _open(self)
-        except Exception as error:
-            if name in USED_BY_METHODS:
-                raise
-            raise unknown from error  # hasattr() would raise any other error
-        # setdefault() and update() are atomic: if several threads use the session at once, one of them publishes.
-        opened: AssumedRoleSession = vars(self).setdefault("_opened", own)
-        if opened is own:
-            vars(self).update(vars(opened))
-            self.__class__ = type(opened)  # type: ignore[assignment]  # a superclass with the same layout
-        return getattr(opened, name)
+        own = vars(self)
+        # Notebooks and other libraries look for special methods of their own, which needs no keys.
+        if "_opened" not in own and not (name.startswith("_") and name.endswith("_")):
+            # setdefault() and update() are atomic: if several threads use the session at once, one of them publishes.
+            opened = own.setdefault("_opened", own["_create"]())
+            own.update({**vars(opened), **own})
+        if "_opened" in own:
+            return getattr(own["_opened"], name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
+        if is_open(self) or not isinstance(self, AssumedRoleSession):
+            return super().__repr__()
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, not used yet)"
 
 
+def unopened(kind: type, recipe: Recipe, create: Callable[[], object]) -> object:
+    """Return an object of this kind whose attributes are those of what ``create()`` returns, on first use."""
+    session: object = object.__new__(_unopened_class(kind))
+    role_arn = json.loads(recipe[-1].text)["request"]["RoleArn"]
+    vars(session).update(role_arn=role_arn, _recipe=recipe, _create=create)
+    return session
+
+
 @functools.cache
-def _unopened_class(kind: type) -> type[AssumedRoleSession]:
-    return type(kind.__name__, (Unopened, kind), {})
+def _unopened_class(kind: type) -> type:
+    return type(kind.__name__, (Unopened, kind), {"__module__": kind.__module__})
+
+
+def is_open(session: object) -> bool:
+    return not isinstance(session, Unopened) or "_opened" in vars(session)
 
 
 # Writing
@@ -109,35 +119,12 @@ def _unopened_class(kind: type) -> type[AssumedRoleSession]:
 Refusal = Callable[[str], pickle.PicklingError]
 
 
-def _part(refusal: Refusal, content: Mapping[str, Any]) -> Part:
-    objects: list[tuple[str, Any]] = []
-
-    def encoded(name: str, value: object, depth: int = 0) -> object:
-        if depth > MAX_DEPTH:
-            raise refusal(f"its {name} is nested too deeply, or contains itself.")
-        if value is None or isinstance(value, str) or type(value) in (bool, int, float):
-            return value
-        if type(value) is list or type(value) is tuple:
-            return [type(value).__name__, *(encoded(name, item, depth + 1) for item in value)]
-        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            # A refusal names the parameter or option, not "request" around it or a key inside it.
-            return {key: encoded(key if depth < 2 else name, value[key], depth + 1) for key in sorted(value)}
-        if value is botocore.UNSIGNED:
-            return ["UNSIGNED"]
-        objects.append((name, value))
-        return ["object", len(objects) - 1]
-
-    text = json.dumps(encoded("", {name: value for name, value in content.items() if value is not None}))
-    if objects and not _by_value():
-        for name, value in objects:
-            try:
-                pickle.dumps(value)
-            except Exception as error:
-                raise refusal(
-                    f"its {name} cannot be pickled. Define it at the top level of a module that the other process can "
-                    "import, or pickle the session with cloudpickle."
-                ) from (error.__cause__ or error)
-    return Part(text, tuple(value for _, value in objects))
+def _part(refusal: Refusal, content: Mapping[str, Any], objects: dict[str, Any]) -> Part:
+    known = {name: value for name, value in content.items() if value is not None}
+    try:
+        return Part(json.dumps(known, sort_keys=True), objects)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refusal(f"a parameter or setting is not plain data. {error}.") from None
 
 
 def _refusal(owner: str, reason: str) -> pickle.PicklingError:
@@ -146,67 +133,47 @@ def _refusal(owner: str, reason: str) -> pickle.PicklingError:
 
 def _role(session: AssumedRoleSession) -> Part:
     refusal = functools.partial(_refusal, f"The session for {session.role_arn}")
-    if type(session).__module__ != AssumedRoleSession.__module__:
+    if type(session).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise refusal(
             f"it is a {type(session).__module__}.{type(session).__qualname__}. Define __reduce_ex__() in that class."
         )
     child: Any = session._session
-    credentials: AssumedRoleCredentials = child.role_credentials
-    if child.get_credentials() is not credentials:
+    if child.get_credentials() is not child.role_credentials:
         raise refusal(
             "its credentials were replaced, and keys are never pickled. Pickle a session whose credentials are those "
             "that assume_role() gave it."
         )
-    request, cache, sts_client_kwargs = credentials.fetcher.arguments
-    token_code = request.get("TokenCode")
-    if token_code is not None and not callable(token_code):
+    request, cache, sts_client_kwargs = child.role_credentials.fetcher.arguments
+    if not isinstance(request.get("TokenCode"), (types.FunctionType, type(None))):
         raise refusal(
-            "its TokenCode is a single code, which STS accepts once. Pass a function that returns a code, defined at "
-            "the top level of a module."
-        )
-    if token_code is not None and not isinstance(token_code, types.FunctionType):
-        raise refusal(
-            f"its TokenCode is a {type(token_code).__name__}, whose state would be pickled too, and may hold the "
-            "device's secret. Pass a function, defined at the top level of a module, that looks the secret up."
+            f"its TokenCode is a {type(request['TokenCode']).__name__}, which may hold a code or the device's secret. "
+            "Pass a function, defined at the top level of a module, that looks them up."
         )
     if "ProvidedContexts" in request:
         raise refusal(
             "its ProvidedContexts hold an assertion, which is a token. Assume the role in the other process instead."
         )
-    if isinstance(sts_client_kwargs.get("config"), Config):
-        sts_client_kwargs = {**sts_client_kwargs, "config": _options_of(sts_client_kwargs["config"])}
-    return _part(
-        refusal,
-        {
-            "request": unordered(request),
-            "region_name": child.region_choice,
-            "cache": _cache(refusal, cache),
-            "sts_client_kwargs": sts_client_kwargs or None,
-            **_settings_of(child, {}),
-        },
-    )
-
-
-def _cache(refusal: Refusal, cache: object) -> tuple[object, ...] | None:
-    if cache is None:
-        return None
-    kind: type = type(cache)
-    arguments = (str(cache._folder),) if isinstance(cache, JSONFileCache) else ()
-    try:
-        inspect.signature(kind).bind(*arguments)
-    except TypeError:
+    if cache is not None and type(cache) not in (dict, JSONFileCache):
         raise refusal(
-            f"its cache is not pickled but created again, and {kind.__name__} needs arguments. Pass a JSONFileCache, "
-            "or no cache."
-        ) from None
-    except ValueError:  # a class written in C, such as dict, may not have a signature
-        pass
-    return (kind, *arguments)
+            f"its cache is a {type(cache).__name__}, and keys are never pickled. Pass a JSONFileCache, or no cache."
+        )
+    objects = {name: value for name, value in request.items() if callable(value)}
+    content = {
+        "request": {name: value for name, value in unordered(request).items() if name not in objects},
+        "region_name": child.region_choice,
+        "cache": str(cache._folder) if isinstance(cache, JSONFileCache) else None if cache is None else {},
+        "sts_client_kwargs": {
+            name: _options_of(value) if isinstance(value, Config) else value
+            for name, value in sts_client_kwargs.items()
+        },
+        **_settings_of(child, {}),
+    }
+    return _part(refusal, content, objects)
 
 
 def _root(root: boto3.session.Session) -> Part:
     if _pickles_by_itself(type(root)):
-        return Part("", (root,))
+        return Part("", {"session": root})
     refusal = functools.partial(_refusal, "The session that assumes the first role")
     session: Any = root._session
     for own, known in (
@@ -219,9 +186,8 @@ def _root(root: boto3.session.Session) -> Part:
                 "__reduce__() in a subclass of it."
             )
     credentials = session.get_credentials()
-    method = getattr(credentials, "method", None)
-    if type(credentials).__module__ != Credentials.__module__ or not _is_found(session, credentials):
-        what = "access keys" if method == "explicit" else f"credentials ({type(credentials).__name__})"
+    if not _is_found(session, credentials):
+        what = "access keys" if getattr(credentials, "method", None) == "explicit" else type(credentials).__name__
         raise refusal(
             f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
             "profile, the environment, or an instance or container role, here and in the other process."
@@ -231,7 +197,7 @@ def _root(root: boto3.session.Session) -> Part:
         "user_agent_version": boto3.__version__,
         "user_agent_extra": f"Botocore/{botocore.__version__}",
     }
-    return _part(refusal, _settings_of(session, fresh))
+    return _part(refusal, _settings_of(session, fresh), {})
 
 
 def _pickles_by_itself(kind: type) -> bool:
@@ -242,17 +208,18 @@ def _pickles_by_itself(kind: type) -> bool:
 
 def _is_found(session: botocore.session.Session, credentials: object) -> bool:
     """Whether botocore itself found these credentials, and so would find them in another process."""
+    botocores = Credentials.__module__
+    # botocore internal: what fetches the keys. If it is gone, only the method tells whose credentials they are. Covered
+    # by tests/test_internals.py.
+    refresh = getattr(credentials, "_refresh_using", None)
+    modules = (type(credentials).__module__, str(getattr(refresh, "__module__", botocores)))
+    if not all(module.startswith("botocore.") for module in modules):
+        return False
     method = getattr(credentials, "method", None)
     # Code that creates RefreshableCredentials often passes "assume-role" as the method.
     if method == "assume-role" and "role_arn" not in session.get_scoped_config():
         return False
-    # botocore internal: what fetches the keys. If it is gone, only the method tells whose credentials they are. Covered
-    # by tests/test_internals.py.
-    refresh = getattr(credentials, "_refresh_using", None)
-    if refresh is not None and not str(getattr(refresh, "__module__", None)).startswith("botocore."):
-        return False
-    providers = [kind for kind in CredentialProvider.__subclasses__() if kind.__module__ == Credentials.__module__]
-    return method in [kind.METHOD for kind in providers]
+    return method in [kind.METHOD for kind in CredentialProvider.__subclasses__() if kind.__module__ == botocores]
 
 
 def _settings_of(session: botocore.session.Session, fresh: Mapping[str, str]) -> dict[str, Any]:
@@ -284,72 +251,44 @@ def _options_of(config: Config) -> dict[str, Any]:
     return dict(passed)
 
 
-def _by_value() -> bool:
-    """Whether cloudpickle or dill, which accept functions that pickle rejects, is calling.
-
-    The call stack is the only way to know: a reducer is not told which pickler calls it.
-    """
-    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None))
-    return any({"cloudpickle", "dill"} & set(str(name).split(".")) for name in names)
-
-
 # Reading
 
 
-def _read(part: Part) -> dict[str, Any]:
-    def decoded(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: decoded(item) for key, item in value.items()}
-        if not isinstance(value, list):
-            return value
-        kind, *items = value
-        if kind == "UNSIGNED":
-            return botocore.UNSIGNED
-        if kind == "object":
-            return part.objects[items[0]]
-        return tuple(map(decoded, items)) if kind == "tuple" else list(map(decoded, items))
+def _shared(recipe: Recipe) -> AssumedRoleSession:
+    """Return this process's session for a recipe, whose credentials all loaded sessions with this recipe share.
 
-    content = decoded(json.loads(part.text))
-    assert isinstance(content, dict)
-    return content
-
-
-def _open(session: Unopened) -> AssumedRoleSession:
-    # Sessions share credentials: otherwise, a worker would assume the role again for each task's session.
-    recipe: Recipe = vars(session)["_recipe"]
-    shared: Any = _shared(recipe)
-    parent: Any = shared.assume_role_parent_session
-    credentials: AssumedRoleCredentials = vars(shared._session)["role_credentials"]
-    return _session_of(vars(session)["_kind"], parent, credentials, _read(recipe[-1]))
-
-
-def _shared(recipe: Recipe) -> object:
-    """Return this process's shared session for a recipe, created now or by an earlier call.
-
-    There is no lock, because code that is not ours may run. If two threads create one at once, both use the first.
+    Otherwise, a worker would assume the role again for each task's session.
     """
     session: Any = None
-    key: tuple[Hashable, ...] = (_surroundings(recipe[0]),)
+    key: tuple[Hashable, ...] = (surroundings(recipe[0]),)
     for part in recipe:
-        key = (*key, _comparable(part))
-        known = _sessions.get(key)
-        if known is None:
-            known = _make_root(part) if session is None else _make_role(session, part)
-            known = _sessions.setdefault(key, known)
-        session = known
-        with contextlib.suppress(KeyError):  # another thread may just have dropped it
-            _sessions.move_to_end(key)
-            if len(_sessions) > MAX_SHARED:
-                _sessions.popitem(last=False)
+        key = (*key, comparable(part))
+        session = keep(key, functools.partial(_make_root if session is None else _make_role, part, session))
+    assert isinstance(session, AssumedRoleSession)
     return session
 
 
-_sessions: OrderedDict[Hashable, boto3.session.Session] = OrderedDict()
+def keep(key: Hashable, create: Callable[[], object]) -> object:
+    """Return this process's object for a key, created now or by an earlier call.
+
+    There is no lock, because code that is not ours may run. If two threads create one at once, both use the first.
+    """
+    kept = _kept.get(key)
+    if kept is None:
+        kept = _kept.setdefault(key, create())
+    with contextlib.suppress(KeyError):  # another thread may just have dropped it
+        _kept.move_to_end(key)
+        if len(_kept) > MAX_KEPT:
+            _kept.popitem(last=False)
+    return kept
 
 
-def _surroundings(root: Part) -> str:
+_kept: OrderedDict[Hashable, object] = OrderedDict()
+
+
+def surroundings(root: Part) -> str:
     """Return a digest of where boto3 looks for credentials. A root keeps what it found; a change needs a new root."""
-    chosen = _read(root).get("config_variables", {}) if root.text else {}
+    chosen = json.loads(root.text).get("config_variables", {}) if root.text else {}
     variables = {name: os.environ.get(name) for name in os.environ if name.startswith(("AWS_", "BOTO_CONFIG"))}
     files = [
         chosen.get("config_file") or variables.get("AWS_CONFIG_FILE") or "~/.aws/config",
@@ -359,55 +298,58 @@ def _surroundings(root: Part) -> str:
     return digest([variables, [version_of_file(os.path.expanduser(file)) for file in files]])
 
 
-def _comparable(part: Part) -> Hashable:
+def comparable(part: Part) -> Hashable:
+    """Return what is equal for parts that make equal sessions, or at least for this part alone."""
     try:
-        if not part.text:
-            # A root with its own pickle support, which may not define equality.
-            return hashlib.sha256(pickle.dumps(part.objects)).digest()
-        hash(part)
-    except Exception:
+        return hashlib.sha256(pickle.dumps(part)).digest()
+    except Exception:  # a lambda, which cloudpickle has loaded
         return object()
-    return part
 
 
-def _make_root(part: Part) -> boto3.session.Session:
+def _make_root(part: Part, _: None) -> boto3.session.Session:
     if not part.text:
-        root: boto3.session.Session = part.objects[0]
+        root: boto3.session.Session = part.objects["session"]
         return root
-    content = _read(part)
-    session = botocore.session.get_session()
-    # Before creating the boto3 session, which reads the profile and the data path.
+    content, session = json.loads(part.text), botocore.session.get_session()
+    # Before creating the boto3 session, which reads the profile and the data path, and again after it, because it sets
+    # its own user agent.
     _set(session, content)
     root = boto3.Session(botocore_session=session)
-    vars(session).update(content.get("user_agent", {}))
+    _set(session, content)
     return root
 
 
-def _make_role(parent: boto3.session.Session, part: Part) -> AssumedRoleSession:
-    load_credentials(parent)
-    content = _read(part)
-    kind, *arguments = content.get("cache", (type(None),))
-    sts_client_kwargs = dict(content.get("sts_client_kwargs", {}))
-    if "config" in sts_client_kwargs:
-        sts_client_kwargs["config"] = Config(**sts_client_kwargs["config"])
-    credentials = AssumedRoleCredentials(RoleFetcher(parent, content["request"], kind(*arguments), sts_client_kwargs))
-    return _session_of(session_class(), parent, credentials, content)
-
-
-def _session_of(
-    kind: type[AssumedRoleSession],
-    parent: boto3.session.Session,
-    credentials: AssumedRoleCredentials,
-    content: Mapping[str, Any],
-) -> AssumedRoleSession:
-    child = ChildSession(parent._session, credentials, content.get("region_name"))
-    _set(child, content)
-    vars(child).update(content.get("user_agent", {}))
-    return kind(botocore_session=child, role_arn=content["request"]["RoleArn"], assume_role_parent_session=parent)
+def _make_role(part: Part, parent: boto3.session.Session) -> AssumedRoleSession:
+    content = json.loads(part.text)
+    cache, options = content.get("cache"), content["sts_client_kwargs"]
+    if "config" in options:
+        options["config"] = _config(options["config"])
+    # A request without a name had a generated one, even with a SourceIdentity.
+    request = {"RoleSessionName": AUTOMATIC_ROLE_SESSION_NAME, **content["request"], **part.objects}
+    session = assume_role(
+        parent,
+        request.pop("RoleArn"),
+        additional_kwargs=request,
+        region_name=content.get("region_name"),
+        validate=False,
+        cache=JSONFileCache(cache) if isinstance(cache, str) else cache,
+        sts_client_kwargs=options,
+    )
+    _set(session._session, content)
+    return session
 
 
 def _set(session: botocore.session.Session, content: Mapping[str, Any]) -> None:
+    vars(session).update(content.get("user_agent", {}))
     for name, value in content.get("config_variables", {}).items():
         session.set_config_variable(name, value)
     if "client_config" in content:
-        session.set_default_client_config(Config(**content["client_config"]))
+        session.set_default_client_config(_config(content["client_config"]))
+
+
+def _config(options: dict[str, Any]) -> Config:
+    # botocore takes a certificate and its key only as a tuple, which JSON does not have.
+    for owner, name in ((options, "client_cert"), (options.get("proxies_config") or {}, "proxy_client_cert")):
+        if isinstance(owner.get(name), list):
+            owner[name] = tuple(owner[name])
+    return Config(**options)

@@ -41,7 +41,7 @@ def test_cloudpickle_takes_what_pickle_does_not(sts: StsStub, spoke: AssumedRole
     script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).client('sts').get_caller_identity()['Arn'])"
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True, timeout=50)
     assert done.stdout.decode().strip().endswith(":assumed-role/Spoke/from-a-lambda")
-    with pytest.raises(pickle.PicklingError, match="its RoleSessionName cannot be pickled"):
+    with pytest.raises((pickle.PicklingError, AttributeError), match="<lambda>"):
         pickle.dumps(spoke)
 
 

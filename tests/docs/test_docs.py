@@ -84,7 +84,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 # Their blocks need packages with separate tox environments, whose tests run them.
-ELSEWHERE = {"asyncio.md": "tests/aio", "other-sdks.md": "tests/sdks"}
+ELSEWHERE = {"asyncio.md": "tests/aio", "data-tools.md": "tests/sdks"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
@@ -104,9 +104,9 @@ def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatc
             block.execute(page, vars(module))
 
 
-# Packages whose code is shown but not run: those that readers migrate from, and one whose pinned dependencies would
-# replace those of these tests.
-NOT_RUN = r"^from (boto3_refresh_session|boto3_assume|boto_session_manager|airflow\.sdk)\b"
+# Packages whose code is shown but not run: one whose pinned dependencies would replace those of these tests, and one
+# that works with MSK only.
+NOT_RUN = r"^from (airflow\.sdk|aws_msk_iam_sasl_signer)\b"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -55,7 +55,8 @@ def hub(moto_url: str, sts: StsStub, example: Any, monkeypatch: pytest.MonkeyPat
 
 
 def accounts_of(hub: boto3.Session) -> set[str]:
-    return {account["Id"] for account in hub.client("organizations").list_accounts()["Accounts"]}
+    accounts = hub.client("organizations").list_accounts()["Accounts"]
+    return {account["Id"] for account in accounts if account["Status"] == "ACTIVE"}
 
 
 def assumed(sts: StsStub) -> list[str]:
@@ -75,7 +76,8 @@ def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
     done = run(*command, cwd=ORGANIZATION, timeout=150, COLUMNS="200")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
-    assert rows == [[region, "8", "0", ""] for region in ("eu-west-1", "us-east-1", "us-west-2")]
+    found = {"eu-west-1": "4", "us-east-1": "7", "us-west-2": "12"}
+    assert rows == [[region, "9", queues, ""] for region, queues in found.items()]
     assert "100%" in done.stderr
     assert sts.requests == []
 
@@ -95,6 +97,32 @@ def test_errors_are_collected_and_throttling_backs_off(sts: StsStub, hub: boto3.
     problems = [row.problem for row in rows if row.problem]
     assert len(problems) == len(REGIONS)
     assert all(re.match("ClientError: .*AccessDenied.* not yours", problem) for problem in problems)
+
+
+def test_the_hubs_own_account_is_scanned_and_closed_ones_are_skipped(sts: StsStub, hub: boto3.Session) -> None:
+    """Started with a profile and a hub, the script scans the hub's own account with the hub's credentials, and says
+    which accounts it skips because they are closed.
+    """
+    keys = "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\nregion = us-east-1\n"
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text(f"[profile audit]\n{keys}", encoding="utf-8")
+    organizations = hub.client("organizations")
+    own = organizations.describe_organization()["Organization"]["MasterAccountId"]
+    closed = min(accounts_of(hub) - {own})
+    organizations.close_account(AccountId=closed)
+    members = accounts_of(hub) - {own}
+    # moto takes the stub's keys as the management account's: each account has its queues.
+    hub.client("sqs", region_name=REGIONS[0]).create_queue(QueueName="queue")
+    before = len(sts.assumed)
+    hub_arn = f"arn:aws:iam::{own}:role/Hub"
+    command = (sys.executable, "scan.py", "--profile", "audit", "--hub", hub_arn, "--regions", REGIONS[0])
+    done = run(*command, cwd=ORGANIZATION, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    (row,) = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
+    assert row == [REGIONS[0], str(len(members) + 1), str(len(members) + 1), ""]
+    assert sorted(request.params["RoleArn"].split(":")[4] for request in sts.assumed[before:]) == sorted(
+        [own, *members]
+    )
+    assert f"Skipped {closed}, which is SUSPENDED." in done.stderr
 
 
 @pytest.mark.timeout(180)  # a cluster is slow on a busy machine

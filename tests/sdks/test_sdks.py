@@ -1,4 +1,4 @@
-"""The guide to other SDKs is true: which of them refresh a role's keys, and which hold them until they expire."""
+"""The page on data tools is true: which of them refresh a role's keys, and which hold them until they expire."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from obstore.store import S3Store
 from sts_stub import StsStub
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-PAGE = Path(__file__).parents[2] / "docs/guides/other-sdks.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/data-tools.md"
 EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 
 

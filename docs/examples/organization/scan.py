@@ -62,19 +62,26 @@ def scan(
     as_completed: Callable[[Iterable[Any]], Iterable[Any]],
 ) -> list[Row]:
     """Scan each account of the hub's organization; if one fails, its rows have a problem."""
+    console = Console(stderr=True)
     own_arn = hub.client("sts").get_caller_identity()["Arn"]
     _, partition, _, _, own_account, _ = own_arn.split(":", 5)
     paginator = hub.client("organizations").get_paginator("list_accounts")
-    account_ids = [
-        account["Id"] for page in paginator.paginate() for account in page["Accounts"] if account["Id"] != own_account
-    ]
+    # AWS replaces Status with State; older versions of botocore do not know State.
+    states = {
+        account["Id"]: account.get("State") or account["Status"]
+        for page in paginator.paginate()
+        for account in page["Accounts"]
+    }
     tasks = {}
-    for account_id in account_ids:
-        role_arn = get_role_arn(account_id, role_name, partition=partition)
-        session = assume_role(hub, role_arn)
-        tasks[submit(scan_account, session, account_id, regions)] = account_id
-    rows: list[Row] = []
-    done = track(as_completed(tasks), "Scanning", total=len(tasks), console=Console(stderr=True))
+    for account_id, state in states.items():
+        if state != "ACTIVE":
+            console.print(f"Skipped {account_id}, which is {state}.")
+        elif account_id != own_account:
+            session = assume_role(hub, get_role_arn(account_id, role_name, partition=partition))
+            tasks[submit(scan_account, session, account_id, regions)] = account_id
+    # In its own account, the hub needs no role.
+    rows = scan_account(hub, own_account, regions) if own_account in states else []
+    done = track(as_completed(tasks), "Scanning", total=len(tasks), console=console)
     for task in done:
         try:
             rows += task.result()
@@ -102,7 +109,7 @@ def on_dask(workers: int) -> Iterator[tuple[Any, Any]]:
 
 
 @contextlib.contextmanager
-def made_up_organization() -> Iterator[None]:
+def made_up_organization(role_name: str) -> Iterator[None]:
     """An organization that moto simulates; the environment leads to it, in workers too."""
     from moto.server import ThreadedMotoServer
 
@@ -124,7 +131,13 @@ def made_up_organization() -> Iterator[None]:
         organizations = boto3.client("organizations")
         organizations.create_organization(FeatureSet="ALL")
         for number in range(8):
-            organizations.create_account(AccountName=f"team-{number}", Email=f"team-{number}@example.com")
+            made = organizations.create_account(AccountName=f"team-{number}", Email=f"team-{number}@example.com")
+            role_arn = get_role_arn(made["CreateAccountStatus"]["AccountId"], role_name)
+            session = assume_role(boto3.Session(), role_arn)
+            for place, region in enumerate(REGIONS):
+                sqs = session.client("sqs", region_name=region)
+                for queue in range(number % (place + 2)):
+                    sqs.create_queue(QueueName=f"queue-{queue}")
         yield
     finally:
         server.stop()
@@ -157,7 +170,7 @@ def main() -> int:
 
     with contextlib.ExitStack() as stack:
         if arguments.demo:
-            stack.enter_context(made_up_organization())
+            stack.enter_context(made_up_organization(arguments.role))
         session = boto3.Session(profile_name=arguments.profile)
         session._session.set_default_client_config(CONFIG)
         hub = assume_role(session, arguments.hub) if arguments.hub else session

@@ -57,7 +57,6 @@ def test_waits_and_bounds_are_as_listed() -> None:
         _attempts.WAIT_LIMIT,
         _role.CODE_WAIT_LIMIT,
         _role.SOURCE_WAIT_LIMIT,
-        _sts.CREATION_WAIT_LIMIT,
         _session.LOADING_WAIT_LIMIT,
         _family.MAX_IDLE,
         _family.MAX_IDLE_TIME,

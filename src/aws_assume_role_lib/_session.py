@@ -194,9 +194,9 @@ class AssumedRoleSession(boto3.session.Session):
 
     def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
         # Imported here because most programs never pickle a session.
-        from ._travel.pickling import reduce
+        from ._travel.pickling import load, recipe_of
 
-        return reduce(self)
+        return load, recipe_of(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"

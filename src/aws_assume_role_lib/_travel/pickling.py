@@ -50,11 +50,6 @@ class Part(NamedTuple):
 Recipe = tuple[Part, ...]  # the root, then the roles
 
 
-def reduce(session: AssumedRoleSession) -> tuple[Callable[..., object], Recipe]:
-    """Return the value for ``__reduce_ex__()``, or raise PicklingError."""
-    return load, recipe_of(session)
-
-
 def recipe_of(session: AssumedRoleSession) -> Recipe:
     """Return what :func:`load` needs to create an equal session, or raise PicklingError."""
     roles: list[Part] = []
@@ -176,14 +171,11 @@ def _root(root: boto3.session.Session) -> Part:
         return Part("", {"session": root})
     refusal = functools.partial(_refusal, "The session that assumes the first role")
     session: Any = root._session
-    for own, known in (
-        (root, (boto3.Session, AssumedRoleSession.__base__)),
-        (session, (botocore.session.Session, ChildSession.__base__)),
-    ):
-        if type(own) not in known:
+    for kind in (type(root), type(session)):
+        if kind not in (boto3.Session, AssumedRoleSession.__base__, botocore.session.Session, ChildSession.__base__):
             raise refusal(
-                f"it is a {type(own).__module__}.{type(own).__qualname__}. Start from a boto3.Session, or define "
-                "__reduce__() in a subclass of it."
+                f"it is a {kind.__module__}.{kind.__qualname__}. Start from a boto3.Session, or define __reduce__() in "
+                "a subclass of it."
             )
     credentials = session.get_credentials()
     if not _is_found(session, credentials):
@@ -254,7 +246,7 @@ def _options_of(config: Config) -> dict[str, Any]:
 # Reading
 
 
-def _shared(recipe: Recipe) -> AssumedRoleSession:
+def _shared(recipe: Recipe) -> object:
     """Return this process's session for a recipe, whose credentials all loaded sessions with this recipe share.
 
     Otherwise, a worker would assume the role again for each task's session.
@@ -264,7 +256,6 @@ def _shared(recipe: Recipe) -> AssumedRoleSession:
     for part in recipe:
         key = (*key, comparable(part))
         session = keep(key, functools.partial(_make_root if session is None else _make_role, part, session))
-    assert isinstance(session, AssumedRoleSession)
     return session
 
 

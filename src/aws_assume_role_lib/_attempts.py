@@ -8,6 +8,7 @@ waiting thread may hold a lock of the program that the attempt needs.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
@@ -112,24 +113,19 @@ def _share(state: _State, key: Hashable, attempt: Callable[[], T], wait_limit: f
             return result
         state.inside.append(key)
         result = attempt()
-        _end(attempts, key, own)
-        own.set_result(result)
+        if attempts is _attempts:
+            own.set_result(result)
         return result
     except Exception as error:
-        if attempts.get(key) is own and _is_outcome(error):
-            _end(attempts, key, own)
+        if attempts is _attempts and _is_outcome(error):
             own.set_exception(copy_of(error))
         raise
     finally:
-        if attempts.get(key) is own:
-            _end(attempts, key, own)
-        own.cancel()  # does nothing if there is an outcome
-
-
-def _end(attempts: dict[Hashable, _Attempt], key: Hashable, own: _Attempt) -> None:
-    # A handler may have forked: in the child, nobody waits, and the key may belong to a new attempt.
-    if attempts is _attempts and attempts.get(key) is own:
-        del attempts[key]
+        # A handler may have forked: in the child, which has attempts of its own, nobody waits for this one. Nothing is
+        # called before the deletion, because a signal handler could raise after the call.
+        if attempts is _attempts and key in attempts and attempts[key] is own:
+            del attempts[key]
+            own.cancel()  # does nothing if there is an outcome
 
 
 def _is_outcome(error: Exception) -> bool:
@@ -181,13 +177,12 @@ def _emit_records(state: _State) -> None:
 def copy_of(error: E) -> E:
     """Return a copy of an exception: it collects notes and tracebacks, so each thread or task needs its own."""
     try:
-        copied = type(error).__new__(type(error), *error.args)
+        copied = copy.copy(error)
         vars(copied).update({name: value[:] if name == "__notes__" else value for name, value in vars(error).items()})
-        # Some of an error may be neither in its arguments nor among its attributes, such as an OSError's file name.
-        is_complete = str(copied) == str(error)
-    except Exception:  # the class cannot be created this way
-        is_complete = False
-    if not is_complete:
+        # Not if a class loses some of its text on the way.
+        if str(copied) != str(error):
+            return error
+    except Exception:  # the class cannot be copied
         return error  # better shared than lost
     copied.__cause__, copied.__suppress_context__ = error.__cause__, error.__suppress_context__
     # Without the traceback, whose frames would keep the attempt alive until the next garbage collection.

@@ -227,7 +227,7 @@ def test_refuses_over_the_limit(parent, parameters):
         assert re.match(rf"{at_fault}\b", line), line
 
 
-SIX = "6 characters of [0-9], or a function that returns them"
+SIX = "six digits, or a function that returns them"
 PROBLEMS: list[tuple[dict[str, Any], str]] = [
     (
         {"role_arn": "x"},

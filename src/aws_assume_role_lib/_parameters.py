@@ -41,6 +41,7 @@ _FORMATS = {
         r"arn:[!-9;-~]+:iam::[!-9;-~]*:policy/([!-~]*/)?[!-.0-9;-~]+",
         "the ARN of an IAM policy, like arn:aws:iam::aws:policy/ReadOnlyAccess",
     ),
+    "TokenCode": (r"[0-9]{6}", "a string of six digits"),
 }
 # What build_request() accepts besides the API's shapes.
 _ALTERNATIVES = {

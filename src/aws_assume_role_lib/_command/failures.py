@@ -74,7 +74,7 @@ def _text_of(error: Exception) -> str:
         # STS quotes an invalid value, which may be an MFA code or an external ID.
         text = re.sub("Value '.*' at", "Value at", text)
     # A callable cannot be passed on the command line.
-    return re.sub(", or a callable that returns (one|them)", "", text)
+    return re.sub(", or a (callable|function) that returns (one|them)", "", text)
 
 
 def _hint(error: Exception, code: int, environment: bool) -> str:
@@ -85,7 +85,7 @@ def _hint(error: Exception, code: int, environment: bool) -> str:
     if code == SOURCE and environment:
         return _HINT_FOR_ENVIRONMENT
     if code in (SOURCE, ROLE) and (is_unreachable(error) or "MultiFactorAuthentication" in message_of(error)):
-        return note_for(error, {}, "") or HINTS[code]
+        return note_for(error, {}, "", is_from_file=False) or HINTS[code]
     if code == ROLE and isinstance(error, CredentialRetrievalError):
         return ""  # this package's own errors of this class already say what to do
     notes = [note for note in getattr(error, "__notes__", []) if not note.startswith("Raised while assuming")]

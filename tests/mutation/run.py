@@ -49,30 +49,41 @@ RECORDS = "records.json"
 SLOW = "not survives_a_day and not an_hour_of_calls"
 NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", "build")
 
-# The tests run against each module's mutants: all that concern it. The modules for asyncio are left out, since their
-# tests need aiobotocore, which pins botocore.
+# The tests run against each module's mutants: all that concern it.
 TESTS = {
     "_answers": "outages logging secrets refresh faults internals access_denied",
-    "_arns": "arns",
-    "_assume": "bad_arguments refused_calls conversions session sts_client internals third_party signature",
+    "_assume": "bad_arguments refused_calls conversions session sts_client internals boto3 signature",
+    "_attempts": "shared_outcomes hangs threads forks logging",
     "_cache": "cache identity refresh logging",
-    "_cli": "cli cli_run",
-    "_clients": "shared_clients plain_clients internals inheritance session threads hangs",
+    "_command/arguments": "command/cli",
+    "_command/cache": "command/cache_option",
+    "_command/cli": "command/cli command/run command/loop",
+    "_command/endpoint": "command/run",
+    "_command/environment": "command/run",
+    "_command/failures": "command/cli command/loop",
+    "_command/formats": "command/cli",
+    "_command/run": "command/run",
     "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs internals faults",
+    "_family": "shared_clients internals inheritance session threads hangs outages",
     "_file_cache": "json_file_cache",
-    "_flights": "shared_outcomes hangs threads forks logging",
+    "_handlers": "shared_clients internals inheritance threads",
     "_identity": "identity cache internals",
     "_keys": "refresh secrets cache",
-    "_lambda": "lambda",
     "_mfa": "mfa forks",
+    "_names": "names lambda",
     "_parameters": "limits conversions chaining_limits refused_calls without_validation properties mfa",
     "_patch": "patch",
-    "_pickling": "pickling internals workers",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
-    "_run": "cli_run",
-    "_session": "session signature inheritance internals third_party threads pickling",
+    "_session": "session signature inheritance internals boto3 threads travel/pickling",
+    "_source": "refresh outages identity",
     "_sts": "sts_client sts_client_kwargs bad_arguments cache outages inheritance forks threads",
-    "_suggest": "signature cli",
+    "_suggest": "signature command/cli",
+    "_travel/pickling": "travel/pickling internals",
+}
+# Names only; and asyncio, whose tests need aiobotocore, which pins botocore.
+NO_MUTANTS = {
+    *("__init__", "__main__", "_command/__init__", "_travel/__init__", "aws_assume_role_lib"),
+    *("_travel/aio", "aio"),
 }
 
 
@@ -235,11 +246,16 @@ def prepare(folder: Path) -> None:
     gc.freeze()  # pytest collects garbage ten times at its end, which would touch all memory that the forks share
 
 
+def test_files(module: str) -> list[str]:
+    """Return the paths of the tests that concern a module."""
+    return [str(Path("tests", name).with_name(f"test_{Path(name).name}.py")) for name in TESTS[module].split()]
+
+
 def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tuple[str, str]]]:
     """Return the number of a module's mutants and of its unlisted survivors, and the entries that match no mutant."""
     path = PACKAGE / f"{module}.py"
     original = path.read_text()
-    tests = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+    tests = test_files(module)
     start = time.monotonic()
     if in_fork(tests, Recorder(path), 600) != 0:
         sys.exit(f"{Path(OUTPUT).read_text()}\n{module}: its tests fail without a mutant. Make them pass first.")
@@ -275,6 +291,8 @@ def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tupl
 
 
 def main() -> None:
+    modules_there = {str(path.relative_to(ROOT / PACKAGE).with_suffix("")) for path in (ROOT / PACKAGE).rglob("*.py")}
+    assert modules_there == TESTS.keys() | NO_MUTANTS, modules_there ^ (TESTS.keys() | NO_MUTANTS)
     listed: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for entry in tomllib.loads(SURVIVORS.read_text())["survivor"]:
         listed[entry["module"]] |= {(entry["line"], mutant) for mutant in entry["mutants"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
@@ -46,16 +45,11 @@ def pytest_xdist_auto_num_workers() -> int:
 # A shell starts background jobs with SIGINT ignored; every process that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# aiobotocore pins botocore, and the Rust and C++ SDKs are large, so each has its own tox environment.
-collect_ignore = [
-    folder
-    for folder, package in {"aio": "aiobotocore", "sdks": "obstore"}.items()
-    if not importlib.util.find_spec(package)
-]
-
-# No deadline: how long an example takes depends on the machine.
-settings.register_profile("tests", deadline=None, print_blob=True)
-settings.load_profile("tests")
+# `full` is for one environment of tox, since so many examples take minutes. No deadline: how long an example takes
+# depends on the machine.
+settings.register_profile("default", max_examples=60, stateful_step_count=15, deadline=None, print_blob=True)
+settings.register_profile("full", settings.get_profile("default"), max_examples=300, stateful_step_count=30)
+settings.load_profile("default")
 
 T = TypeVar("T")
 
@@ -180,19 +174,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Coverage would double the time of these tests, which reach nothing that others do not.
-NOT_MEASURED = {
-    "test_benchmarks",
-    "test_docs",
-    "test_examples",
-    "test_organization_example",
-    "test_plain_clients",
-    "test_policies",
-    "test_properties",
-    "test_stateful",
-    "test_stress",
-    "test_third_party",
-    "test_workers",
-}
+NOT_MEASURED = {"test_boto3", "test_properties", "test_stateful", "test_stress"}
 
 
 @pytest.fixture(autouse=True, scope="module")

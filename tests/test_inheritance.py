@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -822,31 +820,3 @@ def test_a_session_class_put_back_is_gone(parent, monkeypatch):
     assert isinstance(child, ExtendedSession)
     assert type(assume_role(parent, HUB)) is AssumedRoleSession
     assert type(child.assume_role(SPOKE)) is AssumedRoleSession
-
-
-@pytest.mark.parametrize(
-    "order", ["sqs_extended_client, aws_assume_role_lib", "aws_assume_role_lib, sqs_extended_client"]
-)
-def test_amazon_sqs_extended_client(sts, order):
-    """The features of amazon-sqs-extended-client are on a role's SQS client, whichever is imported first."""
-    if importlib.util.find_spec("sqs_extended_client") is None:
-        pytest.skip("amazon-sqs-extended-client is not installed")
-    script = f"""
-        import boto3
-        import {order}
-        parent = boto3.Session("AKIAROOT", "s", region_name="us-east-1")
-        child = aws_assume_role_lib.assume_role(parent, {HUB!r})
-        grandchild = child.assume_role({SPOKE!r})
-        for session in (child, grandchild):
-            assert isinstance(session, boto3.Session)
-            assert isinstance(session, aws_assume_role_lib.AssumedRoleSession)
-            client = session.client("sqs")
-            client.large_payload_support = "bucket"
-            assert client.large_payload_support == "bucket"
-            print(session.client("sts").get_caller_identity()["Arn"])
-    """
-    # Importing it changes boto3, so this needs a process of its own.
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "assumed-role/Hub/" in ran.stdout
-    assert "assumed-role/Spoke/" in ran.stdout

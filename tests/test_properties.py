@@ -123,7 +123,7 @@ ANYTHING = some_of(dict.fromkeys(PLAUSIBLE, ANY)) | some_of(PLAUSIBLE)
 ADDITIONAL = ANY | st.dictionaries(st.sampled_from([*PLAUSIBLE, "RoleArn", "Unknown"]), ANY, max_size=3)
 
 
-@settings(ONE_STUB, max_examples=200)
+@ONE_STUB
 @given(parameters=ANYTHING, additional=ADDITIONAL)
 def test_no_parameter_raises_what_is_not_documented(
     parent: boto3.Session, parameters: dict[str, Any], additional: Any
@@ -155,7 +155,7 @@ def test_what_has_no_text_is_no_cache(parent: boto3.Session) -> None:
         assume_role(parent, HUB, cache=10**5000)
 
 
-@settings(ONE_STUB, max_examples=200)
+@ONE_STUB
 @given(parameters=ANYTHING, additional=st.none() | st.dictionaries(ANY_TEXT, ANY, max_size=2))
 def test_without_validation_no_parameter_raises(
     parent: boto3.Session, parameters: dict[str, Any], additional: Any
@@ -177,7 +177,7 @@ def test_no_role_raises_what_is_not_documented(parent: boto3.Session, role_arn: 
         assert not isinstance(role_arn, str)
 
 
-@settings(ONE_STUB, max_examples=300)
+@ONE_STUB
 @given(name=st.sampled_from(["region_name", "cache", "sts_client_kwargs"]), value=ANY | OPTIONS)
 @example(name="sts_client_kwargs", value={"endpoint_url": "http://["})
 @example(name="region_name", value="")
@@ -210,7 +210,7 @@ def sent(sts: StsStub, session: boto3.Session) -> dict[str, str]:
     return sts.assumed[-1].params
 
 
-@settings(ONE_STUB, max_examples=300)
+@ONE_STUB
 @given(parameters=some_of(PLAUSIBLE))
 @example(parameters={"Tags": {"key": "\ud800"}})
 @example(parameters={"SerialNumber": "arn:aws:iam::1:mfa/\ud800", "TokenCode": "123456"})
@@ -411,7 +411,7 @@ def roots() -> dict[str, boto3.Session]:
     return {key: boto3.Session(key, "root-secret", region_name="us-east-1") for key in ROOTS}
 
 
-@settings(ONE_STUB, max_examples=200)
+@ONE_STUB
 @given(pair=chains(), data=st.data())
 def test_an_entry_is_shared_exactly_by_the_same_request_of_the_same_identity(
     sts: StsStub, roots: dict[str, boto3.Session], pair: tuple[Any, Any], data: st.DataObject

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -334,45 +332,6 @@ def test_control_c_during_a_refresh(sts: StsStub, parent: boto3.Session) -> None
     interrupted.result(HANG)
     sts.gate.set()
     assert later(lambda: key(child)).result(HANG).startswith("ASIA")
-
-
-PATCHES = {
-    "first": "from gevent import monkey; monkey.patch_all()",
-    "late": "import aws_assume_role_lib; from gevent import monkey; monkey.patch_all(ssl=False)",
-}
-GREENLETS = f"""
-import gevent
-import boto3
-from aws_assume_role_lib import assume_role
-
-root = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
-hub = assume_role(root, "{HUB}")
-spokes = [hub.assume_role(f"{SPOKE}-{{number}}") for number in range(4)]
-
-
-def use(number):
-    return spokes[number % 4].client("sts").get_caller_identity()["Arn"].split("/")[1]
-
-
-tasks = [gevent.spawn(use, number) for number in range(64)]
-gevent.joinall(tasks, raise_error=True)
-print(*sorted(task.value for task in tasks))
-"""
-
-
-@pytest.mark.parametrize("patched", PATCHES)
-def test_greenlets_share_as_threads_do(sts: StsStub, patched: str) -> None:
-    """With gevent patched first or last, 64 greenlets that use a cold family make one AssumeRole for each session."""
-    finished = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PATCHES[patched] + GREENLETS],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert finished.stdout.split() == [f"Spoke-{number}" for number in range(4) for _ in range(16)], finished.stderr
-    assert len(sts.assumed) == 5
-    assert sts.violations == []
 
 
 def test_handlers_that_threads_register_at_once(sts: StsStub, parent: boto3.Session, switching: None) -> None:

@@ -263,7 +263,7 @@ def test_a_person_who_takes_long_is_asked_once(
     monkeypatch: pytest.MonkeyPatch, sts: StsStub, parent: boto3.Session, cache: dict[str, Any] | None
 ) -> None:
     """Threads that have waited too long for a code wait for the terminal, and then find the keys that have come."""
-    monkeypatch.setattr("aws_assume_role_lib._role.CODE_WAIT_LIMIT", 0.01)
+    monkeypatch.setattr("aws_assume_role_lib._role.CODE_WAIT_LIMIT", 1)
     typed, go_on = [], threading.Event()
 
     def prompt(text: str) -> str:

@@ -136,8 +136,9 @@ def _of_function(refresh: FunctionType, frozen: object) -> object:
         profile = provider._loaded_config["profiles"][provider._profile_name]
         return [name, found["credential_process"], provider._profile_name, profile]
     if kind is ContainerProvider and type(provider._fetcher) is ContainerMetadataFetcher:
-        tokens = (ContainerProvider.ENV_VAR_AUTH_TOKEN_FILE, ContainerProvider.ENV_VAR_AUTH_TOKEN)
-        return [name, found["full_uri"], [provider._environ.get(each) for each in tokens], platform.node()]
+        tokens = ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN")
+        token = [found.get("headers"), *map(provider._environ.get, tokens)]
+        return [name, found["full_uri"], token, platform.node()]
     return None
 
 

@@ -93,21 +93,11 @@ def test_settings_are_live(hub: AssumedRoleSession, parent: boto3.Session) -> No
     session.set_config_variable("region", "eu-west-2")
     assert asyncio.run(client_of(session, "s3")).meta.region_name == "eu-west-2"
     assert hub.region_name == "eu-west-1"
-    session.set_default_client_config(AioConfig(read_timeout=5))
-    assert asyncio.run(client_of(session, "s3")).meta.config.read_timeout == 5
-
-
-def test_arguments_of_a_client_win(hub: AssumedRoleSession, parent: boto3.Session) -> None:
-    """Arguments for one client take precedence, and the default client config provides the rest."""
     parent._session.set_default_client_config(Config(connect_timeout=3, read_timeout=4))
-    config = asyncio.run(client_of(get_session(hub), "s3", config=AioConfig(read_timeout=5))).meta.config
+    config = asyncio.run(client_of(session, "s3", config=AioConfig(read_timeout=5))).meta.config
     assert [config.connect_timeout, config.read_timeout] == [3, 5]
-
-
-def test_the_region_of_the_session_is_its_own(parent: boto3.Session) -> None:
-    """The region given to assume_role() is inherited too."""
-    session = get_session(assume_role(parent, HUB, region_name="ap-south-1"))
-    assert asyncio.run(client_of(session, "sqs")).meta.region_name == "ap-south-1"
+    session.set_default_client_config(AioConfig(read_timeout=6))
+    assert asyncio.run(client_of(session, "s3")).meta.config.read_timeout == 6
 
 
 def test_the_user_agent_is_inherited(sts: StsStub, hub: AssumedRoleSession, parent: boto3.Session) -> None:
@@ -195,18 +185,6 @@ def test_a_copy(sts: StsStub, hub: AssumedRoleSession) -> None:
 
     first, second = asyncio.run(work())
     assert first is second
-
-
-def test_keys_of_a_client_are_its_own(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """A client created with explicit keys signs with those."""
-
-    async def work() -> None:
-        keys = {"aws_access_key_id": "AKIAOTHER", "aws_secret_access_key": "other"}
-        async with get_session(hub).create_client("sts", **keys) as client:
-            await client.get_caller_identity()
-
-    asyncio.run(work())
-    assert [request.access_key for request in sts.requests] == ["AKIAOTHER"]
 
 
 # Errors

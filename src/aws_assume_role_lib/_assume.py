@@ -101,7 +101,7 @@ def assume_role(
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>`_). Default:
             STS's, 3600. This does not limit the lifetime of the session, which refreshes itself.
         SerialNumber: The ARN of an MFA device, or the serial number of a hardware device, 9 to 256 characters. Without
-            a ``TokenCode``, you are prompted for a code on the terminal before each call to STS.
+            a ``TokenCode``, you are prompted for a code on the terminal, or by a notebook, before each call to STS.
         TokenCode: A code of the MFA device, or a function without arguments that returns one. Requires
             ``SerialNumber``. A code, a string of six digits, works once: the credentials are used until they expire,
             and the next use raises ``RefreshWithMFAUnsupportedError``. A function is called before each call to STS,
@@ -121,9 +121,10 @@ def assume_role(
             no cache.
         sts_client_kwargs: Options of the STS client: ``endpoint_url``, ``region_name``, ``config``, ``verify``,
             ``use_ssl``, ``api_version``, as for :meth:`boto3.session.Session.client`. Roles with the same parent and
-            the same options share one client. The client waits 2 seconds for a connection and 4 for a response, and
-            makes up to 3 attempts. A ``Config``, passed here or as the parent's default, overrides these limits; the
-            environment and the profile override the number of attempts.
+            the same options share one client. It waits 5 seconds for a connection and 10 for a response, and makes as
+            many attempts as botocore does by default. While the session has valid credentials, it makes one attempt,
+            with 2 and 4 seconds. A ``Config``, passed here or as the parent's default, overrides the timeouts; a
+            ``Config``, the environment and the profile override the number of attempts without valid credentials.
         validate: Whether to check the parameters of AssumeRole now. With False, only the type of ``RoleArn`` is
             checked, and no service model is loaded.
         MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,

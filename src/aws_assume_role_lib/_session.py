@@ -119,7 +119,7 @@ class AssumedRoleSession(boto3.session.Session):
             duration: How long the credentials must stay valid: a number of seconds, or a timedelta, greater than 0.
 
         Returns:
-            When the credentials expire: a datetime with the time zone UTC.
+            The time when the credentials expire, a datetime with the time zone UTC.
 
         Raises:
             TypeError: ``duration`` is neither a number nor a timedelta.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -22,7 +20,7 @@ from botocore.config import Config
 from botocore.configprovider import ConstantProvider
 from botocore.exceptions import BotoCoreError, ParamValidationError
 from botocore.tokens import FrozenAuthToken
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, NotSent
 
 from aws_assume_role_lib import AssumedRoleSession, assume_role
 
@@ -34,7 +32,7 @@ def config_file(tmp_path) -> Callable[[str], None]:
     """Return a function that writes the config file."""
 
     def write(text: str) -> None:
-        (tmp_path / "config").write_text(textwrap.dedent(text))
+        (tmp_path / "config").write_text(text)
 
     return write
 
@@ -63,21 +61,14 @@ def endpoint(service: str) -> Callable[[Any], str]:
 
 
 def checks_parameters(session: boto3.session.Session) -> bool:
-    class Seen(Exception):
-        pass
-
-    def see(**_: Any) -> None:
-        raise Seen
+    def stop(**_: Any) -> None:
+        raise NotSent
 
     client = session.client("sqs")
-    client.meta.events.register("before-call", see)
-    try:
+    client.meta.events.register("before-call", stop)
+    with pytest.raises((ParamValidationError, NotSent)) as raised:
         client.get_queue_url()
-    except ParamValidationError:
-        return True
-    except Seen:
-        return False
-    raise AssertionError
+    return raised.type is ParamValidationError
 
 
 # name: lines of the profile; what reads them; what it then returns.
@@ -135,175 +126,119 @@ SETTINGS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("how", ["profile_name", "AWS_PROFILE"])
 @pytest.mark.parametrize(("lines", "show", "expected"), SETTINGS.values(), ids=SETTINGS)
-def test_profile_settings_are_inherited(config_file, monkeypatch, lines, show, expected, how):
-    """Settings in the parent's profile apply to the child and the grandchild."""
+def test_profile_settings_are_inherited(config_file, monkeypatch, lines, show, expected):
+    """Settings in the parent's profile, however it was chosen, apply to the child and the grandchild."""
     config_file(
         "[default]\nregion = sa-east-1\nretry_mode = legacy\nmax_attempts = 2\n"
         "[profile team]\naws_access_key_id = AKIAROOT\naws_secret_access_key = secret\n"
         f"{lines}\n{'' if lines.startswith('region') else 'region = us-east-1'}\n"
         "[services mine]\ndynamodb =\n  endpoint_url = http://dynamodb.example\n"
     )
-    if how == "AWS_PROFILE":
-        monkeypatch.setenv("AWS_PROFILE", "team")
-    parent, child, grandchild = family_of(boto3.Session(profile_name="team" if how == "profile_name" else None))
-    assert show(parent) == expected
-    assert show(child) == expected
-    assert show(grandchild) == expected
-
-
-def test_profile_data_path_is_inherited(config_file, tmp_path):
-    """A service model in the data_path of the parent's profile is available to clients of child and grandchild."""
-    made_up_service(tmp_path / "models")
-    config_file(
-        f"""
-        [profile team]
-        aws_access_key_id = AKIAROOT
-        aws_secret_access_key = secret
-        region = us-east-1
-        data_path = {tmp_path / "models"}
-        """
-    )
     for session in family_of(boto3.Session(profile_name="team")):
-        assert_has_made_up_service(session)
+        assert show(session) == expected
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    for session in family_of(boto3.Session()):
+        assert show(session) == expected
 
 
-def test_data_path_of_the_environment_is_inherited(monkeypatch, tmp_path):
-    """A service model in AWS_DATA_PATH is available to clients of child and grandchild."""
-    made_up_service(tmp_path / "models")
-    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path / "models"))
-    for session in family_of(boto3.Session("AKIAROOT", "secret", region_name="us-east-1")):
-        assert_has_made_up_service(session)
-
-
-def test_search_paths_are_inherited(parent, tmp_path):
-    """A folder added to the parent's loader provides service models to child and grandchild."""
-    made_up_service(tmp_path / "models")
-    parent._session.get_component("data_loader").search_paths.append(str(tmp_path / "models"))
-    for session in family_of(parent):
-        assert_has_made_up_service(session)
-
-
-def test_children_do_not_lengthen_the_search_paths(parent):
-    """The parent's search paths stay the same, however many children it has."""
+@pytest.mark.parametrize("how", ["profile", "environment", "loader"])
+def test_service_models_are_inherited(config_file, tmp_path, monkeypatch, how):
+    """A service model that the parent finds is available to child and grandchild, and no search path grows."""
+    (folder := tmp_path / "models" / "madeup" / "2020-01-01").mkdir(parents=True)
+    metadata = {"serviceFullName": "Made Up", "serviceId": "Made Up", "endpointPrefix": "madeup", "protocol": "json"}
+    metadata |= {"apiVersion": "2020-01-01", "jsonVersion": "1.1", "signatureVersion": "v4", "targetPrefix": "MadeUp"}
+    ping = {"name": "Ping", "http": {"method": "POST", "requestUri": "/"}}
+    model = {"version": "2.0", "metadata": metadata, "operations": {"Ping": ping}, "shapes": {}}
+    (folder / "service-2.json").write_text(json.dumps(model))
+    config_file("[default]\nregion = us-east-1\n" + (f"data_path = {tmp_path}/models\n" if how == "profile" else ""))
+    if how == "environment":
+        monkeypatch.setenv("AWS_DATA_PATH", f"{tmp_path}/models")
+    parent = boto3.Session("AKIAROOT", "secret")
     paths = parent._session.get_component("data_loader").search_paths
+    if how == "loader":
+        paths.append(f"{tmp_path}/models")
     before = list(paths)
-    for _ in range(3):
-        family_of(parent)
+    for session in family_of(parent):
+        assert "madeup" in session.get_available_services()
+        assert callable(session.client("madeup", endpoint_url="http://localhost").ping)
     assert paths == before
 
 
-def made_up_service(folder: Path) -> None:
-    """A model of a service that AWS does not have."""
-    (folder / "madeup" / "2020-01-01").mkdir(parents=True)
-    model = {
-        "version": "2.0",
-        "metadata": {
-            "apiVersion": "2020-01-01",
-            "endpointPrefix": "madeup",
-            "protocol": "json",
-            "jsonVersion": "1.1",
-            "serviceFullName": "Made Up",
-            "serviceId": "Made Up",
-            "signatureVersion": "v4",
-            "targetPrefix": "MadeUp",
-            "uid": "madeup-2020-01-01",
-        },
-        "operations": {
-            "Ping": {
-                "name": "Ping",
-                "http": {"method": "POST", "requestUri": "/"},
-                "input": {"shape": "Empty"},
-                "output": {"shape": "Empty"},
-            }
-        },
-        "shapes": {"Empty": {"type": "structure", "members": {}}},
-    }
-    (folder / "madeup" / "2020-01-01" / "service-2.json").write_text(json.dumps(model))
+# How a value is set on a botocore session; what reads it from a session; values, which read differently.
+SETTERS: dict[str, tuple[Callable[[Any, Any], object], Callable[[Any], Any], list[Any]]] = {
+    "variable": (
+        lambda session, value: session.set_config_variable("max_attempts", value),
+        lambda session: str(of_config("retries")(session)),
+        [9, None, 8],
+    ),
+    "region": (
+        lambda session, value: session.set_config_variable("region", value),
+        lambda session: session.client("sqs").meta.region_name,
+        ["eu-west-1", "eu-west-2"],
+    ),
+    "FIPS": (
+        lambda session, value: session.set_config_variable("use_fips_endpoint", value),
+        endpoint("dynamodb"),
+        [True, False],
+    ),
+    "value in the store": (
+        lambda session, value: session.get_component("config_store").set_config_variable("max_attempts", value),
+        lambda session: str(of_config("retries")(session)),
+        [9, 8],
+    ),
+    "provider in the store": (
+        lambda session, value: session.get_component("config_store").set_config_provider(
+            "max_attempts", ConstantProvider(value)
+        ),
+        lambda session: str(of_config("retries")(session)),
+        [9, 8],
+    ),
+    "session variable": (
+        lambda session, value: session.session_var_map.update(max_attempts=(None, None, value, None)),
+        variable("max_attempts"),
+        [9, 8],
+    ),
+    "default client config": (
+        lambda session, value: session.set_default_client_config(Config(connect_timeout=value)),
+        of_config("connect_timeout"),
+        [17, 18],
+    ),
+    "user agent": (
+        lambda session, value: setattr(session, "user_agent_extra", value),
+        lambda session: session._session.user_agent().split()[-1],
+        ["mine/1", "mine/2"],
+    ),
+    "user agent's name": (
+        lambda session, value: setattr(session, "user_agent_name", value),
+        lambda session: session._session.user_agent().split("/")[0],
+        ["Mine", "Ours"],
+    ),
+}
 
 
-def assert_has_made_up_service(session: boto3.session.Session) -> None:
-    assert "madeup" in session.get_available_services()
-    assert callable(session.client("madeup", endpoint_url="http://localhost").ping)
+@pytest.mark.parametrize("name", SETTERS)
+def test_changes_of_the_parent_reach_the_family(family, name):
+    """A value set on the parent later, even more than once, applies to child and grandchild at once."""
+    change, show, values = SETTERS[name]
+    shown = []
+    for value in values:
+        change(family[0]._session, value)
+        of_parent, *others = map(show, family)
+        assert others == [of_parent, of_parent]
+        shown.append(of_parent)
+    assert len(set(shown)) == len(values)
 
 
-def test_default_client_config_is_inherited(family):
-    """Child and grandchild have the default client config of the parent's botocore session, including later changes."""
-    for extra in ("first/1", "second/2"):
-        family[0]._session.set_default_client_config(Config(user_agent_extra=extra, signature_version="v4"))
-        for session in family:
-            assert session.client("sqs").meta.config.user_agent_extra == extra
-            assert session._session.get_default_client_config().user_agent_extra == extra
-
-
-def test_a_child_may_have_its_own_default_client_config(family):
-    """A default client config set on a child applies to it and its children, but not to the parent."""
-    parent, child, grandchild = family
-    child._session.set_default_client_config(Config(connect_timeout=17))
-    timeouts = [session.client("sqs").meta.config.connect_timeout for session in (parent, child, grandchild)]
-    assert timeouts == [60, 17, 17]
-
-
-def test_user_agent_is_inherited(sts, family):
-    """Child and grandchild have the name, version and extra of the parent's user agent, including later changes."""
-    botocore_session = family[0]._session
-    for session in family:
-        assert session._session.user_agent() == botocore_session.user_agent()
-        assert f"Boto3/{boto3.__version__}" in session._session.user_agent()
-    botocore_session.user_agent_name = "Tool"
-    botocore_session.user_agent_version = "4.2"
-    botocore_session.user_agent_extra = "nightly/1"
-    for session in family:
-        session.client("sts").get_caller_identity()
-        assert "Tool/4.2" in sts.requests[-1].user_agent
-        assert "nightly/1" in sts.requests[-1].user_agent
-
-
-def test_a_child_may_have_its_own_user_agent(family):
-    """Changes to a child's user agent do not affect the parent or a sibling."""
-    parent, child, grandchild = family
-    child._session.user_agent_extra += " mine/1"
-    assert "mine/1" in grandchild._session.user_agent()
-    assert "mine/1" not in parent._session.user_agent()
-    assert "mine/1" not in assume_role(parent, SPOKE)._session.user_agent()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("retry_mode", "adaptive"),
-        ("max_attempts", 9),
-        ("region", "ap-south-1"),
-        ("use_fips_endpoint", True),
-    ],
-)
-def test_config_variables_are_live(family, name, value):
-    """A variable set on the parent later, even more than once, applies to child and grandchild at once."""
-    parent = family[0]
-    for current in (value, None, value):
-        parent._session.set_config_variable(name, current)
-        for session in family:
-            assert variable(name)(session) == variable(name)(parent)
-        assert current is None or variable(name)(parent) == current
-
-
-def test_config_variables_reach_clients(family):
-    """A client created after the parent's variable changed has the new value."""
-    for mode in ("adaptive", "standard"):
-        family[0]._session.set_config_variable("retry_mode", mode)
-        assert [of_config("retries")(session)["mode"] for session in family] == [mode] * 3
-
-
-def test_config_providers_are_inherited(family):
-    """Providers and values put into the parent's config store, even later, apply to child and grandchild."""
-    store = family[0]._session.get_component("config_store")
-    store.set_config_provider("max_attempts", ConstantProvider(8))
-    assert [of_config("retries")(session)["total_max_attempts"] for session in family] == [8, 8, 8]
-    store.set_config_variable("max_attempts", 5)
-    assert [of_config("retries")(session)["total_max_attempts"] for session in family] == [5, 5, 5]
-    store.clear_config_variable("max_attempts")
-    assert [of_config("retries")(session)["total_max_attempts"] for session in family] == [8, 8, 8]
+@pytest.mark.parametrize("name", SETTERS)
+def test_changes_of_a_child_are_its_own(family, name):
+    """What is set on a child applies to it and the grandchild, but to no parent or sibling."""
+    (change, show, values), (parent, child, grandchild) = SETTERS[name], family
+    before = show(parent)
+    change(child._session, values[0])
+    sibling = assume_role(parent, SPOKE)
+    assert [show(parent), show(sibling)] == [before, before]
+    assert show(child) == show(grandchild) != before
 
 
 def test_another_config_store_is_inherited(family):
@@ -312,27 +247,6 @@ def test_another_config_store_is_inherited(family):
     store.set_config_variable("max_attempts", 5)
     family[0]._session.register_component("config_store", store)
     assert [variable("max_attempts")(session) for session in family] == [5, 5, 5]
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        lambda session: session.set_config_variable("max_attempts", 4),
-        lambda session: session.get_component("config_store").set_config_variable("max_attempts", 4),
-        lambda session: session.get_component("config_store").set_config_provider("max_attempts", ConstantProvider(4)),
-        lambda session: session.session_var_map.update(max_attempts=(None, None, 4, None)),
-    ],
-    ids=["variable", "value in the store", "provider in the store", "session variable"],
-)
-def test_overrides_of_a_child_are_its_own(family, override):
-    """What is set on a child applies to it and the grandchild, but to no parent or sibling."""
-    parent, child, grandchild = family
-    before = variable("max_attempts")(parent)
-    override(child._session)
-    sibling = assume_role(parent, SPOKE)
-    values = [variable("max_attempts")(session) for session in (parent, sibling, child, grandchild)]
-    assert values == [before, before, 4, 4]
-    assert of_config("retries")(grandchild)["total_max_attempts"] == 4
 
 
 def test_a_value_in_the_store_of_a_child_can_be_cleared(family):
@@ -363,64 +277,40 @@ def test_making_a_client_changes_no_setting(config_file, mode):
 # region_name
 
 
-def test_region_follows_the_parent(parent):
-    """With region_name=None, the region is the parent's, looked up each time, through two roles."""
-    parent, child, grandchild = family_of(parent)
-    for region in ("eu-west-1", "eu-west-2"):
-        parent._session.set_config_variable("region", region)
-        for session in (child, grandchild):
-            assert session.region_name == region
-            assert session._session.get_config_variable("region") == region
-            assert session.client("sqs").meta.region_name == region
+# region_name; the regions of child and grandchild at first, when the parent's and then the environment's has changed.
+REGIONS = {
+    None: ["us-east-1", "eu-west-2", "eu-west-2"],
+    True: ["us-east-1", "us-east-1", "us-east-1"],
+    False: [None, None, "eu-west-3"],
+    "eu-central-1": ["eu-central-1", "eu-central-1", "eu-central-1"],
+}
 
 
-def test_region_given_as_a_string(parent):
-    """A string is the region of the child and its descendants, whatever the parent's becomes."""
-    child = assume_role(parent, HUB, region_name="eu-central-1")
+@pytest.mark.parametrize("region_name", REGIONS)
+def test_region_name(parent, monkeypatch, region_name):
+    """None follows the parent, True keeps the region that it has, a string sets one, False reads the environment."""
+    child = assume_role(parent, HUB, region_name=region_name)
     grandchild = child.assume_role(SPOKE)
+    regions = [[child.region_name, grandchild.region_name]]
     parent._session.set_config_variable("region", "eu-west-2")
-    assert [child.region_name, grandchild.region_name] == ["eu-central-1", "eu-central-1"]
-    assert child.client("sqs").meta.region_name == "eu-central-1"
+    regions.append([child.region_name, grandchild.region_name])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    regions.append([child.region_name, grandchild.region_name])
+    assert regions == [[expected, expected] for expected in REGIONS[region_name]]
+    assert grandchild.client("sqs").meta.region_name == regions[-1][0]
     assert parent.region_name == "eu-west-2"
-
-
-def test_region_frozen(parent):
-    """True keeps the region that the parent has at the call, for the child and its descendants."""
-    child = assume_role(parent, HUB, region_name=True)
-    grandchild = child.assume_role(SPOKE)
-    parent._session.set_config_variable("region", "eu-west-2")
-    assert [child.region_name, grandchild.region_name] == ["us-east-1", "us-east-1"]
-    assert grandchild.client("sqs").meta.region_name == "us-east-1"
 
 
 def test_no_region_frozen(monkeypatch):
     """If the parent has no region at the call, True keeps it that way."""
     child = assume_role(boto3.Session("AKIAROOT", "secret"), HUB, region_name=True)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert child.region_name is None
-    assert child.assume_role(SPOKE).region_name is None
-
-
-def test_region_of_the_environment(parent, monkeypatch):
-    """False ignores a region set in code on the parent, and reads the environment each time."""
-    child = assume_role(parent, HUB, region_name=False)
-    assert child.region_name is None
-    for region in ("eu-west-1", "eu-west-2"):
-        monkeypatch.setenv("AWS_DEFAULT_REGION", region)
-        assert [child.region_name, child.assume_role(SPOKE).region_name] == [region, region]
-    assert parent.region_name == "us-east-1"
+    assert [child.region_name, child.assume_role(SPOKE).region_name] == [None, None]
 
 
 def test_region_of_the_config_file(config_file):
     """False uses the region of the parent's profile if the environment has none."""
-    config_file(
-        """
-        [default]
-        region = eu-west-1
-        [profile team]
-        region = eu-west-3
-        """
-    )
+    config_file("[default]\nregion = eu-west-1\n[profile team]\nregion = eu-west-3\n")
     for profile, region in ((None, "eu-west-1"), ("team", "eu-west-3")):
         parent = boto3.Session("AKIAROOT", "secret", region_name="us-east-1", profile_name=profile)
         child = assume_role(parent, HUB, region_name=False)
@@ -430,10 +320,8 @@ def test_region_of_the_config_file(config_file):
 def test_region_of_a_grandchild_is_its_own(parent):
     """Each role of a chain has its own region_name."""
     child = assume_role(parent, HUB, region_name="eu-west-1")
-    assert child.assume_role(SPOKE, region_name="eu-west-2").region_name == "eu-west-2"
-    assert child.assume_role(SPOKE, region_name=True).region_name == "eu-west-1"
-    assert child.assume_role(SPOKE, region_name=False).region_name is None
-    assert child.region_name == "eu-west-1"
+    regions = [child.assume_role(SPOKE, region_name=given).region_name for given in ("eu-west-2", True, False)]
+    assert regions == ["eu-west-2", "eu-west-1", None]
 
 
 @pytest.mark.parametrize("region_name", [None, "eu-west-1", True, False])
@@ -461,10 +349,11 @@ def test_region_is_in_the_repr(parent):
         "aws_access_key_id = ASIAROOT\naws_secret_access_key = secret\naws_session_token = token",
         f"role_arn = {SPOKE}\nsource_profile = keys",
         'credential_process = "{python}" "{script}"',
+        "",
     ],
-    ids=["keys", "temporary keys", "role_arn", "credential_process"],
+    ids=["keys", "temporary keys", "role_arn", "credential_process", "environment"],
 )
-def test_credentials_of_the_profile_are_not_inherited(sts, config_file, tmp_path, lines):
+def test_credentials_of_the_parent_are_not_inherited(sts, config_file, tmp_path, monkeypatch, lines):
     """Whatever provides the parent's credentials, child and grandchild sign with those of their own roles."""
     script = tmp_path / "provide.py"
     script.write_text('print(\'{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "s"}\')')
@@ -472,20 +361,15 @@ def test_credentials_of_the_profile_are_not_inherited(sts, config_file, tmp_path
         "[profile team]\nregion = us-east-1\n" + lines.format(python=sys.executable, script=script) + "\n"
         "[profile keys]\naws_access_key_id = AKIAKEYS\naws_secret_access_key = secret\n"
     )
-    family = family_of(boto3.Session(profile_name="team"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    if not lines:
+        monkeypatch.setenv("AWS_PROFILE", "team")
+    family = family_of(boto3.Session(profile_name="team" if lines else None))
     identities = [session.client("sts").get_caller_identity()["Arn"] for session in family]
     assert "assumed-role/Hub/" in identities[1]
     assert "assumed-role/Spoke/" in identities[2]
     assert "/Hub/" not in identities[0]
-
-
-def test_keys_in_the_environment_are_not_inherited(sts, monkeypatch):
-    """Keys in the environment belong to the parent; the role signs with its own."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for session in family_of(boto3.Session())[1:]:
-        assert session.get_credentials().access_key.startswith("ASIA")
 
 
 def test_a_token_of_the_parent_is_not_inherited(parent):
@@ -505,14 +389,8 @@ def test_a_token_of_the_parent_is_not_inherited(parent):
 def test_an_sso_session_of_the_profile_is_not_inherited(sts, config_file, service):
     """A profile's sso_session gives its role no token: requests are signed by the role, or not sent."""
     config_file(
-        """
-        [profile team]
-        region = us-east-1
-        sso_session = corporate
-        [sso-session corporate]
-        sso_region = us-east-1
-        sso_start_url = https://corporate.example/start
-        """
+        "[profile team]\nregion = us-east-1\nsso_session = corporate\n"
+        "[sso-session corporate]\nsso_region = us-east-1\nsso_start_url = https://corporate.example/start\n"
     )
     _, child, grandchild = family_of(boto3.Session("AKIAROOT", "secret", profile_name="team"))
     for session in (child, grandchild):
@@ -543,19 +421,11 @@ def ask_bedrock(session: boto3.session.Session) -> dict[str, str]:
     return headers
 
 
-BEDROCK = {
-    "plain": "",
-    "preferring bearer": "auth_scheme_preference = httpBearerAuth",
-    "preferring bearer, then v4": "auth_scheme_preference = httpBearerAuth,sigv4",
-    "preferring v4": "auth_scheme_preference = sigv4",
-}
-
-
-@pytest.mark.parametrize("lines", BEDROCK.values(), ids=BEDROCK)
+@pytest.mark.parametrize("preference", ["", "httpBearerAuth", "httpBearerAuth,sigv4", "sigv4"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_bedrock_is_signed_by_the_role(sts, config_file, monkeypatch, lines, when):
+def test_bedrock_is_signed_by_the_role(sts, config_file, monkeypatch, preference, when):
     """With AWS_BEARER_TOKEN_BEDROCK set, before or after the call, child and grandchild sign as their roles."""
-    config_file(f"[default]\nregion = us-east-1\n{lines}\n")
+    config_file("[default]\nregion = us-east-1\n" + (preference and f"auth_scheme_preference = {preference}\n"))
     if when == "before":
         monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     _, child, grandchild = family_of(boto3.Session("AKIAROOT", "secret"))
@@ -568,17 +438,10 @@ def test_bedrock_is_signed_by_the_role(sts, config_file, monkeypatch, lines, whe
         assert "of-bearer" not in str(headers)
 
 
-def test_an_unsigned_request_stays_unsigned(sts, parent, monkeypatch):
-    """With AWS_BEARER_TOKEN_BEDROCK set, a client configured not to sign sends neither a signature nor the token."""
-    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
-    child = assume_role(parent, HUB)
-    child._session.set_default_client_config(Config(signature_version=botocore.UNSIGNED))
-    assert "Authorization" not in ask_bedrock(child)
-
-
 def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
     """With a bearer token set for a service, unsigned operations stay unsigned, and special signatures special."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_S3", "token-of-bearer")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token-of-bearer")
     child = assume_role(parent, HUB)
     sent: list[str | bytes | None] = []
 
@@ -592,6 +455,8 @@ def test_a_bearer_token_changes_no_other_signature(sts, parent, monkeypatch):
         client.get_object(Bucket="bucket", Key="key")
     assert sent[0] is None
     assert b"AWS4-HMAC-SHA256" in sent[1]
+    child._session.set_default_client_config(Config(signature_version=botocore.UNSIGNED))
+    assert "Authorization" not in ask_bedrock(child)
 
 
 def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
@@ -603,31 +468,23 @@ def test_bedrock_of_the_parent_keeps_its_token(parent, monkeypatch):
     assert ask_bedrock(parent)["Authorization"] == "Bearer token-of-bearer"
 
 
-def test_handlers_of_the_parent_are_not_inherited(sts, family):
-    """A handler on the parent sees the AssumeRole call that the parent's client makes, and no call of the children."""
+def test_handlers_are_each_sessions_own(sts, family):
+    """A handler sees the calls of its session's clients, and the AssumeRole calls that these make for its children."""
     parent, child, grandchild = family
     seen: list[str] = []
-    parent.events.register("before-call", lambda model, **_: seen.append(model.name))
-    child.client("sts").get_caller_identity()
-    assert seen == ["AssumeRole"]
-    grandchild.client("sts").get_caller_identity()
-    assert seen == ["AssumeRole"]
-    parent.client("sts").get_caller_identity()
-    assert seen == ["AssumeRole", "GetCallerIdentity"]
-
-
-def test_handlers_of_a_child_are_its_own(sts, parent):
-    """A handler on one child sees that child's calls, and none of its sibling's or its parent's."""
-    one, other = assume_role(parent, HUB), assume_role(parent, SPOKE)
-    seen: list[str] = []
-    one.events.register("before-call", lambda model, **_: seen.append(model.name))
-    other.client("sts").get_caller_identity()
-    parent.client("sts").get_caller_identity()
-    assert seen == []
-    one.client("sts").get_caller_identity()
-    assert seen == ["GetCallerIdentity"]
-    one.assume_role(SPOKE).get_credentials().get_frozen_credentials()
-    assert seen == ["GetCallerIdentity", "AssumeRole"]
+    for name, session in {"parent": parent, "child": child}.items():
+        session.events.register("before-call", lambda model, name=name, **_: seen.append(f"{name} {model.name}"))
+    sibling = assume_role(parent, SPOKE)
+    expected = {
+        grandchild: ["parent AssumeRole", "child AssumeRole"],
+        sibling: ["parent AssumeRole"],
+        child: ["child GetCallerIdentity"],
+        parent: ["parent GetCallerIdentity"],
+    }
+    for session, calls in expected.items():
+        seen.clear()
+        session.client("sts").get_caller_identity()
+        assert seen == calls
 
 
 # A complete session
@@ -662,14 +519,7 @@ def test_keys_given_to_a_client_win(sts, family):
 
 def test_what_boto3_says_of_a_session(config_file):
     """Profile name, profiles, services, resources, regions and partitions are the parent's."""
-    config_file(
-        """
-        [profile team]
-        region = eu-west-1
-        [profile other]
-        region = eu-west-2
-        """
-    )
+    config_file("[profile team]\nregion = eu-west-1\n[profile other]\nregion = eu-west-2\n")
     parent, child, grandchild = family_of(boto3.Session("AKIAROOT", "secret", profile_name="team"))
     for session in (child, grandchild):
         assert session.profile_name == "team"
@@ -693,11 +543,6 @@ def test_the_config_file_is_read_once(config_file):
         assert session.region_name == "eu-west-1"
         assert session.available_profiles == ["team"]
         assert session.client("s3").meta.config.s3["addressing_style"] == "path"
-
-
-def test_no_profile(family):
-    """Without a profile, the name is boto3's "default" for the whole family."""
-    assert [session.profile_name for session in family] == ["default"] * 3
 
 
 def test_client_plugins_run_for_each_client_of_a_child(parent, monkeypatch, tmp_path):
@@ -773,34 +618,23 @@ class ExtendedSession(boto3.session.Session):
         profile_name: Any = None,
     ) -> None:
         super().__init__(
-            aws_access_key_id=aws_access_key_id,
-            aws_secret_access_key=aws_secret_access_key,
-            aws_session_token=aws_session_token,
-            region_name=region_name,
-            botocore_session=botocore_session,
-            profile_name=profile_name,
+            aws_access_key_id, aws_secret_access_key, aws_session_token, region_name, botocore_session, profile_name
         )
-        self.events.register("creating-client-class.sqs", self._extend)
-
-    @staticmethod
-    def _extend(class_attributes: dict[str, Any], **_: Any) -> None:
-        class_attributes["large_payload"] = True
+        self.events.register("creating-client-class.sqs", lambda class_attributes, **_: class_attributes.update(EXTRA))
 
 
-def replace_session(monkeypatch: pytest.MonkeyPatch, replacement: Any) -> None:
-    monkeypatch.setattr(boto3, "Session", replacement)
-    monkeypatch.setattr(boto3.session, "Session", replacement)
+EXTRA = {"large_payload": True}
 
 
 @pytest.mark.parametrize("made", ["before", "after"])
 def test_a_replaced_session_class_keeps_its_features(sts, monkeypatch, made):
-    """If a library has replaced boto3.Session, a role's session is an instance too, whenever the parent was created."""
+    """If a library has replaced boto3.Session at the call, a role's session is an instance of that class, too."""
     keys = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "s", "region_name": "us-east-1"}
-    parent = boto3.Session(**keys)
-    replace_session(monkeypatch, ExtendedSession)
-    if made == "after":
-        parent = boto3.Session(**keys)
-    _, child, grandchild = family_of(parent)
+    plain = boto3.Session(**keys)
+    with monkeypatch.context() as patch:
+        patch.setattr(boto3, "Session", ExtendedSession)
+        patch.setattr(boto3.session, "Session", ExtendedSession)
+        _, child, grandchild = family_of(plain if made == "before" else boto3.Session(**keys))
     for session in (child, grandchild):
         assert isinstance(session, ExtendedSession)
         assert isinstance(session, AssumedRoleSession)
@@ -810,13 +644,4 @@ def test_a_replaced_session_class_keeps_its_features(sts, monkeypatch, made):
         assert sts.requests[-1].access_key.startswith("ASIA")
     assert type(child) is type(grandchild)
     assert grandchild.assume_role_parent_session is child
-
-
-def test_a_session_class_put_back_is_gone(parent, monkeypatch):
-    """A role's session subclasses whatever boto3.Session is at the call, not what it was before."""
-    with monkeypatch.context() as patch:
-        replace_session(patch, ExtendedSession)
-        child = assume_role(parent, HUB)
-    assert isinstance(child, ExtendedSession)
-    assert type(assume_role(parent, HUB)) is AssumedRoleSession
-    assert type(child.assume_role(SPOKE)) is AssumedRoleSession
+    assert type(assume_role(plain, HUB)) is type(child.assume_role(SPOKE)) is AssumedRoleSession

@@ -42,7 +42,11 @@ html_title = f"{project} {release}"
 repository = dict(line.split(", ") for line in importlib.metadata.metadata(project).get_all("Project-URL") or [])[
     "Source"
 ]
-html_theme_options = {"footer_icons": [{"name": "Source", "url": repository, "html": "Source", "class": ""}]}
+html_theme_options = {
+    # Until the release. The line with pip is on several pages.
+    "announcement": "Until version 3.0.0 is on PyPI, install from a checkout: <code>python -m pip install .</code>",
+    "footer_icons": [{"name": "Source", "url": repository, "html": "Source", "class": ""}],
+}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_logo = "_static/logo.svg"

@@ -1,6 +1,6 @@
 """Programs in several languages run as a role, each through a refresh; ``tox -e clients`` installs and runs them.
 
-boto3 is in ``test_cli_run.py``, which needs nothing else.
+boto3 is in ``test_run.py``, which needs nothing else.
 """
 
 from __future__ import annotations

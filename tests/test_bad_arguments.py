@@ -1,61 +1,44 @@
-"""An argument of the wrong type is refused at the call, with a message that says what to pass instead."""
+"""A wrong call is refused at once, with a message that says what to pass instead, and has no effect."""
 
 from __future__ import annotations
 
-import inspect
+import re
 import subprocess
 import sys
+from typing import Any
 
 import boto3
-import botocore.session
 import pytest
-from botocore.exceptions import (
-    InvalidRegionError,
-)
-from conftest import HUB
+from botocore.exceptions import InvalidRegionError, NoCredentialsError, ParamValidationError
+from conftest import HUB, SPOKE
+from parameters import SERIAL, refusal
 
 from aws_assume_role_lib import JSONFileCache, assume_role
 
+NO_SESSIONS = {
+    "None": lambda _: None,
+    "an ARN": lambda _: HUB,
+    "a class": lambda _: boto3.Session,
+    "a botocore session": lambda parent: parent._session,
+    "a client": lambda parent: parent.client("sts"),
+}
+
 
 @pytest.mark.parametrize("validate", [True, False])
-@pytest.mark.parametrize(
-    "session",
-    [
-        None,
-        "default",
-        HUB,
-        botocore.session.Session,
-        boto3.Session,
-        boto3,
-        lambda: botocore.session.Session(),
-        lambda: boto3.Session("AKIAROOT", "s", region_name="us-east-1").client("sts"),
-    ],
-    ids=["None", "string", "ARN", "botocore class", "boto3 class", "module", "botocore session", "client"],
-)
-def test_session_must_be_a_boto3_session(session, validate):
-    """Anything but a boto3 session raises a TypeError that says what to pass."""
-    if inspect.isfunction(session):
-        session = session()
-    with pytest.raises(TypeError, match=r"boto3\.Session\(\)"):
+@pytest.mark.parametrize("make", NO_SESSIONS.values(), ids=NO_SESSIONS)
+def test_session_must_be_a_boto3_session(parent, make, validate):
+    """Anything but a boto3 session raises a TypeError that says what it is, with its module, and what to pass."""
+    session = make(parent)
+    kind = re.escape(f"not {type(session).__module__}.{type(session).__qualname__}. Pass boto3.Session()")
+    with pytest.raises(TypeError, match=kind):
         assume_role(session, HUB, validate=validate)
 
 
-def test_a_botocore_session_is_told_from_boto3s(parent):
-    """The error for a botocore session says that it is one: both classes are called Session."""
-    with pytest.raises(TypeError, match=r"not botocore\.session\.Session"):
-        assume_role(parent._session, HUB)
-
-
-def test_session_is_required():
-    """A call without a session raises a TypeError."""
-    with pytest.raises(TypeError):
-        assume_role(RoleArn=HUB)
-
-
-def test_parameters_are_keywords(parent):
-    """Only the session and the role may be positional arguments."""
-    with pytest.raises(TypeError):
-        assume_role(parent, HUB, "name")
+@pytest.mark.parametrize("arguments", [(), ("parent", HUB, "name")])
+def test_the_session_and_the_role_are_positional(parent, arguments):
+    """A session is required, and only it and the role may be positional arguments."""
+    with pytest.raises(TypeError, match="positional"):
+        assume_role(*arguments, **({} if arguments else {"RoleArn": HUB}))
 
 
 def test_a_class_that_mixes_in_more_is_borne():
@@ -86,18 +69,18 @@ def test_a_parameter_given_both_ways_is_named(parent, name, value, validate):
         assume_role(parent, HUB, additional_kwargs={name: value}, validate=validate, **given)
 
 
-@pytest.mark.parametrize("additional", ["ExternalId", ["ExternalId"], 1])
-def test_additional_kwargs_is_a_mapping(parent, additional):
-    """Anything but a mapping as additional_kwargs raises a TypeError."""
-    with pytest.raises(TypeError, match="additional_kwargs"):
-        assume_role(parent, HUB, additional_kwargs=additional)
+WRONG_TYPES = [
+    *[("additional_kwargs", value) for value in ("ExternalId", ["ExternalId"], 1)],
+    *[("region_name", value) for value in (1, 1.5, ["us-east-1"], b"us-east-1")],
+    ("cache", JSONFileCache),
+]
 
 
-@pytest.mark.parametrize("region", [1, 1.5, ["us-east-1"], b"us-east-1"])
-def test_region_name_has_a_type(parent, region):
-    """A region_name of the wrong type raises a TypeError."""
-    with pytest.raises(TypeError, match="region_name"):
-        assume_role(parent, HUB, region_name=region)
+@pytest.mark.parametrize(("name", "value"), WRONG_TYPES)
+def test_an_argument_has_a_type(parent, name, value):
+    """An argument of the wrong type, such as a cache's class, raises a TypeError that names it."""
+    with pytest.raises(TypeError, match=f"{name} must be"):
+        assume_role(parent, HUB, **{name: value})
 
 
 @pytest.mark.parametrize("region", ["", "us east", "us-east-1.example.com", "-", "us-east-1\n"])
@@ -109,7 +92,86 @@ def test_region_name_can_be_a_region(parent, region):
         assume_role(parent, HUB, sts_client_kwargs={"region_name": region})
 
 
-def test_the_class_of_a_cache_is_no_cache(parent):
-    """Passing the class itself, cache=JSONFileCache, raises a TypeError."""
-    with pytest.raises(TypeError, match="cache must be a mapping"):
-        assume_role(parent, HUB, cache=JSONFileCache)
+# A refused call has no effect and reveals no secret; an accepted one does not contact STS yet.
+
+
+def test_nothing_happens_before_an_error(sts, parent, clients_made):
+    """A refused call creates no STS client and opens no connection."""
+    refusal(parent, "Hub", DurationSeconds=1)
+    assert clients_made == []
+    assert sts.connections == 0
+
+
+def test_a_right_call_makes_no_client_either(sts, parent, clients_made):
+    """An accepted call creates no STS client and opens no connection; the first use creates one client."""
+    child = assume_role(parent, HUB, Tags={"k": "v"})
+    assert clients_made == []
+    assert sts.connections == 0
+    child.get_credentials().get_frozen_credentials()
+    assert clients_made == ["sts"]
+    assert len(sts.requests) == 1
+
+
+def test_a_parent_that_must_ask_is_not_asked(sts, parent):
+    """Neither a refused nor an accepted call fetches the credentials of a parent that refreshes."""
+    hub = assume_role(parent, HUB)
+    refusal(hub, SPOKE, DurationSeconds=3601)
+    assume_role(hub, SPOKE)
+    assert sts.connections == 0
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_no_credentials_is_found_at_the_call(sts, validate):
+    """A parent without credentials raises an error at the call, not at the first use."""
+    with pytest.raises(NoCredentialsError):
+        assume_role(boto3.Session(region_name="us-east-1"), HUB, validate=validate)
+    assert sts.connections == 0
+
+
+def test_mistakes_are_told_without_credentials_too(monkeypatch):
+    """A parent without credentials does not hide problems with the parameters."""
+    with pytest.raises(ParamValidationError, match=r"(?s)RoleArn.*DurationSeconds"):
+        assume_role(boto3.Session(), "nonsense", DurationSeconds=1)
+
+
+def test_mistakes_are_told_before_a_program_is_run(tmp_path):
+    """A refused call does not run a profile's credential_process; an accepted call may."""
+    ran = tmp_path / "ran"
+    (tmp_path / "config").write_text(f"[default]\nregion = us-east-1\ncredential_process = touch {ran}\n")
+    refusal(boto3.Session(), "nonsense")
+    assert not ran.exists()
+    with pytest.raises(ValueError):  # it prints no credentials
+        assume_role(boto3.Session(), HUB)
+    assert ran.exists()
+
+
+SECRETS = {
+    "ExternalId": ["se cret-7531", "s", 7531, ["7531"], "secret-7531" * 200],
+    "TokenCode": ["7531", "75317531", 7531, ["7531"]],
+    "ProvidedContexts": ["7531", [{"ProviderArn": HUB, "ContextAssertion": b"7531"}]],
+    "Policy": [b'{"Id": "7531"}', "{7531", '["7531"]', {"7531": "x" * 3000}, ["7531"], 7531, {"7531": {1}}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in SECRETS for value in SECRETS[name]])
+@pytest.mark.parametrize("additional", [False, True])
+def test_no_error_text_has_a_secret(parent, name, value, additional):
+    """An error says which parameter is wrong and does not repeat an external ID, a code, a policy or an assertion."""
+    given: dict[str, Any] = {"additional_kwargs": {name: value}} if additional else {name: value}
+    text = refusal(parent, SerialNumber=SERIAL, **given)
+    assert name in text
+    assert "7531" not in text
+
+
+def test_no_error_text_has_the_secret_of_another_parameter(parent):
+    """An error about an invalid parameter does not quote a valid one."""
+    text = refusal(
+        parent,
+        "Hub",
+        ExternalId="secret-7531",
+        SerialNumber=SERIAL,
+        TokenCode="753175",
+        Policy={"Id": "7531"},
+        additional_kwargs={"NoSuchParameter": "x"},
+    )
+    assert "7531" not in text

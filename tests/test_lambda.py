@@ -37,91 +37,57 @@ def in_lambda(monkeypatch):
         monkeypatch.setenv(variable, value)
 
 
-def test_names_the_instance_from_the_environment(in_lambda):
-    """In Lambda, no argument needs to be passed."""
-    assert generate_lambda_session_name() == f"report.7.{INSTANCE}"
+NAME, VERSION, LOG_STREAM = VARIABLES
+NAMES = [
+    # The environment, if it differs; the arguments; and the name.
+    ({}, {}, f"report.7.{INSTANCE}"),
+    ({}, {"function_name": "other"}, f"other.7.{INSTANCE}"),
+    ({}, {"function_version": "8"}, f"report.8.{INSTANCE}"),
+    ({}, {"function_version": 8}, f"report.8.{INSTANCE}"),
+    ({}, {"identifier": "xyz"}, "report.7.xyz"),
+    # An empty string leaves out the version, or the log stream's identifier.
+    ({}, {"function_version": ""}, f"report.{INSTANCE}"),
+    ({}, {"identifier": ""}, f"report.7.{TIMESTAMP}"),
+    # A name of more than 59 characters is used alone, cut to 64; the version is left out if it would not leave room.
+    ({}, {"function_name": "n" * 59}, "n" * 59 + ".0123"),
+    ({}, {"function_name": "n" * 60}, "n" * 60),
+    ({}, {"function_name": "n" * 65}, "n" * 64),
+    ({}, {"function_name": "n" * 50, "function_version": "1" * 9}, "n" * 50 + "." + "1" * 9 + ".012"),
+    ({}, {"function_name": "n" * 50, "function_version": "1" * 10}, "n" * 50 + ".0123456789abc"),
+    # So is an unpublished version.
+    ({}, {"function_version": "$LATEST"}, f"report.{INSTANCE}"),
+    ({VERSION: "$LATEST"}, {}, f"report.{INSTANCE}"),
+    ({VERSION: "$LATEST.PUBLISHED"}, {}, f"report.{INSTANCE}"),
+    # The identifier is the hexadecimal part at the end of the log stream's name, or else the time, cut to what fits.
+    ({LOG_STREAM: f"2025/01/31/[$LATEST]{INSTANCE}"}, {}, f"report.7.{INSTANCE}"),
+    ({LOG_STREAM: f"2025/01/31/report[7]{INSTANCE}"}, {}, f"report.7.{INSTANCE}"),
+    ({LOG_STREAM: INSTANCE}, {}, f"report.7.{INSTANCE}"),
+    ({LOG_STREAM: ""}, {}, f"report.7.{TIMESTAMP}"),
+    ({LOG_STREAM: "2025/01/31/[$LATEST]"}, {}, f"report.7.{TIMESTAMP}"),
+    ({LOG_STREAM: "stream\n"}, {}, f"report.7.{TIMESTAMP}"),
+    ({LOG_STREAM: ""}, {"function_name": "n" * 49, "function_version": ""}, "n" * 49 + "." + TIMESTAMP[:14]),
+    # Every character that AWS does not allow becomes an underscore, wherever it comes from.
+    ({}, {"function_name": "a:b \u00e9", "function_version": "v/1", "identifier": "i\n\U0001f600"}, "a_b__.v_1.i__"),
+    ({}, {"function_name": "\u00e9" * 70}, "_" * 64),
+]
 
 
-def test_environment_is_read_at_each_call(in_lambda, monkeypatch):
-    """A restored snapshot gets the name of its own instance: the variables are read at each call."""
-    generate_lambda_session_name()
-    monkeypatch.setenv("AWS_LAMBDA_LOG_STREAM_NAME", "2025/02/01/[7]feed")
-    assert generate_lambda_session_name() == "report.7.feed"
-
-
-def test_arguments_win_over_the_environment(in_lambda):
-    """Arguments take precedence, and only the rest comes from the environment."""
-    assert generate_lambda_session_name("other") == f"other.7.{INSTANCE}"
-    assert generate_lambda_session_name(function_version="8") == f"report.8.{INSTANCE}"
-    assert generate_lambda_session_name(function_version=8) == f"report.8.{INSTANCE}"
-    assert generate_lambda_session_name(identifier="xyz") == "report.7.xyz"
-
-
-def test_empty_version_and_identifier_are_not_taken_from_the_environment(in_lambda):
-    """An empty string leaves out the version, or the log stream's identifier, even in Lambda."""
-    assert generate_lambda_session_name(function_version="") == f"report.{INSTANCE}"
-    with time_machine.travel(MOMENT, tick=False):
-        assert generate_lambda_session_name(identifier="") == f"report.7.{TIMESTAMP}"
-
-
-def test_long_name_stands_alone(in_lambda):
-    """A name of more than 59 characters is used alone, cut to 64."""
-    assert generate_lambda_session_name("n" * 60) == "n" * 60
-    assert generate_lambda_session_name("n" * 65) == "n" * 64
-    assert generate_lambda_session_name("n" * 59) == "n" * 59 + ".0123"
-
-
-def test_long_version_is_left_out(in_lambda):
-    """The version is left out if name and version exceed 59 characters, and the identifier gets the room."""
-    assert generate_lambda_session_name("n" * 50, "1" * 9) == "n" * 50 + "." + "1" * 9 + ".012"
-    assert generate_lambda_session_name("n" * 50, "1" * 10) == "n" * 50 + ".0123456789abc"
-
-
-@pytest.mark.parametrize("version", ["$LATEST", "$LATEST.PUBLISHED"])
-def test_latest_is_left_out(in_lambda, monkeypatch, version):
-    """An unpublished version is never in the name, whether passed or from the environment."""
-    assert generate_lambda_session_name(function_version=version) == f"report.{INSTANCE}"
-    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", version)
-    assert generate_lambda_session_name() == f"report.{INSTANCE}"
-
-
-@pytest.mark.parametrize("log_stream", [f"2025/01/31/[$LATEST]{INSTANCE}", f"2025/01/31/report[7]{INSTANCE}", INSTANCE])
-def test_identifier_is_the_end_of_the_log_stream(in_lambda, monkeypatch, log_stream):
-    """The identifier is the hexadecimal part at the end of the log stream name, in each of its forms."""
-    monkeypatch.setenv("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)
-    assert generate_lambda_session_name() == f"report.7.{INSTANCE}"
-
-
-@pytest.mark.parametrize("log_stream", ["", "$LATEST", "2025/01/31/[$LATEST]", "stream\n"])
+@pytest.mark.parametrize(("environment", "arguments", "name"), NAMES)
 @time_machine.travel(MOMENT, tick=False)
-def test_timestamp_where_the_log_stream_has_no_identifier(in_lambda, monkeypatch, log_stream):
-    """If the log stream name has no hexadecimal part, the identifier is the time to the microsecond."""
-    monkeypatch.setenv("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)
-    assert generate_lambda_session_name() == f"report.7.{TIMESTAMP}"
+def test_the_name(in_lambda, monkeypatch, environment, arguments, name):
+    """The name has the parts that were passed, or else those in the environment at the time of the call."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert generate_lambda_session_name(**arguments) == name
 
 
-@time_machine.travel(MOMENT, tick=False)
-def test_timestamp_needs_14_free_characters(outside_lambda):
-    """A timestamp is cut to what fits; with fewer than 14 characters free, random ones are used instead."""
-    assert generate_lambda_session_name("n" * 49) == "n" * 49 + "." + TIMESTAMP[:14]
-    assert generate_lambda_session_name("n" * 43) == "n" * 43 + "." + TIMESTAMP
-    random_part = generate_lambda_session_name("n" * 50).removeprefix("n" * 50 + ".")
-    assert re.fullmatch("[A-Za-z0-9]{13}", random_part)
-    assert not TIMESTAMP.startswith(random_part)
-
-
-def test_random_identifiers_are_not_from_the_seeded_generator(outside_lambda):
-    """Two copies of a snapshot, whose random generators are in the same state, get different names."""
+def test_random_characters_where_a_timestamp_does_not_fit(outside_lambda):
+    """With fewer than 14 characters free, they are random, and not from the generator that a snapshot copies."""
     state = random.getstate()
     first = generate_lambda_session_name("n" * 50)
+    assert re.fullmatch("n{50}[.][A-Za-z0-9]{13}", first)
     random.setstate(state)
     assert generate_lambda_session_name("n" * 50) != first
-
-
-def test_characters_that_are_not_allowed(outside_lambda):
-    """Every character that AWS does not allow becomes an underscore, wherever it comes from."""
-    assert generate_lambda_session_name("a:b \u00e9", "v/1", "i\n\U0001f600") == "a_b__.v_1.i__"
-    assert generate_lambda_session_name("\u00e9" * 70) == "_" * 64
 
 
 @pytest.mark.parametrize("missing", ["unset", "empty in the environment", "passed empty"])

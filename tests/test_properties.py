@@ -124,16 +124,18 @@ ADDITIONAL = ANY | st.dictionaries(st.sampled_from([*PLAUSIBLE, "RoleArn", "Unkn
 
 
 @ONE_STUB
-@given(parameters=ANYTHING, additional=ADDITIONAL)
+@given(parameters=ANYTHING, additional=ADDITIONAL, validate=st.booleans())
 def test_no_parameter_raises_what_is_not_documented(
-    parent: boto3.Session, parameters: dict[str, Any], additional: Any
+    parent: boto3.Session, parameters: dict[str, Any], additional: Any, validate: bool
 ) -> None:
-    """Whatever the parameters of STS are, they pass, or raise ParamValidationError, or TypeError for wrong use."""
-    with contextlib.suppress(ParamValidationError):
-        try:
-            assume_role(parent, HUB, additional_kwargs=additional, **parameters)
-        except TypeError as error:
-            assert "additional_kwargs" in str(error)  # noqa: PT017  # the message is checked, not the raising
+    """Whatever the parameters of STS are, they pass, or raise TypeError for wrong use or, if they are checked,
+    ParamValidationError."""
+    try:
+        assume_role(parent, HUB, additional_kwargs=additional, validate=validate, **parameters)
+    except ParamValidationError:
+        assert validate
+    except TypeError as error:
+        assert "additional_kwargs" in str(error)  # noqa: PT017  # the message is checked, not the raising
 
 
 # No error can show these values, not even hypothesis's own.
@@ -153,16 +155,6 @@ def test_what_has_no_text_is_no_cache(parent: boto3.Session) -> None:
     """An object that is not a cache is a TypeError, even if it is a number that repr() fails on."""
     with pytest.raises(TypeError, match="cache must be a mapping"):
         assume_role(parent, HUB, cache=10**5000)
-
-
-@ONE_STUB
-@given(parameters=ANYTHING, additional=st.none() | st.dictionaries(ANY_TEXT, ANY, max_size=2))
-def test_without_validation_no_parameter_raises(
-    parent: boto3.Session, parameters: dict[str, Any], additional: Any
-) -> None:
-    """Whatever the parameters of STS are, a call with validate=False raises nothing."""
-    assume(not additional or not additional.keys() & {"RoleArn", *parameters})
-    assume_role(parent, HUB, validate=False, additional_kwargs=additional, **parameters)
 
 
 @ONE_STUB

@@ -52,7 +52,7 @@ NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", 
 # The tests run against each module's mutants: all that concern it.
 TESTS = {
     "_answers": "outages logging secrets refresh faults internals access_denied",
-    "_assume": "bad_arguments refused_calls conversions session sts_client internals boto3 signature",
+    "_assume": "bad_arguments conversions session sts_client internals boto3 signature",
     "_attempts": "shared_outcomes hangs threads forks logging",
     "_cache": "cache identity refresh logging",
     "_command/arguments": "command/cli",
@@ -71,7 +71,7 @@ TESTS = {
     "_keys": "refresh secrets cache",
     "_mfa": "mfa forks",
     "_names": "names lambda",
-    "_parameters": "limits conversions chaining_limits refused_calls without_validation properties mfa",
+    "_parameters": "limits conversions chaining_limits without_validation properties mfa",
     "_patch": "patch",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
     "_session": "session signature inheritance internals boto3 threads travel/pickling",

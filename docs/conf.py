@@ -46,6 +46,9 @@ html_theme_options = {
     # Until the release. The line with pip is on several pages.
     "announcement": "Until version 3.0.0 is on PyPI, install from a checkout: <code>python -m pip install .</code>",
     "footer_icons": [{"name": "Source", "url": repository, "html": "Source", "class": ""}],
+    # Code blocks and cards that stand out from the page, in both themes.
+    "light_css_variables": {"color-code-background": "#f1f4f8", "color-card-border": "#b8c2cf"},
+    "dark_css_variables": {"color-code-background": "#1d232b", "color-card-border": "#4a5563"},
 }
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
@@ -246,7 +249,9 @@ def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any,
             app.env.get_domain("std").note_hyperlink_target(anchor, app.env.docname, anchor)
             link = f':permalink:`<a class="headerlink" href="#{anchor}" title="Link to this parameter">¶</a>`'
             grouped += [".. container:: parameter", f"   :name: {anchor}", ""]
-            grouped += [f"   **{each}**: ``{signature[each].annotation}`` {link}", ""]
+            default = signature[each].default
+            default = "" if default in (None, inspect.Parameter.empty) else f" = {default}"
+            grouped += [f"   **{each}**: ``{signature[each].annotation}{default}`` {link}", ""]
             grouped += [*(f"   {line}" for line in described[each]), ""]
             if each in VERSIONS:
                 directive, note = VERSIONS[each]

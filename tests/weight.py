@@ -32,7 +32,11 @@ def code_lines(files: Iterable[Path]) -> int:
             if token.type not in BLANK:
                 lines.update(range(token.start[0], token.end[0] + 1))
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
                 lines.difference_update(range(node.lineno, (node.end_lineno or 0) + 1))
         count += len(lines)
     return count

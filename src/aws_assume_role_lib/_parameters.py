@@ -92,12 +92,17 @@ def _number(value: object) -> object:
 
 def _policy(value: object) -> object:
     try:
-        document = json.loads(value, object_pairs_hook=unique) if isinstance(value, str) else value
-        if not isinstance(document, Mapping):
-            return value
-        return json.dumps(document, separators=(",", ":"), default=_mapping)
+        return _compact(value)
     except (TypeError, ValueError, RecursionError):
         return value
+
+
+def _compact(policy: object) -> str:
+    document = json.loads(policy, object_pairs_hook=unique) if isinstance(policy, str) else policy
+    if not isinstance(document, Mapping):
+        raise TypeError(f"{type(document).__name__} is not an object")
+    # By default, json accepts NaN and Infinity, which are not JSON.
+    return json.dumps(document, separators=(",", ":"), default=_mapping, allow_nan=False)
 
 
 def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -283,19 +288,13 @@ def _account_problems(role_arn: str) -> _Lines:
 
 
 def _policy_problems(policy: object) -> _Lines:
-    document, reason, text = None, "", ""
     try:
-        # json.loads() accepts bytes, which botocore rejects with an error that repeats them.
-        text = policy if isinstance(policy, str) else json.dumps(policy, default=_mapping)
-        document = json.loads(text, object_pairs_hook=unique)
-        # json.loads() accepts NaN and Infinity, which are not JSON.
-        json.dumps(document, allow_nan=False)
+        length = len(_compact(policy))
     except (TypeError, ValueError, RecursionError) as error:
-        document, reason = None, f" ({error})"
-    if not isinstance(document, dict):
-        yield f"Policy must be a JSON object: a JSON-serializable mapping, or a string of JSON{reason}."
-    elif len(text) > 2048:
-        yield f"Policy has {len(text)} characters as compact JSON; it must have at most 2048. Attach a managed policy."
+        yield f"Policy must be a JSON object: a JSON-serializable mapping, or a string of JSON ({error})."
+    else:
+        if length > 2048:
+            yield f"Policy has {length} characters as compact JSON; it must have at most 2048. Attach a managed policy."
 
 
 def _policy_arns_problems(arns: Sequence[object]) -> _Lines:

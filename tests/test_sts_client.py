@@ -162,8 +162,8 @@ def test_a_parent_lives_as_long_as_its_child(sts: StsStub, clock: time_machine.T
     assert len(sts.assumed) == 4
 
 
-def test_a_thousand_rounds_do_not_grow_the_process(sts: StsStub, parent: boto3.Session) -> None:
-    """1,000 rounds of assuming, using and dropping leave no objects and no memory behind."""
+def test_rounds_do_not_grow_the_process(sts: StsStub, parent: boto3.Session) -> None:
+    """Hundreds of rounds of assuming, using and dropping leave no objects and no memory behind."""
 
     def rounds(number: int) -> None:
         for _ in range(number):
@@ -172,12 +172,12 @@ def test_a_thousand_rounds_do_not_grow_the_process(sts: StsStub, parent: boto3.S
             sts.issued.clear()
         gc.collect()
 
-    rounds(50)
+    rounds(100)
     before = len(gc.get_objects()), sys.getallocatedblocks()
-    rounds(950)
+    rounds(300)
     after = len(gc.get_objects()), sys.getallocatedblocks()
     assert after[0] - before[0] < 100
-    assert after[1] - before[1] < 2000
+    assert after[1] - before[1] < 1000
     assert sts.connections == 1
 
 

@@ -1,4 +1,4 @@
-"""`python -m aws_assume_role_lib`, run as the process that a shell or botocore starts."""
+"""The command line prints credentials: in the tests' own process, or in one as a shell or botocore starts it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ import pytest
 import time_machine
 from botocore.exceptions import CredentialRetrievalError
 from conftest import HUB, SPOKE, needs_posix, needs_terminal
+from inside import Finished, run
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -37,8 +38,6 @@ POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "
 READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 LIMIT = 60  # seconds: far longer than any process takes unless it hangs
 
-Finished = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture(autouse=True)
 def _source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,10 +49,11 @@ def _source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
 
 
-def run(*arguments: str, through: tuple[str, ...] = (), **options: Any) -> Finished:
-    """Run the command line until it exits, optionally through another command."""
+def run_process(*arguments: str, through: tuple[str, ...] = (), **options: Any) -> Finished:
+    """Run the command line as a process until it exits, optionally through another command."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run([*through, *COMMAND, *arguments], text=True, timeout=LIMIT, check=False, **streams)
+    ran = subprocess.run([*through, *COMMAND, *arguments], text=True, timeout=LIMIT, check=False, **streams)
+    return Finished(ran.returncode, ran.stdout, ran.stderr)
 
 
 def credentials(finished: Finished) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_prints_environment_variables(sts: StsStub) -> None:
     """By default, four NAME=value lines are printed, and nothing on stderr."""
-    finished = run(HUB)
+    finished = run_process(HUB)
     expires = datetime.fromtimestamp(sts.issued["ASIA0000000000000001"].expires, timezone.utc)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.splitlines() == [
@@ -493,7 +493,7 @@ def test_a_profile_whose_own_role_fails(sts: StsStub, fault: Fault) -> None:
 def test_a_profile_that_needs_a_code(sts: StsStub) -> None:
     """If a source profile has an MFA device and there is no terminal to prompt on, it exits with 3 and one line."""
     configure(f"[profile dev]\nrole_arn = {HUB}\ncredential_source = Environment\nmfa_serial = {DEVICE}\n")
-    assert_failed(run("--profile", "dev", SPOKE, start_new_session=True), 3, "No MFA code")
+    assert_failed(run_process("--profile", "dev", SPOKE, start_new_session=True), 3, "No MFA code")
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId"])
@@ -505,7 +505,7 @@ def test_source_keys_that_sts_refuses(sts: StsStub, code: str) -> None:
 
 def test_the_usage_names_the_command_that_was_run() -> None:
     """The help starts with the name under which the command was run."""
-    assert run("--help").stdout.startswith("usage: python -m aws_assume_role_lib ")
+    assert run_process("--help").stdout.startswith("usage: python -m aws_assume_role_lib ")
     script = subprocess.run(
         [shutil.which("aws-assume-role-lib", path=Path(sys.executable).parent), "--help"],
         capture_output=True,
@@ -673,7 +673,7 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
     finally:
         os.close(screen)
         os.close(terminal)
-    return Finished(process.args, process.returncode, stdout, stderr), shown
+    return Finished(process.returncode, stdout, stderr), shown
 
 
 @needs_terminal
@@ -707,7 +707,7 @@ def test_a_code_cannot_be_asked_for(sts: StsStub) -> None:
     read_end, write_end = os.pipe()
     try:
         for through, stdin in (((), read_end), ((), subprocess.DEVNULL), (("sh", "-c", 'exec "$@" <&-', "sh"), None)):
-            finished = run(HUB, "--SerialNumber", DEVICE, through=through, stdin=stdin, start_new_session=True)
+            finished = run_process(HUB, "--SerialNumber", DEVICE, through=through, stdin=stdin, start_new_session=True)
             assert_failed(finished, 4, DEVICE, "no terminal", "Pass TokenCode")
     finally:
         os.close(read_end)
@@ -773,7 +773,7 @@ def test_output_that_nobody_reads(
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read_end, write_end = os.pipe()
     os.close(read_end)
-    finished = run(*arguments, stdout=write_end)
+    finished = run_process(*arguments, stdout=write_end)
     os.close(write_end)
     assert finished.returncode == 1
     assert finished.stderr == "aws_assume_role_lib: The output could not be written: Broken pipe.\n"
@@ -783,14 +783,14 @@ def test_output_that_nobody_reads(
 @pytest.mark.parametrize("arguments", [(HUB,), ("--help",)])
 def test_output_that_is_closed(sts: StsStub, arguments: tuple[str, ...]) -> None:
     """If stdout is closed, the run exits with 1 and one line."""
-    finished = run(*arguments, through=("sh", "-c", 'exec "$@" >&-', "sh"))
+    finished = run_process(*arguments, through=("sh", "-c", 'exec "$@" >&-', "sh"))
     assert_failed(finished, 1, "stdout is closed")
 
 
 @needs_posix
 def test_errors_that_nobody_reads() -> None:
     """With a closed stderr, the exit code is the same, and the error does not go to stdout."""
-    finished = run("x", "--json", through=("sh", "-c", 'exec "$@" 2>&-', "sh"))
+    finished = run_process("x", "--json", through=("sh", "-c", 'exec "$@" 2>&-', "sh"))
     assert (finished.returncode, finished.stdout) == (2, "")
 
 
@@ -830,6 +830,6 @@ def test_mistakes_come_before_missing_credentials(monkeypatch: pytest.MonkeyPatc
 def test_no_advice_is_for_programmers(sts: StsStub) -> None:
     """The command line never suggests passing a callable."""
     for arguments in (("--TokenCode", "12"), ()):
-        finished = run(HUB, "--SerialNumber", DEVICE, *arguments, start_new_session=True)
+        finished = run_process(HUB, "--SerialNumber", DEVICE, *arguments, start_new_session=True)
         assert "callable" not in finished.stderr
         assert "six digits" in finished.stderr

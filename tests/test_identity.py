@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import botocore.utils
 import pytest
 import time_machine
@@ -108,17 +109,22 @@ def test_web_identity_is_known_by_its_role(monkeypatch: pytest.MonkeyPatch) -> N
     assert [identity(session) for session in sessions] == found
 
 
-def test_a_web_identity_is_known_by_its_token(sts: StsStub, config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_web_identity_is_known_by_its_token(
+    sts: StsStub, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
     """Two profiles with one role and two token files share no entry, even if STS refuses the second one's token."""
     cache: dict[str, Any] = {}
     config.write_text(
         "".join(
-            f"[profile {name}]\nregion = us-east-1\nrole_arn = {HUB}\nweb_identity_token_file = {tmp_path / name}\n"
-            for name in ("alice", "bob")
+            f"[profile {name}]\nregion = us-east-1\nrole_arn = {HUB}\nweb_identity_token_file = {file}\n"
+            for name, file in ((name, "token" if relative else tmp_path / name / "token") for name in ("alice", "bob"))
         )
     )
     for name in ("alice", "bob"):
-        (tmp_path / name).write_text("token")
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "token").write_text("token")
+        monkeypatch.chdir(tmp_path / name)
         sts.fault = Fault.error(400, "InvalidIdentityToken", everything=True) if name == "bob" else None
         role = assume_role(boto3.Session(profile_name=name), SPOKE, cache=cache)
         with pytest.raises(ClientError, match="InvalidIdentityToken") if name == "bob" else contextlib.nullcontext():
@@ -157,28 +163,74 @@ def metadata() -> Iterator[Any]:
 
 
 FULL, TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
+TOKEN_FILE = f"{TOKEN}_FILE"
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         ({FULL: "{url}/one"}, {FULL: "{url}/two"}),
-        ({FULL: "{url}/one", TOKEN: "a"}, {FULL: "{url}/one", TOKEN: "b"}),
+        ({FULL: "{url}/one", TOKEN_FILE: "{tmp}/a"}, {FULL: "{url}/one", TOKEN_FILE: "{tmp}/b"}),
         ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{url}/"}, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{url}/two/"}),
     ],
 )
 def test_a_machine_is_known_by_what_it_requests(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, metadata: Any, first: dict[str, str], second: dict[str, str]
+    sts: StsStub,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    metadata: Any,
+    first: dict[str, str],
+    second: dict[str, str],
 ) -> None:
     """A container or instance uses its own entries again, and not those of one with another endpoint or token."""
     cache: dict[str, Any] = {}
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
     for settings, calls in ((first, 1), (first, 1), (second, 2)):
         for name in first:
-            monkeypatch.setenv(name, settings[name].format(url=metadata.url))
+            monkeypatch.setenv(name, settings[name].format(url=metadata.url, tmp=tmp_path))
         key(assume_role(boto3.Session(region_name="us-east-1"), HUB, cache=cache))
         assert len(sts.assumed) == calls
     assert metadata.seen
+
+
+def test_a_container_whose_token_changes_is_known_as_itself(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, metadata: Any
+) -> None:
+    """With a container's token in the environment, keys that were requested with another token are not shared."""
+    cache: dict[str, Any] = {}
+    monkeypatch.setenv(FULL, metadata.url)
+    for token in ("alice", "bob"):
+        monkeypatch.setenv(TOKEN, token)
+        parent = boto3.Session(region_name="us-east-1")
+        parent.get_credentials()
+        monkeypatch.setenv(TOKEN, "bob")
+        key(assume_role(parent, HUB, cache=cache))
+    assert len(sts.assumed) == 2
+
+
+@pytest.mark.parametrize("overridden", ["client", "create_client"])
+def test_an_endpoint_that_a_subclass_injects_is_another_identity(sts: StsStub, overridden: str) -> None:
+    """Keys granted by an endpoint that a session's own class adds are not used by a plain session."""
+    cache: dict[str, Any] = {}
+
+    class Own(boto3.Session):
+        def client(self, *args: Any, **kwargs: Any) -> Any:
+            return super().client(*args, **{**kwargs, "endpoint_url": other.url})
+
+    class OwnBotocore(botocore.session.Session):
+        def create_client(self, *args: Any, **kwargs: Any) -> Any:
+            return super().create_client(*args, **{**kwargs, "endpoint_url": other.url})
+
+    def parent(kind: type[boto3.Session] = boto3.Session, session: Any = None) -> boto3.Session:
+        return kind("AKIAROOT", "s", region_name="us-east-1", botocore_session=session)
+
+    with StsStub() as other:
+        own = parent(Own) if overridden == "client" else parent(session=OwnBotocore())
+        key(assume_role(own, HUB, cache=cache))
+        key(assume_role(parent(), HUB, cache=cache))
+        assert (len(other.assumed), len(sts.assumed)) == (1, 1)
 
 
 def test_fetchers_of_a_programs_own_are_known_by_their_urls(sts: StsStub, metadata: Any) -> None:

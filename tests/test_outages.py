@@ -25,7 +25,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
-from conftest import HUB, SPOKE, at_once, key
+from conftest import HANG, HUB, SPOKE, at_once, key, later
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -826,3 +826,35 @@ def test_a_root_that_is_refused_slowly_is_no_outage(sts: StsStub, clock: time_ma
     before = key(child)
     clock.shift(46 * MINUTE)
     assert key(child) != before
+
+
+def test_an_attempt_that_may_outlast_the_keys_must_succeed(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """In the last seconds before the keys expire, an attempt is as patient as one without keys."""
+    configs: list[Any] = []
+    parent.events.register("before-call.sts.AssumeRole", lambda context, **_: configs.append(context["client_config"]))
+    child = assume_role(parent, HUB)
+    key(child)
+    clock.shift(60 * MINUTE - 5)
+    key(child)
+    assert [config.read_timeout for config in configs] == [10, 10]
+
+
+def test_a_session_without_keys_joins_no_early_attempt(
+    sts: StsStub, clock: time_machine.Traveller, parent: boto3.Session
+) -> None:
+    """A session that needs keys makes a patient attempt, although another one makes an early one for the same entry."""
+    cache: dict[str, Any] = {}
+    first, second = (assume_role(parent, HUB, cache=cache) for _ in range(2))
+    before = key(first)
+    cache.clear()
+    clock.shift(46 * MINUTE)
+    sts.gate.clear()
+    early = later(lambda: key(first))
+    assert sts.arrived.acquire(timeout=HANG)
+    assert sts.arrived.acquire(timeout=HANG)
+    cold = later(lambda: key(second))
+    assert sts.arrived.acquire(timeout=HANG)
+    sts.gate.set()
+    assert len({before, early.result(HANG), cold.result(HANG)}) == 3

@@ -267,6 +267,20 @@ def test_a_process_without_descriptors_closes_idle_connections(
     assert refused
 
 
+def test_an_error_that_the_program_handles_is_not_the_connections(sts: StsStub, parent: boto3.Session) -> None:
+    """A request that fails while the program handles a lack of descriptors of its own is not sent again."""
+    client = assume_role(parent, HUB).client("s3", config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}))
+    call(client)
+    sts.fault = Fault.hang(everything=True)
+    before = len(sts.requests)
+    try:
+        raise OSError(errno.EMFILE, "Too many open files")
+    except OSError:
+        with pytest.raises(botocore.exceptions.ReadTimeoutError):
+            call(client)
+    assert len(sts.requests) - before == 1
+
+
 @pytest.mark.parametrize("size", [2, 12])
 def test_a_pool_of_the_users_size(sts: StsStub, parent: boto3.Session, size: int) -> None:
     """A max_pool_connections other than botocore's default means what it means for a plain client."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import (
     DataNotFoundError,
     HTTPClientError,
 )
-from conftest import HUB, NotSent, do_not_send
+from conftest import HUB, NotSent, do_not_send, key
 from parameters import params_sent
 from sts_stub import StsStub
 
@@ -106,3 +107,16 @@ def test_sts_client_kwargs_api_version(sts, parent):
     assert len(sts.assumed) == 1
     with pytest.raises(DataNotFoundError, match="sts/2000-01-01"):
         assume_role(parent, HUB, sts_client_kwargs={"api_version": "2000-01-01"})
+
+
+def test_a_url_that_hides_itself(sts: StsStub, parent: boto3.Session) -> None:
+    """Two URLs of a class that shows neither are two endpoints, each with a client of its own."""
+
+    class Hidden(str):
+        def __repr__(self) -> str:
+            return "'***'"
+
+    with StsStub() as other:
+        for stub in (sts, other):
+            key(assume_role(parent, HUB, sts_client_kwargs={"endpoint_url": Hidden(stub.url)}))
+        assert (len(sts.assumed), len(other.assumed)) == (1, 1)

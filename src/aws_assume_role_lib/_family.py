@@ -11,6 +11,7 @@ import copy
 import errno
 import os
 import queue
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -150,8 +151,9 @@ class _IdleConnections:
             return
         if len(self._connections) >= self._maxsize:
             raise queue.Full
-        self._connections.append(connection)
+        # In this order, because get() discards a connection that is not among the idle ones.
         _idle[connection] = self, time.monotonic()
+        self._connections.append(connection)
         close_idle(MAX_IDLE)
 
     def get(self, block: bool = False, timeout: object = None) -> Any:
@@ -222,10 +224,11 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # the stubs cov
             # One assignment, because another thread may already be sending. The parent process still uses the old
             # connections, which are not closed here.
             self.__dict__ = {**type(self)(**self._settings).__dict__, "inherited": self.__dict__}
+        handled = sys.exc_info()[1]  # by the program that sends this
         try:
             return super().send(request)
         except Exception as error:
-            if not _is_out_of_descriptors(error):
+            if not _is_out_of_descriptors(error, handled):
                 raise
         close_idle(0)
         return super().send(request)
@@ -234,8 +237,8 @@ class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # the stubs cov
         """Do nothing: other clients use these connections."""
 
 
-def _is_out_of_descriptors(error: BaseException | None) -> bool:
-    while error:
+def _is_out_of_descriptors(error: BaseException | None, handled: BaseException | None) -> bool:
+    while error and error is not handled:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return True
         error = error.__cause__ or error.__context__

@@ -104,7 +104,8 @@ def _of_fetcher(fetcher: Any) -> object:
         loader_kind: object = type(loader)
         if loader_kind is not FileWebIdentityTokenLoader:
             return None
-        return [kind.__name__, fetcher._cache_key, _called(fetcher, "sts"), loader._web_identity_token_path]
+        token = os.path.abspath(loader._web_identity_token_path)
+        return [kind.__name__, fetcher._cache_key, _called(fetcher, "sts"), token, platform.node()]
     if kind is SSOCredentialFetcher:
         return [kind.__name__, fetcher._cache_key, _called(fetcher, "sso"), fetcher._sso_region]
     if kind is _LoginCredentialFetcher:
@@ -118,10 +119,15 @@ def _called(fetcher: Any, service: str) -> object:
     session: Any = getattr(creator, "__self__", None)
     if type(creator) is FunctionType and _is_botocores(creator):
         session = inspect.getclosurevars(creator).nonlocals["session"]
-    method = inspect.getattr_static(type(session), "create_client", None)
-    if method is None or method is not vars(botocore.session.Session)["create_client"]:
+    if not creates_clients_as_botocore(session):
         raise TypeError
     return configured_endpoint(session, service)
+
+
+def creates_clients_as_botocore(session: object) -> bool:
+    """Whether a session is botocore's, and its class does not override ``create_client()``."""
+    method = inspect.getattr_static(type(session), "create_client", None)
+    return method is not None and method is vars(botocore.session.Session)["create_client"]
 
 
 def _of_function(refresh: FunctionType, frozen: object) -> object:
@@ -136,9 +142,10 @@ def _of_function(refresh: FunctionType, frozen: object) -> object:
         profile = provider._loaded_config["profiles"][provider._profile_name]
         return [name, found["credential_process"], provider._profile_name, profile]
     if kind is ContainerProvider and type(provider._fetcher) is ContainerMetadataFetcher:
-        tokens = ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN")
-        token = [found.get("headers"), *map(provider._environ.get, tokens)]
-        return [name, found["full_uri"], token, platform.node()]
+        if "AWS_CONTAINER_AUTHORIZATION_TOKEN" in provider._environ:
+            return None  # the current keys may have been requested with another token
+        token_file = provider._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+        return [name, found["full_uri"], token_file, platform.node()]
     return None
 
 

@@ -31,12 +31,12 @@ from ._attempts import WAIT_LIMIT, log, run_foreign, share
 from ._cache import CredentialCache, digest, read_keys, write_keys
 from ._family import Family, family_of
 from ._file_cache import JSONFileCache
-from ._identity import identity_of
+from ._identity import creates_clients_as_botocore, identity_of
 from ._keys import Keys
 from ._mfa import MfaDevice
 from ._parameters import check_session_name
 from ._source import is_from_file, parent_credentials, reread
-from ._sts import endpoint_settings, has_own_client, options_key, sts_client
+from ._sts import EARLY_TIMEOUTS, endpoint_settings, has_own_client, options_key, sts_client
 
 # How many seconds a thread waits for another thread's attempt if a person may have to type an MFA code, or if it is for
 # a source of credentials whose timeouts are botocore's own.
@@ -100,10 +100,13 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         self.wait_limit: float = above.fetcher.wait_limit if above else WAIT_LIMIT
         if self.mfa and not self.mfa.has_static_code:
             self.wait_limit = CODE_WAIT_LIMIT
+        # What a parent's own client() calls, which no setting tells.
+        self._own_endpoints: list[str] = []
         if has_own_client(parent):
-            # Now, outside of any attempt: the parent's client() is not ours, and may wait for another thread.
+            # Now, outside of any attempt: that method is not ours, and may wait for another thread.
             for is_early in (False, True):
-                sts_client(parent, sts_client_kwargs, self._options_key, is_early=is_early)
+                client = sts_client(parent, sts_client_kwargs, self._options_key, is_early=is_early)
+                self._own_endpoints.append(client.meta.endpoint_url)
         super().__init__(
             client_creator=parent._session.create_client,
             source_credentials=parent_credentials(parent),
@@ -132,9 +135,11 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             own.append(entry)
             return entry
 
-        # Equal file caches have one folder. Numbers, because looking up an attempt must not call a cache's __hash__().
+        # An early attempt is too short for a session without keys. Equal file caches have one folder. Numbers, because
+        # looking up an attempt must not call a cache's __hash__().
         is_comparable = isinstance(cache, JSONFileCache) and type(cache).__hash__ is JSONFileCache.__hash__
-        keys = share((hash(cache) if is_comparable else id(cache), granted_for), fetch, self.wait_limit)
+        number = hash(cache) if is_comparable else id(cache)
+        keys = share((number, granted_for, _is_early(need)), fetch, self.wait_limit)
         # Another thread's parent may have been given other credentials meanwhile; then its keys are not ours.
         is_ours = keys.granted_for == granted_for and keys.expires_at >= need.valid_until
         return keys if own or is_ours else fetch()
@@ -150,10 +155,12 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             roles = [self]
             while (source := role_credentials(roles[-1].parent)) and not source.has_valid_keys:
                 roles.append(source.fetcher)
+            if not (source or creates_clients_as_botocore(roles[-1].parent._session)):
+                return uuid.uuid4().hex
             # The parent may have been given other credentials since its current keys were fetched.
             identity = source.keys.granted_for if source else identity_of(parent_credentials(roles[-1].parent))
             for role in reversed(roles):
-                endpoint = endpoint_settings(role.parent._session, role._sts_options)
+                endpoint = role._own_endpoints or endpoint_settings(role.parent._session, role._sts_options)
                 identity = digest([role._comparable_request(), endpoint, identity])
             return str(identity)
         except Exception:
@@ -166,7 +173,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _assume_role(self, granted_for: str, need: Need) -> Keys:
         session, started = self.parent._session, time.time()
         family, endpoint = family_of(session), (self._options_key, session.get_config_variable("region"))
-        is_early = started < need.good_until
+        is_early = _is_early(need)
         if is_early and family.is_unreachable(endpoint):
             raise _skipped()
         self._refresh_parent(family)
@@ -294,6 +301,11 @@ def role_credentials(parent: boto3.session.Session) -> Any:
 
 def _meets(keys: Keys, need: Need) -> bool:
     return time.time() < keys.advisory_at and keys.expires_at >= need.valid_until
+
+
+def _is_early(need: Need) -> bool:
+    # Not if the keys may expire during the attempt.
+    return time.time() < need.good_until - sum(EARLY_TIMEOUTS)
 
 
 def _is_due(source: Credentials) -> bool:

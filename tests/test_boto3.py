@@ -39,45 +39,20 @@ def bucket(spoke) -> Any:
     bucket.delete()
 
 
-# Credentials
-
-
-def test_credentials_are_held_and_frozen_again(sts, parent):
-    """get_credentials() always returns the same object, and fetches nothing."""
+@pytest.mark.parametrize("first", ["access_key", "secret_key", "token", "get_frozen_credentials"])
+def test_credentials_are_held_read_and_frozen(sts, parent, first):
+    """get_credentials() returns one object, which can be read and frozen in any order and costs one request."""
     child = assume_role(parent, HUB)
     credentials = child.get_credentials()
-    assert child.get_credentials() is credentials
-    assert child._session.get_credentials() is credentials
+    assert child.get_credentials() is child._session.get_credentials() is credentials
     assert isinstance(credentials, DeferredRefreshableCredentials)
     assert credentials.method == "assume-role"
     assert sts.requests == []
-
-
-@pytest.mark.parametrize("first", ["access_key", "secret_key", "token"])
-def test_credentials_are_read_directly(sts, parent, first):
-    """access_key, secret_key and token can be read in any order, belong together, and cost one request."""
-    credentials = assume_role(parent, HUB).get_credentials()
     assert getattr(credentials, first)
-    assert credentials.access_key == "ASIA0000000000000001"
-    assert credentials.secret_key == "secret-1"
-    assert credentials.token == "token-1"
+    expected = ("ASIA0000000000000001", "secret-1", "token-1")
+    assert (credentials.access_key, credentials.secret_key, credentials.token) == expected
+    assert {credentials.get_frozen_credentials()[:3] for _ in range(3)} == {expected}
     assert len(sts.requests) == 1
-
-
-def test_frozen_credentials(sts, parent):
-    """Frozen credentials belong together, and a held object returns the same ones each time without a request."""
-    credentials = assume_role(parent, HUB).get_credentials()
-    frozen = {credentials.get_frozen_credentials() for _ in range(3)}
-    ((access_key, secret_key, token, *_),) = frozen
-    assert (access_key, secret_key, token) == ("ASIA0000000000000001", "secret-1", "token-1")
-    assert len(sts.requests) == 1
-
-
-def test_frozen_credentials_make_a_session(child):
-    """A session created from frozen keys, as tools do for a subprocess, acts as the role."""
-    access_key, secret_key, token, *_ = child.get_credentials().get_frozen_credentials()
-    other = boto3.Session(access_key, secret_key, token, region_name="us-east-1")
-    assert "assumed-role/Hub/" in other.client("sts").get_caller_identity()["Arn"]
 
 
 @pytest.mark.skipif(not hasattr(Credentials("a", "b"), "account_id"), reason="this botocore has no account ids")
@@ -93,24 +68,14 @@ def test_account_id(child, spoke, monkeypatch):
             client.list_tables()
 
 
-# boto3 itself
-
-
-def test_identities_of_a_chain(parent, child, spoke):
-    """Each session of a chain acts as the role that it names."""
-    arns = [session.client("sts").get_caller_identity()["Arn"] for session in (parent, child, spoke)]
-    assert arns[1].startswith("arn:aws:sts::111111111111:assumed-role/Hub/")
-    assert arns[2].startswith("arn:aws:sts::222222222222:assumed-role/Spoke/")
-    assert "assumed-role" not in arns[0]
-
-
-def test_the_data_is_the_roles(parent, child, spoke, bucket):
-    """Resources that the last role creates are in its account, and in no other account of the chain."""
-    names = [
-        {found["Name"] for found in session.client("s3").list_buckets()["Buckets"]}
-        for session in (parent, child, spoke)
-    ]
-    assert ["bucket-of-spoke" in found for found in names] == [False, False, True]
+def test_a_chain_acts_in_its_accounts(parent, child, spoke, bucket):
+    """Each session acts as the role that it names, and what the last one creates is in its account alone."""
+    frozen = child.get_credentials().get_frozen_credentials()
+    tool = boto3.Session(*frozen[:3], region_name="us-east-1")  # as tools make one for a subprocess
+    for session, arn in {parent: ":user/moto", child: "role/Hub/", tool: "role/Hub/", spoke: "role/Spoke/"}.items():
+        assert arn in session.client("sts").get_caller_identity()["Arn"]
+        names = [found["Name"] for found in session.client("s3").list_buckets()["Buckets"]]
+        assert ("bucket-of-spoke" in names) is (session is spoke)
 
 
 def test_s3_upload_and_download(spoke, bucket, tmp_path):
@@ -142,8 +107,8 @@ def test_s3_multipart(parent, bucket, tmp_path):
     assert asked == ["AssumeRole"]
 
 
-def test_presigned_url(spoke, bucket):
-    """A presigned URL has the role's key and token inside, and works without any credentials."""
+def test_presigned_url_and_form(spoke, bucket):
+    """A presigned URL and form have the role's key and token inside, and the URL works without any credentials."""
     bucket.put_object(Key="key", Body=b"content")
     url = spoke.client("s3").generate_presigned_url("get_object", Params={"Bucket": bucket.name, "Key": "key"})
     query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
@@ -153,33 +118,20 @@ def test_presigned_url(spoke, bucket):
     assert (query.get("x-amz-security-token") or query["X-Amz-Security-Token"]) == credentials.token
     with urllib.request.urlopen(url) as response:
         assert response.read() == b"content"
-
-
-def test_presigned_post(spoke, bucket):
-    """A presigned form has the role's key and token among its fields."""
     fields = spoke.client("s3").generate_presigned_post(bucket.name, "key")["fields"]
     key = fields.get("AWSAccessKeyId") or fields["x-amz-credential"].split("/")[0]
-    assert key == spoke.get_credentials().access_key
-    assert fields["x-amz-security-token"] == spoke.get_credentials().token
+    assert key == credentials.access_key
+    assert fields["x-amz-security-token"] == credentials.token
 
 
-def test_paginator(spoke, bucket):
-    """A paginator of a role's client walks through all pages."""
+def test_paginator_and_waiter(spoke, bucket):
+    """A paginator of a role's client walks through all pages, and a waiter notices what it waits for."""
+    client = spoke.client("s3")
     for number in range(5):
         bucket.put_object(Key=f"key{number}", Body=b"")
-    pages = list(
-        spoke.client("s3")
-        .get_paginator("list_objects_v2")
-        .paginate(Bucket=bucket.name, PaginationConfig={"PageSize": 2})
-    )
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, PaginationConfig={"PageSize": 2})
     assert [len(page["Contents"]) for page in pages] == [2, 2, 1]
-
-
-def test_waiter(spoke, bucket):
-    """A waiter of a role's client, and one of a resource, notice what they wait for."""
-    bucket.put_object(Key="key", Body=b"")
-    spoke.client("s3").get_waiter("object_exists").wait(Bucket=bucket.name, Key="key")
-    bucket.wait_until_exists()
+    client.get_waiter("object_exists").wait(Bucket=bucket.name, Key="key1")
 
 
 def test_resource(spoke):
@@ -197,24 +149,15 @@ def test_resource(spoke):
     table.delete()
 
 
-def test_stubber(sts, parent):
-    """A Stubber answers for a role's client, and STS is not called."""
-    client = assume_role(parent, HUB).client("sqs")
-    with Stubber(client) as stubber:
-        stubber.add_response("get_queue_url", {"QueueUrl": "http://queue"}, {"QueueName": "q"})
-        stubber.add_client_error("list_queues", "AccessDenied")
-        assert client.get_queue_url(QueueName="q")["QueueUrl"] == "http://queue"
-        with pytest.raises(ClientError, match="AccessDenied"):
-            client.list_queues()
-        stubber.assert_no_pending_responses()
-    assert sts.requests == []
-
-
 def test_a_stubber_is_for_one_client(sts, parent):
-    """Two clients of one session are stubbed separately."""
+    """A Stubber answers for one client of a role, without a request; the role's other clients are not stubbed."""
     child = assume_role(parent, HUB)
     stubbed, free = child.client("sts"), child.client("sts")
     with Stubber(stubbed) as stubber:
         stubber.add_response("get_caller_identity", {"Account": "333333333333"})
-        assert free.get_caller_identity()["Account"] == "111111111111"
+        stubber.add_client_error("get_session_token", "AccessDenied")
         assert stubbed.get_caller_identity()["Account"] == "333333333333"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            stubbed.get_session_token()
+        assert sts.requests == []
+        assert free.get_caller_identity()["Account"] == "111111111111"

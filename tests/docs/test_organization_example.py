@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import distributed
 import pytest
 from pages import run
 from sts_stub import Fault, StsStub
@@ -28,7 +29,6 @@ REGIONS = ["eu-west-1", "us-east-1"]
 @pytest.fixture
 def example(root_keys: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script as a module, which worker processes can import too."""
-    pytest.importorskip("rich", reason="pip install rich")
     monkeypatch.syspath_prepend(str(ORGANIZATION))
     monkeypatch.delitem(sys.modules, "scan", raising=False)
     import scan
@@ -69,9 +69,6 @@ def assumed(sts: StsStub) -> list[str]:
 @pytest.mark.parametrize("options", [[], ["--dask", "--workers", "2"]], ids=["threads", "dask"])
 def test_it_runs_without_aws(sts: StsStub, options: list[str]) -> None:
     """With --demo the script scans a made-up organization, on threads or on Dask, and prints a summary."""
-    pytest.importorskip("rich", reason="pip install rich")
-    if options:
-        pytest.importorskip("distributed", reason="pip install distributed")
     command = (sys.executable, "scan.py", "--demo", *options)
     done = run(*command, cwd=ORGANIZATION, timeout=150, COLUMNS="200")
     assert done.returncode == 0, done.stderr
@@ -131,7 +128,6 @@ def test_nothing_is_lost_when_workers_are_killed(sts: StsStub, hub: boto3.Sessio
     """If two worker processes are killed in the middle of a scan, each region of each account is scanned, and no role
     is assumed more than once, or once again for the work of a killed worker.
     """
-    distributed = pytest.importorskip("distributed", reason="pip install distributed")
     members = accounts_of(hub)
     sts.latency = 0.1
     with (

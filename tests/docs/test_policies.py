@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import hcl2
 import pytest
 from conftest import SPOKE
 from test_docs import DOCS, blocks
@@ -39,7 +40,6 @@ def test_iam_accepts_the_policy(moto: str, parent: boto3.Session, policy: dict[s
 
 def test_cfn_lint_knows_every_action_and_condition(tmp_path: Path) -> None:
     """AWS's own linter, which knows the policy syntax and the names of actions, finds nothing wrong."""
-    pytest.importorskip("cfnlint", reason="cfn-lint is not here: pip install cfn-lint")
     properties = [
         {"AssumeRolePolicyDocument": policy}
         if is_trust_policy(policy)
@@ -66,7 +66,6 @@ def test_cfn_lint_knows_every_action_and_condition(tmp_path: Path) -> None:
 
 def test_terraform_says_the_same() -> None:
     """Each policy document in Terraform, converted as Terraform does it, equals one of those in JSON."""
-    hcl2 = pytest.importorskip("hcl2", reason="python-hcl2 is not here: pip install python-hcl2")
     found = [hcl2.loads(block.text) for block in blocks(PAGE) if block.language == "terraform"]
     documents = [
         document for each in found for data in each["data"] for kind in data.values() for document in kind.values()

@@ -297,10 +297,6 @@ class World:
     def sts_gone(self) -> None:
         self.use(sts_client_kwargs={"endpoint_url": "http://127.0.0.1:1"})
 
-    def code_from_itself(self) -> None:
-        session = self.call(SerialNumber=MFA, TokenCode=lambda: session.client("sts").get_caller_identity()["Account"])
-        session.client("sts").get_caller_identity()
-
     def no_terminal(self) -> None:
         really_open = os.open
 
@@ -332,7 +328,6 @@ ERRORS: dict[str, Callable[[World], object]] = {
     ),
     "STS gone": World.sts_gone,
     "not STS": lambda w: w.use(Fault.empty_result()),
-    "code from itself": World.code_from_itself,
     "no terminal": World.no_terminal,
     "code spent": World.code_spent,
 }

@@ -337,6 +337,26 @@ def test_a_code_is_mistyped_three_times(monkeypatch: pytest.MonkeyPatch, sts: St
     assert sts.assumed == []
 
 
+@pytest.mark.parametrize(("raw", "is_terminal"), [("_WindowsConsoleIO", True), ("FileIO", False)])
+def test_the_nul_device_is_not_a_terminal(monkeypatch: pytest.MonkeyPatch, raw: str, is_terminal: bool) -> None:
+    """On Windows, isatty() is true for NUL, too; only a console can be prompted on."""
+
+    class Stdin:
+        closed = False
+        buffer = type("Buffer", (), {"raw": type(raw, (), {})()})
+        isatty = staticmethod(lambda: True)
+
+    def open_(*_: object) -> int:
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_)
+        patched.setattr(os, "name", "nt")
+        patched.setattr(sys, "stdin", Stdin)
+        found = _mfa.has_terminal()
+    assert found is is_terminal
+
+
 @pytest.mark.parametrize("stdin", ["null", "pipe", "closed"])
 def test_without_a_terminal_it_fails_at_once(sts: StsStub, stdin: str) -> None:
     """Without a terminal, the first use raises an error that names the device and TokenCode, and stdin is not read."""

@@ -375,6 +375,8 @@ REFUSED: dict[str, tuple[dict[str, str], int]] = {
     "wrong token": ({"Authorization": "wrong"}, 403),
     "a token that is not ASCII": ({"Authorization": "f\xfcr"}, 403),
     "another host": ({"Host": "example.com"}, 404),
+    "another name of this host": ({"Host": "localhost"}, 404),
+    "another port": ({"Host": "127.0.0.1:80"}, 404),
     "another path": ({"path": "/"}, 404),
     "a query": ({"path": "/credentials?x"}, 404),
     "POST": ({"method": "POST"}, 501),
@@ -412,6 +414,8 @@ def test_smuggled_requests(sts: StsStub, endpoint: server.Endpoint) -> None:
     for text in (
         f"{head}\r\n",
         f"{head}{host}Host: example.com\r\n\r\n",
+        f"{head}{host}Host: 127.0.0.1\r\n\r\n",
+        f"{head}Host: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n",
         f"{head}Host: example.com\r\n{host}\r\n",
         f"{head}Host:\r\n {endpoint.host}x\r\n\r\n",
         f"{head}{host}".replace("/credentials", f"http://{endpoint.host}/credentials") + "\r\n",
@@ -426,6 +430,11 @@ def test_smuggled_requests(sts: StsStub, endpoint: server.Endpoint) -> None:
     body = f"{head}{host}\r\n"
     answer = say(endpoint, f"{head}{host}Content-Length: {len(body)}\r\n\r\n{body}")
     assert answer.count(b"AccessKeyId") == 1
+
+
+def test_a_host_without_the_port(endpoint: server.Endpoint) -> None:
+    """AWS CRT leaves the port out of the Host header, and gets the keys."""
+    assert ask(endpoint, Host="127.0.0.1")[0] == 200
 
 
 def test_a_request_with_long_headers_is_answered(endpoint: server.Endpoint) -> None:
@@ -642,3 +651,7 @@ def test_the_command_where_no_process_can_become_another(
         cli.main()
     assert exit.value.code == 127
     assert "/no/such/program could not be run: " in capfd.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["x", HUB, "--profile", "dev", "--", "pushd"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "If it is a shell's own command, pass -- cmd /c ..." in capfd.readouterr().err

@@ -65,7 +65,7 @@ def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> No
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
         is_name = not os.path.dirname(command[0])
-        shell = "cmd /c ..." if os.name == "nt" else "sh -c '...'"
+        shell = "sh -c '...'" if hasattr(os, "fork") else "cmd /c ..."
         hint = f" If it is a shell's own command, pass -- {shell}." if is_missing and is_name else ""
         code = NOT_FOUND if is_missing else NOT_EXECUTABLE
         exit_with(code, f"{command[0]} could not be run: {error.strerror}.{hint}")

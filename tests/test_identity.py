@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.credentials
 import botocore.session
 import botocore.utils
 import pytest
@@ -24,6 +25,7 @@ import time_machine
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
+    AssumeRoleWithWebIdentityCredentialFetcher,
     CachedCredentialFetcher,
     Credentials,
     DeferredRefreshableCredentials,
@@ -250,6 +252,53 @@ def test_fetchers_of_a_programs_own_are_known_by_their_urls(sts: StsStub, metada
         url = f"{metadata.url}/{number}"
         key(assume_role(parent(lambda url=url: container.retrieve_full_uri(url)), HUB, cache=cache))  # type: ignore[misc]
     assert len(sts.assumed) == 4
+
+
+def test_a_single_sign_on_is_known_by_its_account_and_role(config: Path) -> None:
+    """Two sessions of a profile that signs in once have one identity, and another account's is another."""
+    found = []
+    for account in ("111111111111", "111111111111", "222222222222"):
+        config.write_text(
+            "[profile p]\nsso_start_url = https://one.example\nsso_region = us-east-1\nsso_role_name = Reader\n"
+            f"sso_account_id = {account}\n"
+        )
+        found.append(identity(boto3.Session(profile_name="p")))
+    assert found[0] == found[1] != found[2]
+    assert "SSO" in str(found)
+
+
+def test_a_login_is_known_by_its_session(parent: boto3.Session) -> None:
+    """Credentials of ``aws login`` are identified by the session that was logged in."""
+    kind = getattr(botocore.credentials, "LoginCredentialFetcher", None)
+    if kind is None:
+        pytest.skip("this botocore has no aws login")
+
+    def of(name: str) -> Any:
+        fetcher = kind(session_name=name, token_loader=None, client_creator=parent._session.create_client)
+        return identity_of(RefreshableCredentials("A", "s", "t", None, fetcher.refresh_credentials, "login"))
+
+    assert of("one") == of("one") != of("two")
+    assert "Login" in str(of("one"))
+
+
+def test_fetchers_with_a_programs_own_parts_are_known_as_themselves(parent: boto3.Session) -> None:
+    """A fetcher that calls a program's own client or token loader, or is of its own class, shares nothing."""
+
+    class Own(AssumeRoleCredentialFetcher):
+        pass
+
+    create, source = parent._session.create_client, parent.get_credentials()
+    fetchers = [
+        AssumeRoleCredentialFetcher(lambda *args, **kwargs: create(*args, **kwargs), source, HUB),
+        AssumeRoleWithWebIdentityCredentialFetcher(create, lambda: "token", HUB),
+        Own(create, source, HUB),
+    ]
+    for fetcher in fetchers:
+        credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+        assert identity_of(credentials)[0] == "this"
+    provider = botocore.credentials.ContainerProvider({}, fetcher=object())
+    refresh = provider._create_fetcher("http://127.0.0.1", None)
+    assert identity_of(DeferredRefreshableCredentials(refresh, "container-role"))[0] == "this"
 
 
 def test_keys_of_the_environment_with_an_expiry_are_static(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import gc
 import logging
 import os
 import pathlib
+import queue
 import socket
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -222,6 +225,42 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def test_a_connection_that_another_thread_has_closed_is_not_used(sts: StsStub, parent: boto3.Session) -> None:
+    """A connection that was removed from the idle ones while a thread looked for one is nobody's, and not used."""
+    _family.close_idle(0)
+    connections = _family._IdleConnections(2)
+    first, second = HTTPConnection("a.example"), HTTPConnection("b.example")
+    for connection in (first, second):
+        connections.put(connection)
+    del _family._idle[second]
+    assert connections.get() is first
+    with pytest.raises(queue.Empty):
+        connections.get()
+    connections.drop(first)
+
+
+def test_threads_that_close_idle_connections_at_once(sts: StsStub, parent: boto3.Session) -> None:
+    """Eight threads that keep and take connections of one host lose none, and no two take the same one."""
+    _family.close_idle(0)
+    connections, taken = _family._IdleConnections(256), []
+
+    def work(index: int) -> None:
+        for number in range(200):
+            connections.put(HTTPConnection(f"{index}-{number}.example"))
+            with contextlib.suppress(queue.Empty):
+                taken.append(connections.get())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        at_once(work, 8)
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(set(map(id, taken))) == len(taken)
+    assert set(_family._idle) == set(connections._connections)
+    _family.close_idle(0)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="only Linux lists its descriptors there")
 def test_hosts_without_end_leave_few_descriptors_open(sts: StsStub, parent: boto3.Session, many_hosts: None) -> None:
     """One client that calls 300 hosts, as S3 clients do for buckets, keeps only a few connections."""
@@ -239,8 +278,8 @@ def test_connections_that_stay_idle_are_closed(sts: StsStub, parent: boto3.Sessi
     _family.close_idle(0)
     for number in range(3):
         call(child.client("s3", endpoint_url=f"http://s3.region-{number}.example:{port}"))
-        for connection, (queue, since) in _family._idle.items():
-            _family._idle[connection] = queue, since - _family.MAX_IDLE_TIME - 1
+        for connection, (its, since) in _family._idle.items():
+            _family._idle[connection] = its, since - _family.MAX_IDLE_TIME - 1
     assert len(_family._idle) == 1
 
 

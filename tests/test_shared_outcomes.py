@@ -275,7 +275,15 @@ class Stubborn(BotoCoreError):
         self.args = ("more than __new__ takes",)
 
 
-@pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts.example"), Stubborn()])
+class Lossy(BotoCoreError):
+    """An error whose copy loses its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = ("the text",)
+
+
+@pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts.example"), Stubborn(), Lossy()])
 def test_an_error_of_botocores_reaches_all_who_wait(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
     """Threads that wait for an attempt get its error, with its whole text, even if it cannot be copied."""
     outcomes, calls = shared(parent, error, "before-call.sts.AssumeRole")
@@ -310,3 +318,13 @@ def shared(parent: boto3.Session, error: Exception, event: str, times: int = 99)
     wait_until(lambda: waiting_threads() == 3)
     go_on.set()
     return [thread.result(HANG) for thread in threads], len(calls)
+
+
+def test_an_entry_that_is_requested_inside_its_own_refresh(sts: StsStub, parent: boto3.Session) -> None:
+    """A handler of a refresh that needs the same entry of the same cache gets an error that says so, and no hang."""
+    cache: dict[str, Any] = {}
+    first, second = (assume_role(parent, HUB, cache=cache) for _ in range(2))
+    inside = []
+    parent.events.register("before-call.sts.AssumeRole", lambda **_: inside.append(outcome(second)))
+    assert key(first).startswith("ASIA")
+    assert "inside their own refresh" in str(inside[0])

@@ -60,13 +60,11 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
 
     def get_keys_valid_for(self, seconds: float) -> Keys:
         """Return keys that are valid for that long, after a refresh if necessary, or raise ValueError."""
-        for _ in range(2):  # the first attempt may be another thread's, which needs less
-            valid_until = time.time() + seconds
-            if self.keys and (self.keys.expires_at >= valid_until or self.keys.lifetime < seconds):
-                break  # STS would grant the same lifetime again
+        valid_until = time.time() + seconds
+        # Again after an attempt of another thread, which needed less. If STS grants less, it would do so again.
+        while self.keys is None or (self.keys.expires_at < valid_until and self.keys.lifetime >= seconds):
             self._attempt(valid_until)
-        assert self.keys
-        if self.keys.expires_at < time.time() + seconds:
+        if self.keys.expires_at < valid_until:
             raise ValueError(
                 f"The credentials for {self.fetcher.role_arn} cannot be valid for {seconds:.0f} seconds: STS granted "
                 f"{self.keys.lifetime:.0f}. Pass a longer DurationSeconds, up to the role's maximum."

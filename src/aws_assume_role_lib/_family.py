@@ -103,13 +103,10 @@ class Family:
         latest = time.time() + RETRY_INTERVAL
         return any(moment + RETRY_INTERVAL <= until <= latest for until in self.retry_at.copy().values())
 
-    def may_try(self, endpoint: object) -> bool:
-        """Whether an early refresh may call STS now. One thread a minute of a family tries one that was unreachable."""
-        if self.is_unreachable(endpoint):
-            return False
+    def claim_attempt(self, endpoint: object) -> None:
+        """Let no other thread of the family try this minute, if STS was unreachable before."""
         for each in {None, endpoint} & self.retry_at.keys():
             self.mark_unreachable(each)
-        return True
 
     def mark_unreachable(self, endpoint: object) -> None:
         """Remember that this endpoint did not respond; with None, that no endpoint can be called."""

@@ -168,9 +168,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 def _check_owner(path: pathlib.Path, status: os.stat_result) -> None:
     """Raise ValueError for a file that somebody else may have written. On Windows, the folder's permissions apply."""
-    if os.name != "posix":
-        return
-    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    is_open = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if os.name == "posix" and (is_open or status.st_uid not in (os.geteuid(), 0)):
         if path not in _warned:
             _warned.add(path)
             text = "%s is ignored, because another user owns or can write it. Delete it, or pass another folder."

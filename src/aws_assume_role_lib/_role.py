@@ -178,8 +178,10 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             raise _skipped()
         self._refresh_parent(family)
         # In a chain, an STS that does not respond delays a request once, not once for each role or region.
-        if is_early and (family.was_unreachable_since(started) or not family.may_try(endpoint)):
+        if is_early and family.was_unreachable_since(started):
             raise _skipped()
+        if is_early:
+            family.claim_attempt(endpoint)
         request = self._complete_request()
         try:
             response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,18 +88,17 @@ class Signal:
 def test_a_signal_handler_that_uses_the_session(sts: StsStub, parent: boto3.Session) -> None:
     """A handler that uses the session or its client, wherever it runs in a request, does not wait for itself."""
 
-    def use_everywhere() -> int:
-        position = 0
-        while True:
-            client = assume_role(parent, HUB).client("sts")
-            signal = Signal(client.get_caller_identity, position)
-            sys.setprofile(signal)
-            try:
-                client.get_caller_identity()
-            finally:
-                sys.setprofile(None)
-            if signal.left >= 0:
-                return position
-            position += 1
+    def is_reached(position: int) -> bool:
+        client = assume_role(parent, HUB).client("sts")
+        signal = Signal(client.get_caller_identity, position)
+        sys.setprofile(signal)
+        try:
+            client.get_caller_identity()
+        finally:
+            sys.setprofile(None)
+        return signal.left < 0
 
-    assert later(use_everywhere).result(HANG) > 30
+    position = 0
+    while later(functools.partial(is_reached, position)).result(HANG):
+        position += 1
+    assert position > 30

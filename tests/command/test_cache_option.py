@@ -15,7 +15,7 @@ import inside
 import pytest
 import time_machine
 from botocore.credentials import AssumeRoleProvider
-from conftest import HUB, SPOKE, needs_posix
+from conftest import HUB, SPOKE, needs_posix, wait_until
 from sts_stub import StsStub
 
 from aws_assume_role_lib import JSONFileCache
@@ -163,8 +163,7 @@ def test_a_code_typed_in_another_shell_serves_a_running_program(sts: StsStub, tm
         assert process.stdout is not None
         assert process.stdout.readline() == "on\n"
         first = sts.assumed[0]
-        while time.time() < sts.issued["ASIA0000000000000001"].expires:
-            os.sched_yield()
+        wait_until(lambda: time.time() >= sts.issued["ASIA0000000000000001"].expires)
         sts.lifetime = 3600
         second = access_key(*options, "--TokenCode", "654321")
         process.communicate("\n", timeout=50)

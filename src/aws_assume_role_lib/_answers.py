@@ -78,19 +78,17 @@ def is_from_parser(error: Exception) -> bool:
 
     If the response is not from STS, the error may be a KeyError or ValueError.
     """
-    # botocore internal: its parser's module. If it changes, the error propagates as it is. Covered by
-    # tests/test_internals.py.
     return ResponseParserError.__module__ in _modules(error) and not is_from_handler(error)
 
 
 def is_from_handler(error: Exception) -> bool:
     """Whether the error was raised while an event handler ran. botocore's own, too, raise some connection errors."""
-    # botocore internal: the module of what calls handlers. If it changes, a handler's error is taken for STS's. Covered
-    # by tests/test_internals.py.
     return HierarchicalEmitter.__module__ in _modules(error)
 
 
 def _modules(error: Exception) -> set[object]:
+    # botocore internals: the modules of its parser and of what calls handlers. If they change, the parser's error
+    # propagates as it is, and a handler's error is taken for STS's. Covered by tests/test_internals.py.
     return {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
 
 

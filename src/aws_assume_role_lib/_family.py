@@ -200,19 +200,19 @@ class _HTTPSPool(botocore.awsrequest.AWSHTTPSConnectionPool):
 class SharedConnections(_URLLib3Session):  # type: ignore[misc]  # the stubs cover little of it
     """Connections that many clients use and none closes."""
 
+    # botocore internals: the classes that urllib3 makes pools of, and the method that returns the arguments for
+    # urllib3's PoolManager and ProxyManager. If they are gone, ten connections to each host stay open, and connections
+    # to only ten hosts. Covered by tests/test_internals.py.
+
     def __init__(self, **settings: Any) -> None:
         self._settings = dict(settings)
         self._process = os.getpid()
         if settings["max_pool_connections"] == getattr(Config(), "max_pool_connections", None):
             settings["max_pool_connections"] = CONNECTIONS_PER_HOST
         super().__init__(**settings)
-        # botocore internal: the classes that urllib3 makes pools of. If it is gone, ten connections to each host stay
-        # open. Covered by tests/test_internals.py.
         with contextlib.suppress(AttributeError):
             self._pool_classes_by_scheme.update(http=_HTTPPool, https=_HTTPSPool)
 
-    # botocore internal: returns the arguments for urllib3's PoolManager and ProxyManager. If it is gone, connections to
-    # only ten hosts are kept. Covered by tests/test_internals.py.
     def _get_pool_manager_kwargs(self, **kwargs: object) -> dict[str, Any]:
         return {"num_pools": MAX_HOSTS, **super()._get_pool_manager_kwargs(**kwargs)}
 

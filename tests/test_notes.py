@@ -46,11 +46,18 @@ def test_the_first_note_is_about_the_cause(
     assert note.endswith(end)
 
 
+@pytest.mark.parametrize("retries", ["legacy", "standard"])
 @pytest.mark.parametrize("fault", [Fault.reset(), None], ids=["reset", "down"])
 def test_if_nothing_responds_check_the_network(
-    sts: StsStub, one_attempt: None, parent: boto3.Session, fault: Fault | None
+    sts: StsStub,
+    one_attempt: None,
+    parent: boto3.Session,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault | None,
+    retries: str,
 ) -> None:
     """The first note on a connection error is about the network."""
+    monkeypatch.setenv("AWS_RETRY_MODE", retries)
     sts.fault = fault
     if fault is None:
         sts.down()

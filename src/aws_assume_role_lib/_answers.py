@@ -172,10 +172,11 @@ def note_for(error: Exception, request: Mapping[str, Any], source: str, is_from_
         source: Whose credentials signed the request, for messages.
         is_from_file: Whether these are static keys from a file, which has been read again.
     """
-    if is_from_handler(error):
-        return None
+    # First, because botocore's legacy retries raise connection errors in a handler.
     if is_unreachable(error):
         return "Check the network first: DNS, proxy, firewall, VPC endpoint, and the endpoint URL if one is set."
+    if is_from_handler(error):
+        return None
     code, message = refusal_code(error), message_of(error)
     if "MultiFactorAuthentication" in message:
         return (

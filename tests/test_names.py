@@ -8,7 +8,7 @@ import re
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aws_assume_role_lib._names import get_assumed_role_session_arn, get_role_arn, make_session_name
@@ -152,6 +152,7 @@ def test_a_session_name_from_text(text, name):
 
 
 @given(st.text(st.characters(exclude_categories=()), min_size=1), st.text(min_size=1))
+@example("\ud800", "x")
 def test_any_text_makes_a_session_name(text, other):
     """Any text makes a valid name, always the same, and other long texts make others."""
     long = text * 65

@@ -35,7 +35,7 @@ from conftest import HUB, SECRET, SPOKE, at_once, key, needs_fork
 from sts_stub import StsStub
 from worker_tasks import Namer, NoPickle, OwnCache, OwnPickle, code, identify, session_name
 
-from aws_assume_role_lib import AssumedRoleSession, JSONFileCache, assume_role
+from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, AssumedRoleSession, JSONFileCache, assume_role
 from aws_assume_role_lib._travel import pickling
 
 MFA = "arn:aws:iam::111111111111:mfa/me"
@@ -492,10 +492,12 @@ def test_the_lack_of_a_region_travels(root: boto3.Session, monkeypatch: pytest.M
 
 
 def test_each_object_travels(root: boto3.Session) -> None:
-    """Two functions and a dict as the cache each arrive where they belong, the dict empty."""
+    """Functions and a dict as the cache arrive where they belong, the dict empty; so does the choice of no name."""
     hub = assume_role(root, HUB, RoleSessionName=session_name, SerialNumber=MFA, TokenCode=code, cache={"entry": 1})
     request, cache, _ = loaded(hub)._session.role_credentials.fetcher.arguments
     assert (request["RoleSessionName"], request["TokenCode"], cache) == (session_name, code, {})
+    named = assume_role(root, HUB, RoleSessionName=AUTOMATIC_ROLE_SESSION_NAME, SourceIdentity="me")
+    assert "RoleSessionName" not in loaded(named)._session.role_credentials.fetcher.arguments[0]
 
 
 def test_options_for_sts_travel(sts: StsStub, root: boto3.Session) -> None:
@@ -619,7 +621,12 @@ def test_a_shared_session_may_be_dropped_while_it_is_used(
     sts: StsStub, root: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shared session that another thread drops at the same moment can still be used."""
-    monkeypatch.setattr(pickling, "MAX_KEPT", 0)
+
+    class Forgetful(dict[Any, Any]):
+        def move_to_end(self, key: object) -> None:
+            raise KeyError(key)
+
+    monkeypatch.setattr(pickling, "_kept", Forgetful())
     assert key(loaded(assume_role(root, HUB)))
 
 
@@ -658,6 +665,7 @@ def test_copies_of_a_loaded_session(sts: StsStub, root: boto3.Session) -> None:
     session = loaded(assume_role(root, HUB))
     before = [copy.copy(session), copy.deepcopy(session)]
     before[1].events.register("before-send", lambda **_: seen.append("copy"))
+    before[1].resource("s3")
     seen: list[str] = []
     assert {key(each) for each in [session, *before, copy.deepcopy(session)]} == set(sts.issued)
     assert len(sts.issued) == 1

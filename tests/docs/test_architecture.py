@@ -14,7 +14,7 @@ from aws_assume_role_lib import _attempts, _family, _role, _session, _sts
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "aws_assume_role_lib"
 PAGE = ROOT / "docs" / "project" / "how-it-works.md"
-LISTED = re.findall(r"^\| `(\w+)/?` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+LISTED = re.findall(r"^- `(\w+)/?`: ", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 # A folder counts as one module.
 FILES = {
     path.relative_to(PACKAGE): path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")
@@ -49,10 +49,8 @@ def test_imports_run_downward(file: Path) -> None:
 
 
 def test_waits_and_bounds_are_as_listed() -> None:
-    """The numbers in the tables of waits and bounds are the code's."""
-    numbers = re.findall(
-        r"^\|[^|]*[^|`] \| (\d+)(?: seconds)?(?:, each for (\d+) seconds)? \|$", PAGE.read_text("utf-8"), re.M
-    )
+    """The numbers in the lists of waits and bounds are the code's."""
+    numbers = re.findall(r"^- .*: (\d+)(?: seconds)?(?:, each for (\d+) seconds)?$", PAGE.read_text("utf-8"), re.M)
     assert [int(number) for row in numbers for number in row if number] == [
         _attempts.WAIT_LIMIT,
         _role.CODE_WAIT_LIMIT,

@@ -1,16 +1,14 @@
-"""The IAM policies on the IAM setup page are valid, and its Terraform says the same as its JSON."""
+"""The IAM policies on the IAM setup page are valid."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import boto3
-import hcl2
 import pytest
 from conftest import SPOKE
 from test_docs import DOCS, blocks
@@ -62,37 +60,3 @@ def test_cfn_lint_knows_every_action_and_condition(tmp_path: Path) -> None:
         timeout=60,
     )
     assert lint.returncode == 0, lint.stdout + lint.stderr
-
-
-def test_terraform_says_the_same() -> None:
-    """Each policy document in Terraform, converted as Terraform does it, equals one of those in JSON."""
-    found = [hcl2.loads(block.text) for block in blocks(PAGE) if block.language == "terraform"]
-    documents = [
-        document for each in found for data in each["data"] for kind in data.values() for document in kind.values()
-    ]
-    assert len(documents) == 2
-    for document in documents:
-        assert as_json(document) in POLICIES
-
-
-def as_json(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what Terraform's aws_iam_policy_document makes of a document."""
-    (statement,) = document["statement"]
-    result: dict[str, Any] = {"Effect": "Allow", "Action": one_or_all(statement["actions"])}
-    if "resources" in statement:
-        result["Resource"] = one_or_all(statement["resources"])
-    for principal in statement.get("principals", []):
-        result.setdefault("Principal", {})[text(principal["type"])] = one_or_all(principal["identifiers"])
-    for condition in statement.get("condition", []):
-        values = {text(condition["variable"]): one_or_all(condition["values"])}
-        result.setdefault("Condition", {})[text(condition["test"])] = values
-    return {"Version": "2012-10-17", "Statement": [result]}
-
-
-def one_or_all(values: list[str]) -> Any:
-    unquoted = [text(value) for value in values]
-    return unquoted[0] if len(unquoted) == 1 else unquoted
-
-
-def text(value: str) -> str:
-    return re.sub(r'^"(.*)"$', r"\1", value)

@@ -86,8 +86,7 @@ def _parser() -> _Parser:
     add("ROLE_ARN", nargs="*", help="the roles, in order; the options apply to the last")
     add("--profile", metavar="P", help="the profile whose credentials assume the first role")
     add("--region", metavar="R", help="the region whose STS is called")
-    keep = f"keep credentials between runs, in ~/.aws/{Path(DEFAULT_FOLDER).name} unless you pass a folder"
-    add("--cache", metavar="FOLDER", nargs="?", const=DEFAULT_FOLDER, help=keep)
+    add("--cache", metavar="FOLDER", nargs="?", const=DEFAULT_FOLDER, help="keep credentials between runs, in a folder")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--format", choices=list(FORMATS), help="how to print the credentials")
     shortcut = "same as --format %(const)s"

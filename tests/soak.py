@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import faulthandler
-import functools
 import gc
 import importlib.metadata
 import json
 import logging
-import multiprocessing
 import os
 import pathlib
 import platform
@@ -36,7 +34,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from sts_stub import Fault, StsStub
+from sts_stub import Answer, Fault, Request, StsStub
 
 import aws_assume_role_lib
 from aws_assume_role_lib import _credentials, _sts, assume_role
@@ -74,11 +72,14 @@ Lineage = tuple[str, ...]  # the root's key, then the ARN and session name of ea
 
 
 class FlakySts(StsStub):
-    """An STS that spoils some of its responses."""
+    """An STS that spoils some of its responses, and checks who signed each request instead of keeping it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.faults = 0
+        self.faults = self.outages = 0
+        self.seen: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.lineages = [lineage for _, _, lineage in requests()]
         self.any_root, self.roots = False, set(ROOTS)
         # A request may arrive after the keys that signed it have expired: a second later if 32 threads share two
         # busy cores. This STS's clock is behind, so that only a request that is far too late is a violation.
@@ -91,46 +92,31 @@ class FlakySts(StsStub):
             self.faults += 1
         return random.choice(FAULTS), threading.Event()
 
+    def admit(self, request: Request) -> Answer | None:
+        refusal = super().admit(request)
+        agent = re.search(r"soak/(\d+)", request.user_agent)
+        with self.lock:
+            self.requests.clear()
+            self.seen[request.action] += 1
+            if request.action == "GetCallerIdentity" and agent:
+                right, was = self.lineages[int(agent[1])], self.lineage(request.access_key)
+                self.wrong += [f"{right} signed as {was}"] if right != was else []
+        return refusal
+
     def lineage(self, key: str) -> Lineage:
         if key not in self.issued:
             return (key,)
         issued = self.issued[key]
         return (*self.lineage(issued.by), issued.role_arn, issued.session_name)
 
-
-def serve(pipe: Any, lineages: list[Lineage]) -> None:
-    """Run the STS until a message arrives, then send back what it saw.
-
-    It has a process of its own, so that its records do not count as growth.
-    """
-    with FlakySts() as sts:
-        pipe.send(sts.url)
-        outages = 0
-        next_outage = time.monotonic() + 5
-        while not pipe.poll(0.1):
-            # By this machine's clock, 2 to 8 seconds.
-            sts.lifetime, sts.latency = random.uniform(5, 11), random.uniform(0, 0.01)
-            if time.monotonic() > next_outage:
-                outages += 1
-                sts.down()
-                pipe.poll(random.uniform(0.1, 0.5))
-                sts.up()
-                next_outage = time.monotonic() + random.uniform(2, 6)
-        lineage = functools.cache(sts.lineage)
-        calls = [
-            (lineages[int(agent[1])], lineage(request.access_key))
-            for request in list(sts.requests)
-            if request.action == "GetCallerIdentity" and (agent := re.search(r"soak/(\d+)", request.user_agent))
-        ]
-        figures = {
-            "requests signed": len(sts.requests),
-            "AssumeRole requests": len(sts.assumed),
-            "credentials issued": len(sts.issued),
-            "faults injected": sts.faults,
-            "outages": outages,
-        }
-        wrong = [f"{right} signed as {was}" for right, was in calls if right != was]
-        pipe.send((figures, len(calls), wrong, sts.violations))
+    def change(self) -> None:
+        """Change the lifetime, which is 2 to 8 seconds by this machine's clock, and be unreachable now and then."""
+        self.lifetime, self.latency = random.uniform(5, 11), random.uniform(0, 0.01)
+        if random.random() < 0.1:
+            self.outages += 1
+            self.down()
+            threading.Event().wait(random.uniform(0.1, 0.5))
+            self.up()
 
 
 @dataclass
@@ -171,7 +157,8 @@ def requests() -> list[tuple[int, dict[str, Any], Lineage]]:
 class Soak:
     """The sessions, and the outcomes of their calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, sts: FlakySts) -> None:
+        self.sts = sts
         roots = [boto3.Session(key, "root-secret", region_name="us-east-1") for key in ROOTS]
         cache: dict[str, Any] = {}
         self.nodes: list[Node] = []
@@ -213,6 +200,7 @@ class Soak:
                 signal.alarm(STUCK)
             if time.monotonic() < end:
                 self.fork()
+            self.sts.change()
             alive[0].join(0.5)
             self.reap(os.WNOHANG)
         self.reap(0)
@@ -309,29 +297,22 @@ def main() -> int:
     # Both are a minute for credentials that last an hour.
     _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = _sts.RETRY_INTERVAL = 0.25
 
-    spawn = multiprocessing.get_context("spawn")
-    pipe, theirs = spawn.Pipe()
-    sts = spawn.Process(target=serve, args=(theirs, [lineage for _, _, lineage in requests()]), daemon=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, FlakySts() as sts:
         isolate(folder)
-        sts.start()
-        theirs.close()
-        os.environ["AWS_ENDPOINT_URL"] = pipe.recv()
-        soak = Soak()
+        os.environ["AWS_ENDPOINT_URL"] = sts.url
+        soak = Soak(sts)
         soak.run(WARM_UP)
         for node in soak.nodes:
             soak.call(node, node.client)
         before = size()
         soak.run(options.seconds - WARM_UP)
         after = size()
-        pipe.send("end")
-        figures, calls, wrong, violations = pipe.recv()
-        sts.join()
 
+    calls = sts.seen["GetCallerIdentity"]
     counts = {name: soak.seen.pop(name, 0) for name in ("answered", "forks", "sessions made and dropped", "failed")}
     failures = {
-        "signed by the wrong identity, or failed": soak.wrong + wrong,
-        "signed with credentials that were not valid": violations,
+        "signed by the wrong identity, or failed": soak.wrong + sts.wrong,
+        "signed with credentials that were not valid": sts.violations,
         "grown": [name for name in before if after[name] > before[name] * (1 if name == "ours" else GROWTH)],
         "calls": [] if calls >= counts["answered"] > 0 else [f"STS saw {calls}, answered were {counts['answered']}"],
     }
@@ -341,7 +322,11 @@ def main() -> int:
             "seconds": options.seconds,
             "threads": THREADS,
             "sessions": SESSIONS,
-            **figures,
+            "requests signed": sts.seen.total(),
+            "AssumeRole requests": sts.seen["AssumeRole"],
+            "credentials issued": len(sts.issued),
+            "faults injected": sts.faults,
+            "outages": sts.outages,
             "calls answered": counts["answered"],
             "errors that reached a caller": soak.seen.total(),
             "forks": counts["forks"],

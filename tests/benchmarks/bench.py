@@ -27,7 +27,6 @@ import venv
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyperf
 from chart import draw_bars, draw_growth
 from contestants import REGIONS, SERVICES
 
@@ -124,7 +123,7 @@ class Benchmark:
         self.stub = stack.enter_context(Process([sys.executable, str(HERE / "stub_server.py")], self.env))
         server = self.stub.read()
         self.env |= {"AWS_ENDPOINT_URL": server["url"], "AWS_CA_BUNDLE": server["bundle"]}
-        self.versions = {name: importlib.metadata.version(name) for name in ("boto3", "botocore", "pyperf")}
+        self.versions = {name: importlib.metadata.version(name) for name in ("boto3", "botocore")}
         self.versions["aws-assume-role-lib"] = aws_assume_role_lib.__version__
         self.failures: dict[str, str] = dict.fromkeys(PUBLISHED, "left out by --quick") if quick else {}
         self.pythons = dict.fromkeys(("plain", "ours", "recipe"), sys.executable)
@@ -283,17 +282,10 @@ class Benchmark:
         runs = [json.loads(subprocess.check_output(command, text=True, env=self.env)) for _ in range(rounds + 1)]
         return statistics.median(seconds for seconds, _ in runs[1:]), runs[0][1]
 
-    def micro(self, rounds: int) -> dict[str, float]:
-        """pyperf's figures: a process for each figure in every round, so that all meet the same machine."""
-        file = self.folder / "micro.json"
-        size = ["--values=1", "--loops=2"] if self.quick else ["--values=3", "--loops=20"]
-        names = ",".join(name for name in self.env if name.startswith(("AWS_", "PYTHON")))
-        for _ in range(rounds):
-            command = [sys.executable, str(HERE / "micro.py"), "-q", "--processes=1", "--warmups=1", *size]
-            command += [f"--inherit-environ={names}", f"--append={file}"]
-            subprocess.run(command, check=True, env=self.env, stdout=subprocess.DEVNULL)
-        suite = pyperf.BenchmarkSuite.load(str(file))
-        return {each.get_name(): each.median() for each in suite.get_benchmarks()}
+    def micro(self, loops: int) -> dict[str, float]:
+        with self.worker("ours") as worker:
+            found: dict[str, float] = worker.ask("micro", loops)
+        return found
 
 
 def share_of_others(
@@ -328,7 +320,7 @@ def run(quick: bool, delay: float) -> dict[str, Any]:
         sockets = benchmark.sockets(4 if quick else 200)
         threads = benchmark.threads(4 if quick else 100, 1 if quick else 3)
         scan = benchmark.scan(2 if quick else 500)
-        micro = benchmark.micro(1 if quick else 15)
+        micro = benchmark.micro(2 if quick else 200)
     cpu_seconds = {name: statistics.median(cpu for cpu, _ in each["seconds"]) for name, each in further.items()}
     on_threads = {name: each["cpu"] for name, each in threads.items()}
 

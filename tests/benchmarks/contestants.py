@@ -128,6 +128,65 @@ class Steps:
             list(pool.map(self._use, range(1000, 1000 + roles)))
         return time.process_time() - cpu, time.perf_counter() - wall
 
+    def micro(self, loops):
+        """CPU seconds of small steps, for this package and for what it is compared with; each is the best of seven."""
+        import datetime
+
+        import boto3
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import RefreshableCredentials
+        from botocore.hooks import HierarchicalEmitter
+        from botocore.model import ServiceId
+        from botocore.signers import RequestSigner
+
+        from aws_assume_role_lib import assume_role
+
+        parent = boto3.Session()
+        call = parent.client("sts").assume_role
+        asked = {"RoleArn": arn(1), "RoleSessionName": "bench"}
+        keys = call(**asked)["Credentials"]
+        hour = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+        theirs = RefreshableCredentials(
+            keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], hour, lambda: None, "bench"
+        )
+        ours = assume_role(parent, **asked).get_credentials()
+        events = HierarchicalEmitter()  # a signer holds only a weak reference to it
+
+        def sign(credentials):
+            signer = RequestSigner(ServiceId("S3"), "us-east-1", "s3", "v4", credentials, events)
+            return lambda: signer.sign("GetObject", AWSRequest("GET", "https://bench.s3.amazonaws.com/key"))
+
+        now = time.time
+
+        def refresh():
+            time.time = lambda: now() + 7200
+            ours.get_frozen_credentials()
+
+        def back(**_):
+            time.time = now  # before the new keys are looked at
+
+        parent.events.register("after-call.sts.AssumeRole", back)
+
+        def seconds(step):
+            step()
+            times = []
+            for _ in range(7):
+                start = time.process_time()
+                for _ in range(loops):
+                    step()
+                times.append((time.process_time() - start) / loops)
+            return min(times)
+
+        steps = {
+            "bare_session": boto3.Session,
+            "assume_role": lambda: assume_role(parent, **asked),
+            "kept_sts_client": lambda: call(**asked),
+            "refresh": refresh,
+            "sign_botocore": sign(theirs),
+            "sign_ours": sign(ours),
+        }
+        return {name: seconds(step) for name, step in steps.items()}
+
     def scan(self, account):
         """CPU seconds of one more account in all regions: a role, and a client with one call in each. All are kept."""
         import socket

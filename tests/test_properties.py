@@ -22,6 +22,8 @@ from sts_stub import StsStub
 
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, assume_role
 
+pytestmark = pytest.mark.timeout(300)  # the profile `full` has many examples
+
 # All examples of a test deliberately share one parent and one stub: a session outlives its calls.
 ONE_STUB = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -11,7 +10,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +55,10 @@ FAULTS = {
 
 
 @pytest.fixture
-def said() -> Iterator[Callable[[], str]]:
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     """Return what our logger logged at DEBUG, tracebacks included."""
-    logger, text = logging.getLogger("aws_assume_role_lib"), io.StringIO()
-    handler, level = logging.StreamHandler(text), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield text.getvalue
-    logger.removeHandler(handler)
-    logger.setLevel(level)
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Traveller]:
-    with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as traveller:
-        yield traveller
+    caplog.set_level(logging.DEBUG, "aws_assume_role_lib")
+    return lambda: "\n".join(map(logging.Formatter().format, caplog.get_records("call")))
 
 
 def shown(error: BaseException | None) -> str:

@@ -117,3 +117,26 @@ def test_durations_that_are_none(
     with pytest.raises(error, match=f"duration is {duration!r}"):
         use(assume_role(parent, HUB), duration)
     assert not sts.requests
+
+
+def test_a_cached_entry_that_suffices_needs_no_sts(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """In an outage, a new session uses an entry that is due for a refresh but valid for long enough."""
+    cache: dict[str, Any] = {}
+    before = key(assume_role(parent, HUB, cache=cache))
+    clock.shift(46 * MINUTE)
+    sts.down()
+    child = assume_role(parent, HUB, cache=cache)
+    assert left(child.ensure_valid_for(10 * MINUTE)) > 10 * MINUTE
+    assert key(child) == before
+
+
+def test_a_clock_that_goes_back_does_not_call_sts_forever(
+    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
+) -> None:
+    """If the clock is set back during each attempt, two attempts are made, and then an error is raised."""
+    parent.events.register("after-call.sts.AssumeRole", lambda **_: clock.shift(-1000))
+    with pytest.raises(ValueError, match="cannot be valid for 3650 seconds"):
+        assume_role(parent, HUB).ensure_valid_for(3650)
+    assert len(sts.assumed) == 2

@@ -858,3 +858,23 @@ def test_a_session_without_keys_joins_no_early_attempt(
     assert sts.arrived.acquire(timeout=HANG)
     sts.gate.set()
     assert len({before, early.result(HANG), cold.result(HANG)}) == 3
+
+
+def test_a_root_that_takes_until_the_keys_expire(
+    sts: StsStub, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the keys expire while the root is being refreshed, the attempt is made all the same, and is a patient one."""
+
+    def slow() -> dict[str, str]:
+        clock.shift(20)
+        raise RuntimeError("refused")
+
+    monkeypatch.setattr("aws_assume_role_lib._role.SLOW", 0)
+    root = boto3.Session(region_name="us-east-1")
+    expiry = (datetime.now(timezone.utc) + timedelta(minutes=73)).isoformat()
+    metadata = {"access_key": "AKIAROOT", "secret_key": "s", "token": "t", "expiry_time": expiry}
+    root._session._credentials = RefreshableCredentials.create_from_metadata(metadata, slow, "custom-process")
+    child = assume_role(root, HUB)
+    before = key(child)
+    clock.shift(60 * MINUTE - 10)
+    assert key(child) != before

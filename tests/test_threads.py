@@ -359,3 +359,17 @@ def test_a_chain_of_200_roles(sts: StsStub, parent: boto3.Session) -> None:
         parent = assume_role(parent, HUB, validate=False)
     assert key(parent).startswith("ASIA")
     assert len(sts.assumed) == 200
+
+
+def test_a_chain_needs_nothing_from_beyond_fresh_keys(sts: StsStub, parent: boto3.Session) -> None:
+    """However long a chain is, a role whose parent has keys is assumed without a call for the roles above."""
+    for _ in range(45):
+        parent = assume_role(parent, HUB, validate=False)
+    key(parent)
+    above: Any = parent
+    for _ in range(25):
+        above = above.assume_role_parent_session
+    above.get_credentials().refresh_at = 0
+    sts.requests.clear()
+    key(assume_role(parent, HUB))
+    assert len(sts.assumed) == 1

@@ -61,13 +61,15 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
     def get_keys_valid_for(self, seconds: float) -> Keys:
         """Return keys that are valid for that long, after a refresh if necessary, or raise ValueError."""
         valid_until = time.time() + seconds
-        # Again after an attempt of another thread, which needed less. If STS grants less, it would do so again.
-        while self.keys is None or (self.keys.expires_at < valid_until and self.keys.lifetime >= seconds):
+        for _ in range(2):  # the first attempt may be another thread's, which needs less
+            if self.keys and (self.keys.expires_at >= valid_until or self.keys.lifetime < seconds):
+                break  # STS would grant the same lifetime again
             self._attempt(valid_until)
+        assert self.keys
         if self.keys.expires_at < valid_until:
             raise ValueError(
                 f"The credentials for {self.fetcher.role_arn} cannot be valid for {seconds:.0f} seconds: STS granted "
-                f"{self.keys.lifetime:.0f}. Pass a longer DurationSeconds, up to the role's maximum."
+                f"{int(self.keys.lifetime)}. Pass a longer DurationSeconds, up to the role's maximum."
             )
         return self.keys
 
@@ -114,10 +116,10 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         except TerminalWasTaken:
             raise
         except Exception as error:
-            if not (self.has_valid_keys or valid_until) and (entry := self.fetcher.cached_keys()):
+            if not self.has_valid_keys and (entry := self.fetcher.cached_keys()):
                 # Due for a refresh, which has failed: use the entry until it expires.
                 self._publish(entry)
-            if valid_until or not self.has_valid_keys:
+            if not self.has_valid_keys or self.expires_at < valid_until:
                 add_note(error, f"Raised while {self.fetcher.description}.")
                 raise
             self._postpone(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -44,7 +45,7 @@ CODE_WAIT_LIMIT = SOURCE_WAIT_LIMIT = 600
 # botocore hides that its refresh of a root's credentials has failed. If it took this many seconds, nothing responded: a
 # refusal is quicker.
 SLOW = 5.0
-# Of the roles further up a long chain, every so many are refreshed from the root down, instead of by recursion.
+# How many roles of a chain are refreshed by recursion.
 STRIDE = 20
 
 
@@ -82,7 +83,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     ) -> None:
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
-        self.description: str = f"assuming {self.role_arn} from {_source(parent)}"
+        self.description: str = f"assuming {self.role_arn} from {_describe(parent)}"
         self.arguments: tuple[Mapping[str, Any], CredentialCache | None, Mapping[str, Any]]
         self.arguments = (request, cache, sts_client_kwargs)
         self._request = dict(request)
@@ -173,22 +174,24 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     def _assume_role(self, granted_for: str, need: Need) -> Keys:
         session, started = self.parent._session, time.time()
         family, endpoint = family_of(session), (self._options_key, session.get_config_variable("region"))
-        is_early = _is_early(need)
-        if is_early and family.is_unreachable(endpoint):
+        if _is_early(need) and family.is_unreachable(endpoint):
             raise _skipped()
         self._refresh_parent(family)
         # In a chain, an STS that does not respond delays a request once, not once for each role or region.
-        if is_early and family.was_unreachable_since(started):
+        if _is_early(need) and family.was_unreachable_since(started):
             raise _skipped()
+        request = self._complete_request()
+        # Only now, because the parent's refresh and a prompt may have taken long.
+        is_early = _is_early(need)
         if is_early:
             family.claim_attempt(endpoint)
-        request = self._complete_request()
         try:
             response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)
         except ClientError as error:
             # A tool may have renewed the keys in the profile's file since botocore read it.
             if is_from_handler(error) or refusal_code(error) not in BAD_KEYS or not reread(self.parent):
                 raise
+            granted_for = self.granted_for()
             response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)
         until = expires.isoformat(timespec="seconds")
         log(logging.INFO, "Assumed %s as %s, valid until %s.", self.role_arn, request["RoleSessionName"], until)
@@ -207,12 +210,13 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
     def _refresh_parent(self, family: Family) -> None:
         """Refresh the parent's keys if they are due, once for all the roles that need them."""
-        above = self._roles_above()
-        # The farthest first: a refresh takes about ten frames for each role, and a chain may have hundreds.
-        for credentials in reversed(above[STRIDE::STRIDE]):
-            credentials.get_keys()
-        if above:
-            above[0].get_keys()
+        # The refresh of a parent refreshes its own parent first, which takes about ten frames for each role. In a very
+        # long chain, this starts further up. A failure there matters only if it is met again on the way.
+        for credentials in reversed(self._due_above()[STRIDE::STRIDE]):
+            with contextlib.suppress(Exception):
+                credentials.get_keys()
+        if above := role_credentials(self.parent):
+            above.get_keys()
             return
         source = parent_credentials(self.parent)
         if type(source) is Credentials:
@@ -229,11 +233,13 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         if is_due and time.perf_counter() - started >= SLOW and _is_due(source):
             family.mark_unreachable(None)
 
-    def _roles_above(self) -> list[Any]:
-        """The credentials of the roles further up the chain, the parent's first."""
+    def _due_above(self) -> list[Any]:
+        """The credentials of the roles further up the chain, the parent's first, to the last that is due."""
         above: list[Any] = []
-        while credentials := role_credentials(above[-1].fetcher.parent if above else self.parent):
+        parent = self.parent
+        while (credentials := role_credentials(parent)) and credentials.refresh_needed():
             above.append(credentials)
+            parent = credentials.fetcher.parent
         return above
 
     def _complete_request(self) -> dict[str, Any]:
@@ -260,7 +266,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             code = "" if is_from_handler(error) else refusal_code(error)
             if code:
                 family.mark_reachable(endpoint)
-            if note := note_for(error, request, _source(self.parent), is_from_file(self.parent)):
+            if note := note_for(error, request, _describe(self.parent), is_from_file(self.parent)):
                 add_note(error, note)
             raise
         family.mark_reachable(endpoint)
@@ -302,7 +308,7 @@ def role_credentials(parent: boto3.session.Session) -> Any:
 
 
 def _meets(keys: Keys, need: Need) -> bool:
-    return time.time() < keys.advisory_at and keys.expires_at >= need.valid_until
+    return keys.expires_at >= need.valid_until if need.valid_until else time.time() < keys.advisory_at
 
 
 def _is_early(need: Need) -> bool:
@@ -314,7 +320,8 @@ def _is_due(source: Credentials) -> bool:
     return isinstance(source, RefreshableCredentials) and bool(source.refresh_needed())
 
 
-def _source(parent: boto3.session.Session) -> str:
+def _describe(parent: boto3.session.Session) -> str:
+    # For messages.
     profile = parent._session.get_config_variable("profile")
     # A custom credentials class may have no method.
     method = getattr(parent_credentials(parent), "method", "other")

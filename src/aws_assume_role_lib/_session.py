@@ -18,7 +18,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Credent
 from botocore.hooks import HierarchicalEmitter
 from botocore.loaders import Loader
 
-from ._attempts import run_foreign, share
+from ._attempts import is_inside, run_foreign, share
 from ._family import Family, family_of
 from ._handlers import builtin_handlers
 from ._keys import ExportedCredentials, Keys, seconds_of
@@ -284,9 +284,10 @@ class ChildSession(InheritingSession):
     def create_client(self, service_name: str, *args: Any, **kwargs: Any) -> Any:
         """Create a client as botocore does, but load each service once, and use the family's connections."""
         loader, version = self.get_component("data_loader"), kwargs.get("api_version")
-        load = functools.partial(run_foreign, _load_service, loader, service_name, version)
-        # Not under a lock, which a handler of the records that botocore logs here could wait for.
-        share(("service", id(loader), service_name, version), load, LOADING_WAIT_LIMIT)
+        key = ("service", id(loader), service_name, version)
+        if not is_inside(key):  # as in a handler of the records that botocore logs while it loads
+            load = functools.partial(run_foreign, _load_service, loader, service_name, version)
+            share(key, load, LOADING_WAIT_LIMIT)
         client = super().create_client(service_name, *args, **kwargs)
         self._aws_assume_role_lib.share_connections(client)
         return client

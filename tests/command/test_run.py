@@ -539,6 +539,7 @@ def test_where_no_process_can_become_another(
 ) -> None:
     """On Windows the program is a child process, with the same credentials, and its exit code is returned."""
     monkeypatch.delattr(os, "fork")
+    monkeypatch.setattr("aws_assume_role_lib._command.environment.fcntl", None)
     session = assume_role(parent, SPOKE)
     environment, serve = run.prepare(session, static=static)
     assert run.run([sys.executable, "-c", PRINT_ARN + "; exit(3)"], environment, serve) == 3
@@ -546,6 +547,22 @@ def test_where_no_process_can_become_another(
     with pytest.raises(FileNotFoundError):
         run.run(["/no/such/program"], environment, serve)
     assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
+
+
+@pytest.mark.parametrize("owner", ["me", "another user"])
+def test_a_folder_that_a_killed_process_left(
+    sts: StsStub, parent: boto3.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    """The next run removes the folder that a killed process has left, unless another user owns it."""
+    folder = tmp_path / "aws-assume-role-lib-left"
+    folder.mkdir()
+    for name in ("config", "credentials"):
+        (folder / name).touch()
+    if owner != "me":
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    _, serve = run.prepare(assume_role(parent, HUB), static=True)
+    serve(lambda: None)
+    assert folder.exists() is (owner != "me")
 
 
 @pytest.mark.parametrize("size", [0, 10], ids=["no folder", "no room in it"])

@@ -124,6 +124,7 @@ def test_the_hubs_own_account_is_scanned_and_closed_ones_are_skipped(sts: StsStu
 
 @pytest.mark.timeout(180)  # a cluster is slow on a busy machine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")  # by another test's cluster
 def test_nothing_is_lost_when_workers_are_killed(sts: StsStub, hub: boto3.Session, example: Any) -> None:
     """If two worker processes are killed in the middle of a scan, each region of each account is scanned, and no role
     is assumed more than once, or once again for the work of a killed worker.

@@ -58,6 +58,7 @@ def test_loky(sts: StsStub, spoke: AssumedRoleSession) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")  # by another test's cluster
 def test_dask(sts: StsStub, spoke: AssumedRoleSession) -> None:
     """The worker processes of a Dask cluster act as the role, each assumes the hub once, and Dask's hash of a session
     is the same for equal sessions."""

@@ -7,6 +7,7 @@ import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from datetime import datetime, timezone
 from typing import Any
 
 import boto3
@@ -19,7 +20,7 @@ from sts_stub import StsStub
 
 from aws_assume_role_lib import AssumedRoleSession, assume_role
 from aws_assume_role_lib._travel import aio
-from aws_assume_role_lib.aio import get_session
+from aws_assume_role_lib.aio import ensure_valid_for, get_session
 
 MFA = "arn:aws:iam::123456789012:mfa/alice"
 FIRST, SECOND = "ASIA0000000000000001", "ASIA0000000000000002"
@@ -385,3 +386,27 @@ def test_a_fork_during_a_refresh(sts: StsStub, hub: AssumedRoleSession) -> None:
     later(lambda: sts.arrived.acquire(timeout=30) and sts.gate.set())
     in_child = Forked.start(lambda: asyncio.run(key_of(session))).result()
     assert {in_child, waiting.result(30)} == {FIRST, SECOND}
+
+
+# Enough life left
+
+
+def test_a_task_ensures_that_enough_is_left(
+    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
+) -> None:
+    """ensure_valid_for() renews in a thread, while the event loop runs, for the session and the clients of asyncio."""
+    assert key(hub) == FIRST
+    clock.shift(1800)
+    sts.gate.clear()
+
+    async def main() -> str:
+        session = get_session(hub)
+        renewal = asyncio.create_task(ensure_valid_for(hub, 3000))
+        for _ in range(2):
+            await arrival(sts)  # of the first keys' call, and of this one
+        sts.gate.set()
+        assert (await renewal - datetime.now(timezone.utc)).total_seconds() > 3000
+        return await key_of(session)
+
+    assert run(main()) == SECOND
+    assert len(sts.assumed) == 2

@@ -109,7 +109,7 @@ class SettingsFolder:
         self.config, self.empty = Path(self._folder.name, "config"), Path(self._folder.name, "credentials")
         # The lock is held until no process has this file open, and there is no config file without it.
         self._lock = self.empty.open("w")
-        if fcntl:
+        if fcntl:  # pragma: no branch  # Windows does not have this
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         # In the encoding in which botocore has read these settings, and SDKs read the user's own file.
         self.config.write_text(_config_of(session))

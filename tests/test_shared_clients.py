@@ -560,6 +560,20 @@ def test_a_log_handler_may_use_the_session(monkeypatch, sts: StsStub, parent: bo
         logger.removeHandler(handler)
 
 
+def test_a_client_that_is_created_while_its_service_is_loaded(monkeypatch, sts: StsStub, parent: boto3.Session) -> None:
+    """A handler of a record about a service that is being loaded, in the same thread, may create that client."""
+    child, load, made = assume_role(parent, HUB), Loader.load_service_model, []
+
+    def load_and_log(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not made:
+            made.append(1)
+            made.append(child.client("sqs"))
+        return load(self, *args, **kwargs)
+
+    monkeypatch.setattr(Loader, "load_service_model", load_and_log)
+    assert child.client("sqs").meta.region_name == made[1].meta.region_name
+
+
 def test_connections_of_another_process_are_renewed(sts: StsStub, parent: boto3.Session) -> None:
     """Connections opened in another process are left as they are, and requests use new ones."""
     client = assume_role(parent, HUB).client("sts")

@@ -254,22 +254,24 @@ def test_the_frames_of_a_failed_attempt_are_freed(sts: StsStub, one_attempt: Non
 
 
 class Stubborn(BotoCoreError):
-    """An error whose class takes other arguments than its objects have."""
+    """An error that cannot be copied."""
 
-    def __new__(cls) -> Stubborn:
-        return super().__new__(cls)
+    fmt = "as it is"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.args = ("more than __new__ takes",)
+    def __reduce__(self) -> Any:
+        raise TypeError
 
 
 class Lossy(BotoCoreError):
     """An error whose copy loses its text."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.args = ("the text",)
+    fmt = "{text}"
+
+    def __init__(self, text: str = "the text") -> None:
+        super().__init__(text=text)
+
+    def __reduce__(self) -> Any:
+        return Lossy, ("less",)
 
 
 @pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts.example"), Stubborn(), Lossy()])

@@ -213,7 +213,7 @@ def test_every_task_is_told_of_an_outage(
     assert len({id(error) for error in errors}) == 5
     notes = {tuple(getattr(error, "__notes__", ())) for error in errors}
     assert len(notes) == 1
-    assert len(notes.pop()) <= 1
+    assert len(notes.pop()) == 2, "what to check, and for which role"
     sts.up()
     assert run(work()) == [SECOND] * 5
 

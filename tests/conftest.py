@@ -47,7 +47,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `full` is for one environment of tox, since so many examples take minutes. No deadline: how long an example takes
 # depends on the machine.
-settings.register_profile("default", max_examples=60, stateful_step_count=15, deadline=None, print_blob=True)
+settings.register_profile("default", max_examples=36, stateful_step_count=15, deadline=None, print_blob=True)
 settings.register_profile("full", settings.get_profile("default"), max_examples=300, stateful_step_count=30)
 settings.load_profile("default")
 

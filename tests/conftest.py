@@ -293,3 +293,13 @@ def moto(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """moto's server as the endpoint of every service."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
     return moto_url
+
+
+@pytest.fixture
+def bucket(spoke: boto3.Session) -> Iterator[Any]:
+    """A bucket in the account of the role that the module's fixture `spoke` assumes."""
+    s3: Any = spoke.resource("s3")
+    bucket = s3.create_bucket(Bucket="bucket-of-spoke")
+    yield bucket
+    bucket.objects.delete()
+    bucket.delete()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import urllib.request
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -28,15 +27,6 @@ def child(moto, parent) -> AssumedRoleSession:
 def spoke(child) -> AssumedRoleSession:
     """The end of a chain of two."""
     return assume_role(child, SPOKE)
-
-
-@pytest.fixture
-def bucket(spoke) -> Any:
-    """A bucket in the account of the last role."""
-    bucket = spoke.resource("s3").create_bucket(Bucket="bucket-of-spoke")
-    yield bucket
-    bucket.objects.delete()
-    bucket.delete()
 
 
 @pytest.mark.parametrize("first", ["access_key", "secret_key", "token", "get_frozen_credentials"])

@@ -325,7 +325,7 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(
 
 def test_keys_show_no_secret(sts: StsStub, parent: boto3.Session) -> None:
     """The value passed between the modules shows its expiry, and no key."""
-    keys = assume_role(parent, HUB).get_credentials().fetcher.fetch_keys()
+    keys = assume_role(parent, HUB).get_credentials().get_keys()
     assert repr(keys) == f"{keys!s}" == f"Keys(expires={keys.expires.isoformat()})"
 
 

@@ -88,11 +88,7 @@ def share(key: Hashable, attempt: Callable[[], T], wait_limit: float = WAIT_LIMI
 
 def _share(state: _State, key: Hashable, attempt: Callable[[], T], wait_limit: float) -> T:
     if is_inside(key):
-        raise CredentialRetrievalError(
-            provider="assume-role",
-            error_msg="the credentials were requested by a handler or callable running inside their own refresh; use "
-            "another session there.",
-        )
+        raise requested_inside("the credentials")
     attempts, own = _attempts, _Attempt(state)
     try:
         # setdefault() is atomic. A lock here could be held by another thread during a fork.
@@ -126,6 +122,14 @@ def _share(state: _State, key: Hashable, attempt: Callable[[], T], wait_limit: f
         if attempts is _attempts and key in attempts and attempts[key] is own:
             del attempts[key]
             own.cancel()  # does nothing if there is an outcome
+
+
+def requested_inside(what: str) -> CredentialRetrievalError:
+    return CredentialRetrievalError(
+        provider="assume-role",
+        error_msg=f"{what} were requested by a handler or callable running inside their own refresh; use another "
+        "session there.",
+    )
 
 
 def _is_outcome(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from botocore.credentials import DeferredRefreshableCredentials, ReadOnlyCredent
 from botocore.exceptions import CredentialRetrievalError
 
 from ._answers import add_note, in_one_line
-from ._attempts import is_inside, is_under_way, log, may_wait, share
+from ._attempts import is_inside, is_under_way, log, may_wait, requested_inside, share
 from ._family import RETRY_INTERVAL
 from ._keys import Keys
 from ._mfa import TerminalWasTaken
@@ -93,11 +93,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
         if is_inside(self):
             if now < self.expires_at:
                 return
-            raise CredentialRetrievalError(
-                provider=self.method,
-                error_msg=f"the credentials for {self.fetcher.role_arn} were requested by a handler or callable "
-                "running inside their own refresh; use another session there.",
-            )
+            raise requested_inside(f"the credentials for {self.fetcher.role_arn}")
         if is_under_way(self) and now < self.expires_at - (BLOCKING_WINDOW if may_wait() else 0):
             return
         self._attempt()

@@ -44,7 +44,7 @@ MAX_IDLE_TIME = 60
 
 
 class Family:
-    """What the sessions of a family share, and what each session has for the roles that it assumes.
+    """One session's part in a family: what all its sessions share, and what this one has for the roles it assumes.
 
     Attributes:
         connections: Connections by their transport settings, shared.

@@ -116,10 +116,10 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
     def fetch_credentials(self) -> dict[str, Any]:
         """Fetch the keys, in the form that botocore's credential classes accept."""
-        keys = self.fetch_keys()
+        keys = self.fetch_keys(Need())
         return {**keys._asdict(), "expiry_time": keys.expires.isoformat()}
 
-    def fetch_keys(self, need: Need = Need()) -> Keys:  # noqa: B008  # a NamedTuple is immutable
+    def fetch_keys(self, need: Need) -> Keys:
         """Fetch the keys from the cache, or else from STS."""
         granted_for, cache = self.granted_for(), self._credential_cache
         if cache is None:

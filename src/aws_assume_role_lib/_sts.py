@@ -68,7 +68,7 @@ def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]
         if not isinstance(value, _OPTIONS[name]):
             expected = " or ".join(kind.__name__ for kind in _OPTIONS[name])
             raise TypeError(f"sts_client_kwargs[{name!r}] must be {expected}, not {type(value).__name__}.")
-        # Whatever a subclass shows of itself, such as less than all of a URL.
+        # A subclass of str may show less than all of itself, and two URLs would then look the same.
         checked[name] = str.__str__(value) if isinstance(value, str) else value
     endpoint_url = checked.get("endpoint_url")
     if endpoint_url is not None:

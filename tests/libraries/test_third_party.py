@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from typing import Any
 
 import pytest
 import time_machine
@@ -20,15 +19,6 @@ from aws_assume_role_lib import AssumedRoleSession, assume_role
 def spoke(moto, parent) -> AssumedRoleSession:
     """The end of a chain of two."""
     return assume_role(assume_role(parent, HUB), SPOKE)
-
-
-@pytest.fixture
-def bucket(spoke) -> Any:
-    """A bucket in the account of the last role."""
-    bucket = spoke.resource("s3").create_bucket(Bucket="bucket-of-spoke")
-    yield bucket
-    bucket.objects.delete()
-    bucket.delete()
 
 
 def credential_scope(authorization: str) -> str:

@@ -24,7 +24,7 @@ from .._session import AssumedRoleSession
 try:
     import resource
 except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # a module elsewhere
 
 PATH = "/credentials"
 # An SDK sends one short request immediately. These limits bound the cost of other clients.

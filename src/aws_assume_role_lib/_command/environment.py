@@ -17,7 +17,7 @@ from .failures import SOURCE, exit_with
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 FOLDER_PREFIX = "aws-assume-role-lib-"
 

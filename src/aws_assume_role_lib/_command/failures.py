@@ -18,7 +18,7 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 
-from .._answers import is_unreachable, message_of, note_for, refusal_code, without_password
+from .._answers import BAD_KEYS, is_unreachable, message_of, note_for, refusal_code, without_password
 
 # Exit codes.
 OUTPUT, USAGE, SOURCE, ROLE, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 1, 2, 3, 4, 126, 127, 130
@@ -35,11 +35,6 @@ _HINT_FOR_ENVIRONMENT = (
 )
 _HINT_FOR_CODE = "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode."
 
-# STS error codes that mean a problem with the keys that signed the request, not with the role.
-_BAD_KEYS = re.compile(
-    "ExpiredToken|IncompleteSignature|InvalidAccessKeyId|InvalidClientTokenId|SignatureDoesNotMatch|UnrecognizedClient"
-)
-
 
 @contextlib.contextmanager
 def or_exit(code: int, what: str = "", *, by_source: bool = False, environment: bool = False) -> Iterator[None]:
@@ -54,7 +49,7 @@ def or_exit(code: int, what: str = "", *, by_source: bool = False, environment: 
     try:
         yield
     except Exception as error:
-        bad_keys = type(error) is HTTPClientError or _BAD_KEYS.match(refusal_code(error))
+        bad_keys = type(error) is HTTPClientError or refusal_code(error) in BAD_KEYS
         if isinstance(error, NoRegionError) or (by_source and bad_keys):
             code = SOURCE
         exit_with(code, f"{what}{_text_of(error).rstrip('.: ')}. {_hint(error, code, environment)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,11 @@ from sts_stub import StsStub
 HOSTILE = "[default]\naws_access_key_id = AKIAHOSTILE\naws_secret_access_key = s\n"
 PYTHON, AWSCLI_PYTHON = os.environ.get("CLIENTS_PYTHON", ""), os.environ.get("AWSCLI_PYTHON", "")
 LIFETIME = 4
-# The programs run for longer than that.
-FOR_A_WHILE = "end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do {} || true; sleep 0.2; done"
+# The programs run for longer than that, and more than once, however slowly they start.
+FOR_A_WHILE = (
+    "end=$(($(date +%s) + 6)); runs=0; while [ $(date +%s) -lt $end ] || [ $runs -lt 3 ]; "
+    "do {} || true; runs=$((runs + 1)); sleep 0.2; done"
+)
 
 
 class Client(NamedTuple):
@@ -74,7 +78,9 @@ GDAL = "AWS_S3_ENDPOINT=${AWS_ENDPOINT_URL#http://} AWS_HTTPS=NO AWS_VIRTUAL_HOS
 REFRESHES, STATIC, DEFAULT = "refreshes", "needs `--static`", "needs `--static`, otherwise uses your `[default]`"
 
 CLIENTS = {
-    "AWS CLI v1": Client(REFRESHES, AWSCLI_PYTHON, shell(f"{AWSCLI_PYTHON} -m awscli sts get-caller-identity")),
+    "AWS CLI v1": Client(
+        REFRESHES, AWSCLI_PYTHON, shell(f"{shlex.quote(AWSCLI_PYTHON)} -m awscli sts get-caller-identity")
+    ),
     "AWS SDK for JavaScript v3": Client(
         REFRESHES,
         "npm",

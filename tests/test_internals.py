@@ -116,21 +116,6 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
     assert child.client("sts").get_caller_identity()["Account"] == "111111111111"
 
 
-def test_the_config_store_is_registered_by_a_method_of_its_own(parent: boto3.Session) -> None:
-    """Session._register_config_store() creates the config store: a child overrides it to save time."""
-    stores = []
-
-    def note(session: botocore.session.Session) -> None:
-        stores.append(session.get_component("config_store"))
-
-    botocore.register_initializer(note)
-    try:
-        child = assume_role(parent, HUB)
-    finally:
-        botocore.unregister_initializer(note)
-    assert stores == [child._session.get_component("config_store")], "botocore made another config store before ours"
-
-
 def test_what_a_fetcher_asks_for_and_as_whom() -> None:
     """_identity.py and pickling.py read RefreshableCredentials._refresh_using; the first also a fetcher's _cache_key
     and _source_credentials."""

@@ -24,7 +24,7 @@ from botocore.hooks import HierarchicalEmitter
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from ._keys import is_sendable
+from ._keys import Keys, is_sendable
 
 # STS rejects a request whose signer's clock is further behind.
 MAX_CLOCK_SKEW = timedelta(minutes=15)
@@ -42,10 +42,11 @@ class BadAnswer(Exception):
     """Its text says what is missing from a response."""
 
 
-def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
-    """Return the expiry and the lifetime of what a complete AssumeRole response grants, or raise BadAnswer."""
+def granted_keys(response: Mapping[str, Any], granted_for: str) -> Keys:
+    """Return the keys that a complete AssumeRole response grants, or raise BadAnswer."""
     granted = response.get("Credentials") or {}
-    for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
+    names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    for name in names:
         if not is_sendable(granted.get(name)):
             raise BadAnswer(f"no {name}")
     try:
@@ -56,9 +57,13 @@ def check_answer(response: Mapping[str, Any]) -> tuple[datetime, float]:
         # STS always sends a time zone. If another implementation omits it, Python would assume local time.
         expires = expires if expires.tzinfo else expires.replace(tzinfo=timezone.utc)
         expires = (expires - _clock_skew(response)).astimezone(timezone.utc)
-        return expires, expires.timestamp() - time.time()
+        lifetime = expires.timestamp() - time.time()
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError):
         raise BadAnswer("no valid Expiration") from None
+    arn = str((response.get("AssumedRoleUser") or {}).get("Arn", ""))
+    account_id = "".join(arn.split(":")[4:5]) or None
+    access_key, secret_key, token = (granted[name] for name in names)
+    return Keys(access_key, secret_key, token, account_id, expires, lifetime, granted_for)
 
 
 def _clock_skew(response: Mapping[str, Any]) -> timedelta:

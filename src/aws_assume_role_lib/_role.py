@@ -9,7 +9,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import boto3
@@ -20,7 +19,7 @@ from ._answers import (
     BAD_KEYS,
     BadAnswer,
     add_note,
-    check_answer,
+    granted_keys,
     is_from_handler,
     is_from_parser,
     is_unreachable,
@@ -53,12 +52,12 @@ class Need(NamedTuple):
     """What the credentials need that ask for keys.
 
     Attributes:
-        good_until: The Unix time until which they have valid keys. Until then, the attempt is early: it may fail, so it
-            is short, and not made if STS was unreachable a moment ago.
-        valid_until: The Unix time until which the keys must be valid.
+        fallback_until: The Unix time until which they can go on with the keys that they have. Until then, the attempt
+            is early: it may fail, so it is short, and not made if STS was unreachable a moment ago.
+        valid_until: The Unix time until which the new keys must be valid, or 0.0: any that are not due for a refresh.
     """
 
-    good_until: float = 0.0
+    fallback_until: float = 0.0
     valid_until: float = 0.0
 
 
@@ -129,8 +128,8 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         def fetch() -> Keys:
             entry = read_keys(cache, granted_for)
             if entry is None or not _meets(entry, need):
-                good_until = max(need.good_until, entry.expires_at if entry and not need.valid_until else 0.0)
-                entry = self._assume_role(granted_for, need._replace(good_until=good_until))
+                fallback_until = max(need.fallback_until, entry.expires_at if entry and not need.valid_until else 0.0)
+                entry = self._assume_role(granted_for, need._replace(fallback_until=fallback_until))
                 if entry.granted_for == granted_for:
                     write_keys(cache, entry)
             own.append(entry)
@@ -186,27 +185,17 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         if is_early:
             family.claim_attempt(endpoint)
         try:
-            response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)
+            keys = self._call_sts(request, granted_for, family, endpoint, is_early)
         except ClientError as error:
             # A tool may have renewed the keys in the profile's file since botocore read it.
             if is_from_handler(error) or refusal_code(error) not in BAD_KEYS or not reread(self.parent):
                 raise
             granted_for = self.granted_for()
-            response, expires, lifetime = self._call_sts(request, family, endpoint, is_early)
-        until = expires.isoformat(timespec="seconds")
+            keys = self._call_sts(request, granted_for, family, endpoint, is_early)
+        until = keys.expires.isoformat(timespec="seconds")
         log(logging.INFO, "Assumed %s as %s, valid until %s.", self.role_arn, request["RoleSessionName"], until)
-        granted = response["Credentials"]
-        arn = str((response.get("AssumedRoleUser") or {}).get("Arn", ""))
-        return Keys(
-            granted["AccessKeyId"],
-            granted["SecretAccessKey"],
-            granted["SessionToken"],
-            "".join(arn.split(":")[4:5]) or None,
-            expires,
-            lifetime,
-            # If the parent's credentials changed during the call, we cannot tell who signed: never share the entry.
-            granted_for if self.granted_for() == granted_for else uuid.uuid4().hex,
-        )
+        # If the parent's credentials changed during the call, we cannot tell who signed: never share the entry.
+        return keys if self.granted_for() == granted_for else keys._replace(granted_for=uuid.uuid4().hex)
 
     def _refresh_parent(self, family: Family) -> None:
         """Refresh the parent's keys if they are due, once for all the roles that need them."""
@@ -251,20 +240,18 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         return request
 
     def _call_sts(
-        self, request: Mapping[str, Any], family: Family, endpoint: object, is_early: bool
-    ) -> tuple[Mapping[str, Any], datetime, float]:
+        self, request: Mapping[str, Any], granted_for: str, family: Family, endpoint: object, is_early: bool
+    ) -> Keys:
         client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
         try:
-            response: Mapping[str, Any] = run_foreign(client.assume_role, **request)
-            expires, lifetime = check_answer(response)
+            keys = granted_keys(run_foreign(client.assume_role, **request), granted_for)
         except Exception as error:
             if is_unreachable(error):
                 family.mark_unreachable(endpoint)
             if isinstance(error, BadAnswer) or is_from_parser(error):
                 raise not_sts(client.meta.endpoint_url, error) from None
             # A handler may have called AssumeRole for another role.
-            code = "" if is_from_handler(error) else refusal_code(error)
-            if code:
+            if refusal_code(error) and not is_from_handler(error):
                 family.mark_reachable(endpoint)
             if note := note_for(error, request, _describe(self.parent), is_from_file(self.parent)):
                 add_note(error, note)
@@ -272,7 +259,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         family.mark_reachable(endpoint)
         if self.mfa:
             self.mfa.mark_code_used()
-        return response, expires, lifetime
+        return keys
 
 
 def _skipped() -> CredentialRetrievalError:
@@ -313,7 +300,7 @@ def _meets(keys: Keys, need: Need) -> bool:
 
 def _is_early(need: Need) -> bool:
     # Not if the keys may expire during the attempt.
-    return time.time() < need.good_until - sum(EARLY_TIMEOUTS)
+    return time.time() < need.fallback_until - sum(EARLY_TIMEOUTS)
 
 
 def _is_due(source: Credentials) -> bool:

@@ -228,18 +228,11 @@ class InheritingSession(botocore.session.Session):
         self._parent = parent
         self._root: botocore.session.Session = parent._root if isinstance(parent, InheritingSession) else parent
         region = {} if region_name is None else {"region": _region_provider(self, parent, region_name)}
-        self._inherited_config = _InheritedConfig(self, parent, region)
         super().__init__(**options)
         for name in USER_AGENT:
             delattr(self, name)
         self.register_component("token_provider", _NoTokens())
-        self.register_component("config_store", self._inherited_config)
-
-    def _register_config_store(self) -> None:
-        # botocore internal: it makes a provider for each of fifty config variables, a fifth of a child's cost, none
-        # of which is used here. If it is gone, botocore makes them, and ours replaces them in __init__(). Covered by
-        # tests/test_internals.py.
-        self.register_component("config_store", self._inherited_config)
+        self.register_component("config_store", _InheritedConfig(self, parent, region))
 
     def __getattr__(self, name: str) -> Any:
         if name in USER_AGENT:

@@ -1,81 +1,78 @@
-"""The ARN helpers: what they build and what they refuse."""
+"""The helpers for ARNs and session names: what they build and what they refuse."""
 
 from __future__ import annotations
 
+import datetime
 import enum
 import inspect
+import random
 import re
 import string
 
 import pytest
+import time_machine
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aws_assume_role_lib._names import get_assumed_role_session_arn, get_role_arn, make_session_name
+from aws_assume_role_lib._names import (
+    generate_lambda_session_name,
+    get_assumed_role_session_arn,
+    get_role_arn,
+    make_session_name,
+)
 
 NAME_CHARACTERS = string.ascii_letters + string.digits + "_+=,.@-"
 VALID = {"account_id": 1, "role_name": "r"}
 BUILDERS = {get_role_arn: VALID, get_assumed_role_session_arn: {**VALID, "role_session_name": "me"}}
 
 
-def cases(values):
+def cases(table):
     """Each builder with each of the arguments that it takes, and each value for it."""
     return [
-        pytest.param(build, argument, value, id=f"{build.__name__}-{argument}-{value!a}"[:60])
+        (build, argument, value)
         for build in BUILDERS
         for argument in inspect.signature(build).parameters
-        for value in values[argument]
+        for value in table[argument]
     ]
 
 
-def test_role_arn():
+ROLE_ARNS = [
+    (("123456789012", "reader"), "arn:aws:iam::123456789012:role/reader"),
+    ((123456789012, "reader", "/team/app/", "aws-us-gov"), "arn:aws-us-gov:iam::123456789012:role/team/app/reader"),
+    # A path means the same with and without a slash at either end, and may be in the name.
+    *(((1, "r", path), "arn:aws:iam::000000000001:role/a/b/r") for path in ("a/b", "/a/b", "a/b/", "/a/b/")),
+    *(((1, name), "arn:aws:iam::000000000001:role/a/b/r") for name in ("a/b/r", "/a/b/r")),
+    # The root path, as IAM reports it for a role without a path, adds nothing.
+    *(((1, *rest), "arn:aws:iam::000000000001:role/r") for rest in (("r", ""), ("r", "/"), ("/r", ""))),
+    # IAM allows 512 characters, including the slashes.
+    ((1, "r", "p" * 510), f"arn:aws:iam::000000000001:role/{'p' * 510}/r"),
+]
+SESSION_ARNS = [
+    ((123456789012, "reader", "nightly", "aws-cn"), "arn:aws-cn:sts::123456789012:assumed-role/reader/nightly"),
+    *(((1, name, "me"), "arn:aws:sts::000000000001:assumed-role/r/me") for name in ("r", "a/b/r", "/a/b/r")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "arn"), ROLE_ARNS)
+def test_role_arn(arguments, arn):
     """A role's ARN names the partition, the account, the path and the name."""
-    assert get_role_arn("123456789012", "reader") == "arn:aws:iam::123456789012:role/reader"
-    assert (
-        get_role_arn(123456789012, "reader", "/team/app/", "aws-us-gov")
-        == "arn:aws-us-gov:iam::123456789012:role/team/app/reader"
-    )
+    assert get_role_arn(*arguments) == arn
 
 
-def test_session_arn():
-    """A session's ARN is an STS ARN that ends in the role's name and the session's name."""
-    assert (
-        get_assumed_role_session_arn(123456789012, "reader", "nightly", "aws-cn")
-        == "arn:aws-cn:sts::123456789012:assumed-role/reader/nightly"
-    )
+@pytest.mark.parametrize(("arguments", "arn"), SESSION_ARNS)
+def test_session_arn(arguments, arn):
+    """A session's ARN is an STS ARN that ends in the role's name, without a path, and the session's name."""
+    assert get_assumed_role_session_arn(*arguments) == arn
 
 
-@pytest.mark.parametrize("account_id", [12345, "12345", "000000012345"])
+MEMBERS = [enum.Enum("Account", {"PROD": value}, type=type(value)).PROD for value in (12345, "12345")]
+
+
+@pytest.mark.parametrize("account_id", [12345, "12345", "000000012345", *MEMBERS])
 def test_account_is_padded(account_id):
-    """An account ID that lost its leading zeros gets them back."""
+    """An account ID that lost its leading zeros gets them back, and a member of an enum is what it represents."""
     assert get_role_arn(account_id, "r") == "arn:aws:iam::000000012345:role/r"
     assert get_assumed_role_session_arn(account_id, "r", "me") == "arn:aws:sts::000000012345:assumed-role/r/me"
-
-
-@pytest.mark.parametrize("kind", [int, str])
-def test_account_of_an_enum(kind):
-    """A member of an int or str enum is accepted as the account that it represents."""
-    accounts = enum.Enum("Account", {"PROD": kind("123456789012")}, type=kind)
-    assert get_role_arn(accounts.PROD, "r") == "arn:aws:iam::123456789012:role/r"
-
-
-@pytest.mark.parametrize("path", ["a/b", "/a/b", "a/b/", "/a/b/"])
-def test_slashes_around_a_path(path):
-    """A path means the same with and without a slash at either end."""
-    assert get_role_arn(1, "r", path) == "arn:aws:iam::000000000001:role/a/b/r"
-
-
-@pytest.mark.parametrize(("path", "role_name"), [("", "r"), ("/", "r"), ("", "/r")])
-def test_root_path(path, role_name):
-    """The root path, as IAM reports it for a role without a path, adds nothing."""
-    assert get_role_arn(1, role_name, path) == "arn:aws:iam::000000000001:role/r"
-
-
-@pytest.mark.parametrize("role_name", ["a/b/r", "/a/b/r"])
-def test_path_in_the_name(role_name):
-    """A path in front of the name is kept in a role's ARN and dropped from a session's."""
-    assert get_role_arn(1, role_name) == "arn:aws:iam::000000000001:role/a/b/r"
-    assert get_assumed_role_session_arn(1, role_name, "me") == "arn:aws:sts::000000000001:assumed-role/r/me"
 
 
 def test_two_paths():
@@ -109,11 +106,6 @@ def test_wrong_type(build, argument, value):
     """A value of the wrong type raises a TypeError that shows it and says what to pass."""
     with pytest.raises(TypeError, match=rf"^{argument} is {re.escape(repr(value))}; it must be .*str.*\.$"):
         build(**{**BUILDERS[build], argument: value})
-
-
-def test_longest_path():
-    """A path may have the 512 characters that IAM allows, including the slashes."""
-    assert get_role_arn(1, "r", "p" * 510) == f"arn:aws:iam::000000000001:role/{'p' * 510}/r"
 
 
 @given(
@@ -167,3 +159,108 @@ def test_no_session_name_from_no_text(text, error):
     """An empty text, or what is not text, is refused by value."""
     with pytest.raises(error, match="^text is .*; it must "):
         make_session_name(text)
+
+
+INSTANCE = "0123456789abcdef0123456789abcdef"
+VARIABLES = {
+    "AWS_LAMBDA_FUNCTION_NAME": "report",
+    "AWS_LAMBDA_FUNCTION_VERSION": "7",
+    "AWS_LAMBDA_LOG_STREAM_NAME": f"2025/01/31/[7]{INSTANCE}",
+}
+MOMENT = datetime.datetime(2025, 1, 31, 12, 34, 56, 789012, tzinfo=datetime.timezone.utc)
+TIMESTAMP = "20250131123456789012"
+
+
+@pytest.fixture
+def in_lambda(monkeypatch):
+    for variable, value in VARIABLES.items():
+        monkeypatch.setenv(variable, value)
+
+
+NAME, VERSION, LOG_STREAM = VARIABLES
+LAMBDA_NAMES = [
+    # The environment, where it differs; the arguments; and the name.
+    ({}, {}, f"report.7.{INSTANCE}"),
+    ({}, {"function_name": "other"}, f"other.7.{INSTANCE}"),
+    ({}, {"function_version": "8"}, f"report.8.{INSTANCE}"),
+    ({}, {"function_version": 8}, f"report.8.{INSTANCE}"),
+    ({}, {"identifier": "xyz"}, "report.7.xyz"),
+    # An empty string leaves out the version, or the log stream's identifier.
+    ({}, {"function_version": ""}, f"report.{INSTANCE}"),
+    ({}, {"identifier": ""}, f"report.7.{TIMESTAMP}"),
+    # A name of more than 59 characters is used alone, cut to 64; the version is left out if it would not leave room.
+    ({}, {"function_name": "n" * 59}, "n" * 59 + ".0123"),
+    ({}, {"function_name": "n" * 60}, "n" * 60),
+    ({}, {"function_name": "n" * 65}, "n" * 64),
+    ({}, {"function_name": "n" * 50, "function_version": "1" * 9}, "n" * 50 + "." + "1" * 9 + ".012"),
+    ({}, {"function_name": "n" * 50, "function_version": "1" * 10}, "n" * 50 + ".0123456789abc"),
+    # So is an unpublished version.
+    ({}, {"function_version": "$LATEST"}, f"report.{INSTANCE}"),
+    ({VERSION: "$LATEST"}, {}, f"report.{INSTANCE}"),
+    ({VERSION: "$LATEST.PUBLISHED"}, {}, f"report.{INSTANCE}"),
+    # The identifier is the hexadecimal part at the end of the log stream's name, or else the time, cut to what fits.
+    ({LOG_STREAM: f"2025/01/31/[$LATEST]{INSTANCE}"}, {}, f"report.7.{INSTANCE}"),
+    ({LOG_STREAM: f"2025/01/31/report[7]{INSTANCE}"}, {}, f"report.7.{INSTANCE}"),
+    ({LOG_STREAM: INSTANCE}, {}, f"report.7.{INSTANCE}"),
+    ({LOG_STREAM: ""}, {}, f"report.7.{TIMESTAMP}"),
+    ({LOG_STREAM: "2025/01/31/[$LATEST]"}, {}, f"report.7.{TIMESTAMP}"),
+    ({LOG_STREAM: "stream\n"}, {}, f"report.7.{TIMESTAMP}"),
+    ({LOG_STREAM: ""}, {"function_name": "n" * 49, "function_version": ""}, "n" * 49 + "." + TIMESTAMP[:14]),
+    # Every character that AWS does not allow becomes an underscore, wherever it comes from.
+    ({}, {"function_name": "a:b \u00e9", "function_version": "v/1", "identifier": "i\n\U0001f600"}, "a_b__.v_1.i__"),
+    ({}, {"function_name": "\u00e9" * 70}, "_" * 64),
+]
+
+
+@pytest.mark.parametrize(("environment", "arguments", "name"), LAMBDA_NAMES)
+@time_machine.travel(MOMENT, tick=False)
+def test_lambda_name(in_lambda, monkeypatch, environment, arguments, name):
+    """The name has the parts that were passed, or else those in the environment at the time of the call."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert generate_lambda_session_name(**arguments) == name
+
+
+def test_random_characters_where_a_timestamp_does_not_fit():
+    """With fewer than 14 characters free, they are random, and not from the generator that a snapshot copies."""
+    state = random.getstate()
+    first = generate_lambda_session_name("n" * 50)
+    assert re.fullmatch("n{50}[.][A-Za-z0-9]{13}", first)
+    random.setstate(state)
+    assert generate_lambda_session_name("n" * 50) != first
+
+
+@pytest.mark.parametrize("missing", ["unset", "empty in the environment", "passed empty"])
+def test_no_lambda_name(monkeypatch, missing):
+    """Without a function name, an error names the variable."""
+    if missing == "empty in the environment":
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "")
+    with pytest.raises(ValueError, match="AWS_LAMBDA_FUNCTION_NAME"):
+        generate_lambda_session_name("" if missing == "passed empty" else None)
+
+
+@pytest.mark.parametrize("argument", ["function_name", "function_version", "identifier"])
+def test_wrong_type_for_lambda(in_lambda, argument):
+    """An argument that is not a str raises a TypeError that names it and shows the value."""
+    with pytest.raises(TypeError, match=f"{argument} is 7.5; it must be a str"):
+        generate_lambda_session_name(**{argument: 7.5})
+
+
+odd_text = st.one_of(st.text(max_size=80), st.text("aZ9.$-", max_size=80), st.just("$LATEST"), st.none())
+# The operating system allows no NUL and no lone surrogate in a variable.
+variable = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=80)
+
+
+@given(odd_text, odd_text, odd_text, variable, variable, variable)
+def test_lambda_name_is_always_valid(name, version, identifier, name_variable, version_variable, log_stream):
+    """Whatever the input, the result is a valid RoleSessionName and SourceIdentity."""
+    values = dict(zip(VARIABLES, [name_variable, version_variable, log_stream], strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in values.items():
+            patch.delenv(key, raising=False) if value is None else patch.setenv(key, value)
+        if not (name_variable if name is None else name):
+            with pytest.raises(ValueError, match="AWS_LAMBDA_FUNCTION_NAME"):
+                generate_lambda_session_name(name, version, identifier)
+            return
+        result = generate_lambda_session_name(name, version, identifier)
+    assert re.fullmatch(r"[A-Za-z0-9_+=,.@-]{2,64}", result)

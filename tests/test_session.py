@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime, timedelta, timezone
 
 import boto3
@@ -10,7 +11,7 @@ import pytest
 import time_machine
 from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
 from botocore.exceptions import ClientError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import AssumedRoleSession, assume_role
@@ -110,3 +111,36 @@ def test_exporting_raises_what_a_request_raises(sts: StsStub, parent: boto3.Sess
     sts.fault = Fault.error(403, "AccessDenied")
     with pytest.raises(ClientError, match="AccessDenied"):
         assume_role(parent, HUB).export_credentials()
+
+
+def test_a_deep_copy_has_settings_and_handlers_of_its_own(sts: StsStub, parent: boto3.Session) -> None:
+    """A handler or region that is set on a deep copy does not change the original, nor the other way round."""
+    child = assume_role(parent, HUB)
+    child._session.set_config_variable("retry_mode", "adaptive")
+    seen: list[str] = []
+    child.events.register("before-call.sts", lambda **_: seen.append("original"))
+    copied = copy.deepcopy(child)
+    copied.events.register("before-call.sts", lambda **_: seen.append("copy"))
+    copied._session.set_config_variable("region", "eu-west-1")
+    assert (child.region_name, copied.region_name) == ("us-east-1", "eu-west-1")
+    assert copied.client("s3").meta.config.retries["mode"] == "adaptive"
+    child.client("sts").get_caller_identity()
+    assert seen == ["original"]
+    copied.client("sts").get_caller_identity()
+    copied.resource("s3")
+    assert seen == ["original", "original", "copy"]
+
+
+def test_a_deep_copy_is_a_copy(sts: StsStub, parent: boto3.Session) -> None:
+    """Like copy.copy(), copy.deepcopy() returns a session of the same role with the same credentials object."""
+    child = assume_role(parent, HUB)
+    for copied in (copy.copy(child), copy.deepcopy(child), copy.deepcopy([child])[0]):
+        assert repr(copied) == repr(child)
+        assert copied is not child
+        assert copied.get_credentials() is child.get_credentials()
+        assert copied.assume_role_parent_session is parent
+        assert copied.client("sts").get_caller_identity()["Account"] == "111111111111"
+    botocore_session = copy.deepcopy(child._session)
+    assert botocore_session.get_credentials() is child.get_credentials()
+    assert botocore_session.create_client("sts", region_name="us-east-1").get_caller_identity()
+    assert key(copied.assume_role(HUB)) == "ASIA0000000000000002"

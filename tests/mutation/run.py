@@ -16,6 +16,7 @@ import ast
 import collections
 import compileall
 import contextlib
+import functools
 import gc
 import json
 import multiprocessing
@@ -30,13 +31,17 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import cosmic_ray.plugins
+import hypothesis  # noqa: F401  # here and below, so that all forks share what the tests import
+import moto.server  # noqa: F401
 import pytest
 import pytest.__main__
+import time_machine  # noqa: F401
 import tomllib
+from botocore.loaders import JSONFileLoader
 from cosmic_ray.commands.init import _all_work_items
 from cosmic_ray.mutating import mutate_code
 
@@ -87,60 +92,44 @@ NO_MUTANTS = {
 }
 
 
-class Mutant:
-    def __init__(self, operator: str, occurrence: int, original: str, line: int, lines: set[int]) -> None:
-        self.name, self.line, self.lines = operator.removeprefix("core/"), line, lines
-        mutated = mutate_code(original, cosmic_ray.plugins.get_operator(operator)(), occurrence)
-        assert mutated is not None
-        self.text: str = mutated
-        before, after = original.splitlines(), mutated.splitlines()
-        while before and after and before[0] == after[0]:
-            del before[0], after[0]
-        while before and after and before[-1] == after[-1]:
-            del before[-1], after[-1]
-        self.before, self.after = (" ".join(map(str.strip, lines)) for lines in (before, after))
+FORK = multiprocessing.get_context("fork")
 
-    @property
-    def is_python(self) -> bool:
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                compile(self.text, "mutant", "exec")
-        except SyntaxError:
-            return False
-        return True
+
+class Mutant(NamedTuple):
+    """A module's text with one change: its line, and the lines that differ before and after, joined by spaces."""
+
+    text: str
+    line: int
+    before: str
+    after: str
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
-    """Return a module's mutants that are valid Python, except of what never runs: annotations, imports for types."""
-    text = path.read_text()
-    skipped = []
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            if part is not None:
-                skipped.append(part)
+    """Yield a module's mutants that are valid Python, except of what never runs: annotations, imports for types."""
+    original = path.read_text()
+    skipped: list[ast.AST] = []
+    for node in ast.walk(ast.parse(original)):
+        skipped += filter(None, (getattr(node, "annotation", None), getattr(node, "returns", None)))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             skipped.append(node)
     spans = [((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)) for node in skipped]
     for item in _all_work_items([path], {}):
         [spec] = item.mutations
-        if not any(start <= spec.start_pos and spec.end_pos <= end for start, end in spans):
-            line = spec.start_pos[0]
-            mutant = Mutant(spec.operator_name, spec.occurrence, text, line, {line} | _statement(tree, line))
-            if mutant.is_python:
-                yield mutant
+        if any(start <= spec.start_pos and spec.end_pos <= end for start, end in spans):
+            continue
+        text = mutate_code(original, cosmic_ray.plugins.get_operator(spec.operator_name)(), spec.occurrence)
+        assert text is not None
+        with contextlib.suppress(SyntaxError), warnings.catch_warnings(action="ignore"):
+            compile(text, "mutant", "exec")
+            yield Mutant(text, spec.start_pos[0], *difference(original, text))
 
 
-def _statement(tree: ast.AST, line: int) -> set[int]:
-    """Return the lines of the innermost statement at a line, without those of the statements inside it."""
-    found: set[int] = set()
-    for node in ast.walk(tree):  # an outer one comes first
-        if isinstance(node, ast.stmt):
-            body = getattr(node, "body", None)
-            lines = range(node.lineno, body[0].lineno if body else (node.end_lineno or 0) + 1)
-            if line in lines:
-                found = set(lines)
-    return found
+def difference(original: str, mutated: str) -> tuple[str, str]:
+    before, after = original.splitlines(), mutated.splitlines()
+    for end in (0, -1):
+        while before and after and before[end] == after[end]:
+            del before[end], after[end]
+    return " ".join(map(str.strip, before)), " ".join(map(str.strip, after))
 
 
 class Recorder:
@@ -177,34 +166,22 @@ class Recorder:
 class Killer:
     """A pytest plugin that runs the chosen tests in their order, and reports which one kills a mutant."""
 
-    def __init__(self, chosen: list[str], found: Any) -> None:
+    def __init__(self, chosen: list[str]) -> None:
         self._places = {test: place for place, test in enumerate(chosen)}
-        self._found = found
+        self.found = FORK.SimpleQueue()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted(
-            (item for item in items if item.nodeid in self._places), key=lambda item: self._places[item.nodeid]
-        )
+        chosen = [item for item in items if item.nodeid in self._places]
+        items[:] = sorted(chosen, key=lambda item: self._places[item.nodeid])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self._found.put(report.nodeid)
+            self.found.put(report.nodeid)
 
 
-def run(tests: list[str], limit: float) -> tuple[int | None, str]:
-    """Run the tests in a fork; return the exit code (None: timed out) and the failed test."""
-    found = FORK.SimpleQueue()
-    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    code = in_fork(files, Killer(tests, found), limit)
-    return code, "" if found.empty() else found.get()
-
-
-FORK = multiprocessing.get_context("fork")
-
-
-def in_fork(files: list[str], plugin: object, limit: float) -> int | None:
-    """Run pytest in a fork, and return its exit code, or None if it timed out."""
-    process = FORK.Process(target=_in_fork, args=(files, plugin))
+def in_fork(files: list[str], plugin: object, test_limit: float, limit: float) -> int | None:
+    """Run pytest in a fork, and return its exit code, or None if it took longer than the limit."""
+    process = FORK.Process(target=_in_fork, args=(files, plugin, test_limit))
     process.start()
     process.join(limit)
     code = process.exitcode
@@ -214,7 +191,7 @@ def in_fork(files: list[str], plugin: object, limit: float) -> int | None:
     return code
 
 
-def _in_fork(files: list[str], plugin: object) -> None:
+def _in_fork(files: list[str], plugin: object, test_limit: float) -> None:
     os.setsid()
     # A process that multiprocessing starts in a test would import this script as its main module, and run it.
     sys.modules["__main__"] = pytest.__main__
@@ -223,22 +200,21 @@ def _in_fork(files: list[str], plugin: object) -> None:
         os.dup2(os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     # hypothesis's plugin parses everything imported, at each start; its tests run without it.
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", "-k", SLOW]
-    os._exit(pytest.main([*options, *files], plugins=[plugin]))
+    os._exit(pytest.main([*options, f"--timeout={test_limit}", *files], plugins=[plugin]))
 
 
 def prepare(folder: Path) -> None:
-    """In a worker: make a copy of the repository, and import everything that the tests need and that is not mutated."""
+    """In a worker: make a copy of the repository, and load everything that the tests need and that is not mutated."""
     copy = folder / str(os.getpid())
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    compileall.compile_dir(copy / "tests", quiet=1)
+    compileall.compile_dir(copy, quiet=1)
     os.chdir(copy)
     # Two mutants of the same size, written in the same second, would share one byte code file.
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy / "src")}
     sys.path[:0] = [str(copy / "src"), str(copy / "tests")]
-    import conftest  # here, so that all forks share botocore's parsed models
-
-    conftest.HANG = 10  # since many mutants hang
+    # conftest does it too, but pytest imports it anew in each fork.
+    JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in ("sts", "s3", "dynamodb"):
         session.client(service)
@@ -246,22 +222,19 @@ def prepare(folder: Path) -> None:
     gc.freeze()  # pytest collects garbage ten times at its end, which would touch all memory that the forks share
 
 
-def test_files(module: str) -> list[str]:
-    """Return the paths of the tests that concern a module."""
-    return [str(Path("tests", name).with_name(f"test_{Path(name).name}.py")) for name in TESTS[module].split()]
-
-
 def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tuple[str, str]]]:
     """Return the number of a module's mutants and of its unlisted survivors, and the entries that match no mutant."""
     path = PACKAGE / f"{module}.py"
     original = path.read_text()
-    tests = test_files(module)
+    files = [str(Path("tests", name).with_name(f"test_{Path(name).name}.py")) for name in TESTS[module].split()]
     start = time.monotonic()
-    if in_fork(tests, Recorder(path), 600) != 0:
+    if in_fork(files, Recorder(path), 60, 600) != 0:
         sys.exit(f"{Path(OUTPUT).read_text()}\n{module}: its tests fail without a mutant. Make them pass first.")
     limit = 30 + 3 * (time.monotonic() - start)
     records = json.loads(Path(RECORDS).read_text())
-    last: list[str] = []
+    test_limit = 10 + 3 * max(seconds for seconds, _ in records.values())  # since many mutants hang
+    lines_run = {line for _, lines in records.values() for line in lines}
+    latest: list[str] = []
     found: set[tuple[str, str]] = set()
     count: collections.Counter[str] = collections.Counter()
     for mutant in mutants(path):
@@ -272,19 +245,21 @@ def check(module: str, listed: set[tuple[str, str]]) -> tuple[int, int, set[tupl
             continue
         # First the tests that run the mutant's line, then the others: they may run it in another process, or use what
         # it has left behind. The latest killers come first, then the quickest.
-        order = sorted(records, key=lambda test: (test not in last[:6], records[test][0]))
-        near = [test for test in order if mutant.lines.intersection(records[test][1])]
+        line = max((line for line in lines_run if line <= mutant.line), default=0)  # where the statement starts
+        order = sorted(records, key=lambda test: (test not in latest[:6], records[test][0]))
+        near = [test for test in order if line in records[test][1]]
         path.write_text(mutant.text)
-        for chosen in filter(None, (near, [test for test in order if test not in near])):
-            code, killer = run(chosen, limit)
-            is_killed = code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-            if is_killed:
+        killer = ""
+        for tests in filter(None, (near, [test for test in order if test not in near])):
+            plugin = Killer(tests)
+            code = in_fork(list(dict.fromkeys(test.partition("::")[0] for test in tests)), plugin, test_limit, limit)
+            result = "lives" if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) else "killed"
+            if result == "killed":
+                killer = "" if plugin.found.empty() else plugin.found.get()
+                latest = list(dict.fromkeys([killer, *latest]))
                 break
         path.write_text(original)
-        result = "killed" if is_killed else "lives"
         count[result] += 1
-        if is_killed:
-            last = [killer, *(name for name in last if name != killer)] if killer else last
         print(f"{module}:{mutant.line} {result}: {mutant.before}  ->  {mutant.after}  {killer}", flush=True)
     print(f"{module}: {dict(count)}, in {time.monotonic() - start:.0f} seconds", flush=True)
     return count.total(), count["lives"], listed - found

@@ -108,8 +108,8 @@ def test_the_source_is_keys_that_were_printed(sts: StsStub, printed: None, tmp_p
     finished = inside.run(SPOKE)
     assert finished.returncode == 0
     assert finished.stderr == (
-        f"aws_assume_role_lib: The source is the keys in the environment, which this command printed for {HUB}. "
-        "To choose another source, pass --profile.\n"
+        f"aws_assume_role_lib: The source is the environment's keys, printed for {HUB}. "
+        "For another source, pass --profile.\n"
     )
     (tmp_path / "config").write_text("[profile dev]\naws_access_key_id = AKIADEV\naws_secret_access_key = s\n")
     assert inside.run(SPOKE, "--profile", "dev").stderr == ""
@@ -126,7 +126,7 @@ def test_the_printed_keys_have_expired(sts: StsStub, printed: None, monkeypatch:
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00+00:00")
     finished = inside.run(SPOKE)
     assert finished.returncode == 3
-    assert "unset AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or pass --profile." in finished.stderr
+    assert "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, or pass --profile." in finished.stderr
     assert "Log in again" not in finished.stderr
 
 

@@ -1,12 +1,30 @@
-"""The command line's arguments."""
+r"""The command line's arguments. The rest of this text is the end of ``--help``.
+
+exit codes: 0 success; 1 output not written; 2 wrong usage; 3 source
+credentials or profile missing or broken; 4 a role could not be assumed;
+126 COMMAND cannot be executed; 127 COMMAND not found; or else COMMAND's own.
+
+examples:
+  aws-assume-role-lib arn:aws:iam::111111111111:role/Hub -- terraform apply
+
+  creds=$(aws-assume-role-lib --format env arn:aws:iam::111111111111:role/Hub) \
+    && eval "$creds"
+
+  aws-assume-role-lib --profile dev --format process \
+    arn:aws:iam::111111111111:role/Hub arn:aws:iam::222222222222:role/Spoke \
+    --DurationSeconds 900 --Tags team=red,stage=test --Policy file://policy.json
+
+  in ~/.aws/config, for any program that reads it:
+    [profile spoke]
+    credential_process = aws-assume-role-lib --profile dev --format process
+      arn:aws:iam::222222222222:role/Spoke      (all on one line)
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -18,33 +36,9 @@ from .cache import DEFAULT_FOLDER
 from .failures import HINTS, USAGE, exit_with, write
 from .formats import FORMATS
 
-_EPILOG = """\
-exit codes: 0 success; 1 output not written; 2 wrong usage; 3 source
-credentials or profile missing or broken; 4 a role could not be assumed;
-126 COMMAND cannot be executed; 127 COMMAND not found; or else COMMAND's own.
-
-examples:
-  aws-assume-role-lib arn:aws:iam::111111111111:role/Hub -- terraform apply
-
-  creds=$(aws-assume-role-lib --format env arn:aws:iam::111111111111:role/Hub) \\
-    && eval "$creds"
-
-  aws-assume-role-lib --profile dev --format process \\
-    arn:aws:iam::111111111111:role/Hub arn:aws:iam::222222222222:role/Spoke \\
-    --DurationSeconds 900 --Tags team=red,stage=test --Policy file://policy.json
-
-  in ~/.aws/config, for any program that reads it:
-    [profile spoke]
-    credential_process = aws-assume-role-lib --profile dev --format process
-      arn:aws:iam::222222222222:role/Spoke      (all on one line)
-"""
-
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        message = re.sub("invalid int value: (.+)", r"\1 is not a whole number", message)
-        hyphen = r"\g<0>; if it starts with a hyphen, pass \1=VALUE"
-        message = re.sub(r"(--\S+): expected one argument", hyphen, message)
         exit_with(USAGE, f"{message}{'' if message.endswith(('?', '.')) else '.'} {HINTS[USAGE]}")
 
     def print_help(self, file: object = None) -> None:
@@ -71,12 +65,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _parser() -> _Parser:
-    is_module = Path(sys.argv[0]).name == "__main__.py"
     parser = _Parser(
-        prog="python -m aws_assume_role_lib" if is_module else "aws-assume-role-lib",
-        description="Assume a role, or a chain of roles. Print the last role's\n"
-        "credentials, or run a program with them.",
-        epilog=_EPILOG,
+        prog="aws-assume-role-lib",
+        description="Print the credentials of a role or chain of roles, or run a program with them.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s [--profile P] [--region R]\n         ROLE_ARN [ROLE_ARN ...] [options] [-- COMMAND [ARG ...]]",
         allow_abbrev=False,
@@ -108,8 +100,7 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
         if index and not argument.startswith("arn:"):
             yield f"{argument!r} is not the ARN of a role; if it is a program, put -- before it"
     if not options.ROLE_ARN:
-        hint = "; --profile takes the name of a profile" if (options.profile or "").startswith("arn:") else ""
-        yield f"ROLE_ARN is missing{hint}"
+        yield "ROLE_ARN is missing"
     if options.command is not None and not any(options.command[:1]):
         yield "COMMAND is missing after --"
     if options.static and not options.command:

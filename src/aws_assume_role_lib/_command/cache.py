@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -28,28 +29,22 @@ class RunCache(JSONFileCache):
                     del self[path.stem]
 
 
-class _CacheOfSource:
+class _CacheOfSource(JSONFileCache):
     """A cache for botocore, whose cache key leaves out who assumes the role."""
 
-    def __init__(self, cache: RunCache, source: boto3.Session) -> None:
-        self._cache = cache
+    def __init__(self, dir_path: str, source: boto3.Session) -> None:
+        super().__init__(dir_path)
         self._session = source._session
-
-    def _key(self, key: str) -> str:
-        return digest([key, identity_of(self._session.get_credentials())])
-
-    def __contains__(self, key: str) -> bool:
-        return self._key(key) in self._cache
-
-    def __getitem__(self, key: str) -> dict[str, Any]:
-        return self._cache[self._key(key)]
 
     def __setitem__(self, key: str, value: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # as for the cache of a role
-            self._cache[self._key(key)] = value
+            super().__setitem__(key, value)
+
+    def _path(self, key: object) -> Path:
+        return super()._path(digest([key, identity_of(self._session.get_credentials())]))
 
 
-def keep_source(source: boto3.Session, cache: RunCache) -> None:
+def keep_source(source: boto3.Session, dir_path: str) -> None:
     """Keep the credentials of a source profile that assumes a role, too: its ``mfa_serial`` asks for codes."""
     provider = source._session.get_component("credential_provider").get_provider("assume-role")
-    provider.cache = _CacheOfSource(cache, source)
+    provider.cache = _CacheOfSource(dir_path, source)

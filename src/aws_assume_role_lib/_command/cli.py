@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
 import sys
-from typing import NoReturn
 
 import boto3
 
@@ -19,19 +17,7 @@ from .._sts import check_region_name, options_key, sts_client
 from .arguments import OPTIONS, parse
 from .cache import RunCache, keep_source
 from .environment import loading, printed_role
-from .failures import (
-    INTERRUPTED,
-    NOT_EXECUTABLE,
-    NOT_FOUND,
-    OUTPUT,
-    ROLE,
-    SOURCE,
-    USAGE,
-    exit_with,
-    or_exit,
-    say,
-    write,
-)
+from .failures import INTERRUPTED, ROLE, SOURCE, USAGE, or_exit, say, write
 from .formats import FORMATS, plain
 
 
@@ -48,28 +34,13 @@ def main() -> None:
         with loading(source.profile_name):
             session = _assume(source, options, cache)
             if options.command:
-                _run(session, options.command, static=options.static)
+                from .run import run_program  # imports a web server
+
+                run_program(session, options.command, static=options.static)
             keys = session.export_credentials()
         write(FORMATS.get(options.format, plain)(keys, session.role_arn))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def _run(session: AssumedRoleSession, command: list[str], *, static: bool) -> NoReturn:
-    from .run import prepare, run  # imports a web server
-
-    with or_exit(OUTPUT, f"{command[0]} could not be run: "):
-        environment, serve = prepare(session, static=static)
-    try:
-        code = run(command, environment, serve)
-    except OSError as error:
-        is_missing = isinstance(error, FileNotFoundError)
-        is_name = not os.path.dirname(command[0])
-        shell = "sh -c '...'" if hasattr(os, "fork") else "cmd /c ..."
-        hint = f" If it is a shell's own command, pass -- {shell}." if is_missing and is_name else ""
-        code = NOT_FOUND if is_missing else NOT_EXECUTABLE
-        exit_with(code, f"{command[0]} could not be run: {error.strerror}.{hint}")
-    sys.exit(code)
 
 
 def _assume(source: boto3.Session, options: argparse.Namespace, cache: RunCache | None) -> AssumedRoleSession:
@@ -78,15 +49,12 @@ def _assume(source: boto3.Session, options: argparse.Namespace, cache: RunCache 
         # Problems with the roles are reported before missing credentials.
         _chain(boto3.Session("-", "-", region_name="us-east-1", profile_name=options.profile), options, None)
     if cache:
-        keep_source(source, cache)
+        keep_source(source, options.cache)
     with or_exit(SOURCE):
         credentials = load_credentials(source)
     environment = credentials.method == "env"
     if environment and (role_arn := printed_role()):
-        say(
-            f"The source is the keys in the environment, which this command printed for {role_arn}. "
-            "To choose another source, pass --profile."
-        )
+        say(f"The source is the environment's keys, printed for {role_arn}. For another source, pass --profile.")
     with or_exit(USAGE):
         sessions = _chain(source, options, cache)
     # Without a terminal, botocore prompts for the code of a profile's mfa_serial on stderr, after a warning.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import io
 import json
 import secrets
 import socket
@@ -29,7 +28,6 @@ except ImportError:  # Windows
 PATH = "/credentials"
 # An SDK sends one short request immediately. These limits bound the cost of other clients.
 MAX_WAITING = 32
-MAX_HEAD = 16 * 1024
 TIMEOUT = 10
 # Connections to the endpoint, connections to STS, and what Python itself opens.
 MIN_FILES = MAX_WAITING + 32
@@ -100,29 +98,10 @@ class Endpoint(socketserver.ThreadingTCPServer):
         self._reported = failure
 
 
-class _Head:
-    """Reads the lines of a request, up to a total size."""
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file = file
-        self._left = MAX_HEAD
-        self.close = file.close
-
-    def readline(self, limit: int) -> bytes:
-        line = self._file.readline(limit)
-        self._left -= len(line)
-        # http.server rejects a line of this length as too long.
-        return line if self._left >= 0 else b" " * limit
-
-
 class _Handler(BaseHTTPRequestHandler):
     server: Endpoint
     timeout = TIMEOUT
     server_version, sys_version = "aws-assume-role-lib", ""
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile: Any = _Head(self.rfile)
 
     def do_GET(self) -> None:
         self.server.is_read(self.request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
 import re
@@ -76,11 +77,8 @@ def loading(profile: str) -> Iterator[None]:
     before = os.environ.get(LOADING)
     profiles = (before or "").splitlines()
     if profile in profiles:
-        exit_with(
-            SOURCE,
-            f"The credential_process of profile {profile!r} runs this command for profile {profile!r} again, and so "
-            "forever. In that command, pass --profile with the profile that may assume the role.",
-        )
+        what = f"The credential_process of profile {profile!r} runs this command for the same profile."
+        exit_with(SOURCE, f"{what} In that command, pass --profile with the profile that may assume the role.")
     os.environ[LOADING] = "\n".join([*profiles, profile])
     try:
         yield
@@ -112,7 +110,8 @@ class SettingsFolder:
         if fcntl:  # pragma: no branch  # Windows does not have this
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         # In the encoding in which botocore has read these settings, and SDKs read the user's own file.
-        self.config.write_text(_config_of(session))
+        with self.config.open("w") as file:
+            _config_of(session).write(file)
 
     def remove(self) -> None:
         self._lock.close()
@@ -159,18 +158,17 @@ def static_variables(keys: ExportedCredentials) -> dict[str, str]:
     return environment_variables(keys) | {"AWS_SECURITY_TOKEN": keys.token}  # the last one is boto 2's
 
 
-def _config_of(session: AssumedRoleSession) -> str:
+def _config_of(session: AssumedRoleSession) -> configparser.RawConfigParser:
     profile = session._session.get_scoped_config()
-    settings = {name: value for name, value in profile.items() if not _CREDENTIAL_SETTINGS.match(name)}
-    services = session._session.full_config.get("services", {}).get(profile.get("services"), {})
-    text = "[default]\n" + _lines(settings)
-    return text + (f"[services {profile['services']}]\n{_lines(services)}" if services else "")
+    services = session._session.full_config.get("services", {}).get(profile.get("services"))
+    config = configparser.RawConfigParser()
+    config["default"] = {name: _text(profile[name]) for name in profile if not _CREDENTIAL_SETTINGS.match(name)}
+    if services:
+        config[f"services {profile['services']}"] = {name: _text(value) for name, value in services.items()}
+    return config
 
 
-def _lines(settings: Mapping[str, object]) -> str:
-    text = ""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            value = "".join(f"\n{inner} = {setting}" for inner, setting in value.items())
-        text += f"{name} = {value}".replace("\n", "\n  ") + "\n"
-    return text
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "".join(f"\n{name} = {setting}" for name, setting in value.items())
+    return str(value)

@@ -29,10 +29,7 @@ HINTS = {
     SOURCE: "Log in again, pass --profile or --region, or correct the AWS config file.",
     ROLE: "Check the role's trust policy, the caller's permission to assume it, and network access to STS.",
 }
-_HINT_FOR_ENVIRONMENT = (
-    "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, "
-    "or pass --profile."
-)
+_HINT_FOR_ENVIRONMENT = "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, or pass --profile."
 _HINT_FOR_CODE = "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode."
 
 

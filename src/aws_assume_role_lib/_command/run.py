@@ -18,9 +18,22 @@ from urllib.request import getproxies
 from .._session import AssumedRoleSession
 from .endpoint import Endpoint
 from .environment import SettingsFolder, environment_for, static_variables
+from .failures import NOT_EXECUTABLE, NOT_FOUND, OUTPUT, exit_with, or_exit
 
 # Serves a program until the given function returns.
 Serve = Callable[[Callable[[], object]], object]
+
+
+def run_program(session: AssumedRoleSession, command: list[str], *, static: bool) -> NoReturn:
+    """Run a program as the role, or exit with a shell's code for a program that cannot be run."""
+    with or_exit(OUTPUT, f"{command[0]} could not be run: "):
+        environment, serve = prepare(session, static=static)
+    try:
+        code = run(command, environment, serve)
+    except OSError as error:
+        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        exit_with(code, f"{command[0]} could not be run: {error.strerror}.")
+    sys.exit(code)
 
 
 def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str], Serve]:
@@ -85,15 +98,12 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
 def _start_server(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> NoReturn:
     try:
         os.setsid()
-        os.fork() or _serve(serve, wait, proxies)
+        if not os.fork():
+            os.environ.update({"no_proxy": "localhost"}, **proxies)
+            _leave_streams()
+            serve(wait)
     finally:
         os._exit(0)
-
-
-def _serve(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> object:
-    os.environ.update({"no_proxy": "localhost"} | dict(proxies))
-    _leave_streams()
-    return serve(wait)
 
 
 def _leave_streams() -> None:

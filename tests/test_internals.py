@@ -117,8 +117,7 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts: StsStub, parent
 
 
 def test_what_a_fetcher_asks_for_and_as_whom() -> None:
-    """_identity.py and pickling.py read RefreshableCredentials._refresh_using; the first also a fetcher's _cache_key
-    and _source_credentials."""
+    """_identity.py reads RefreshableCredentials._refresh_using, and a fetcher's _cache_key and _source_credentials."""
     source = Credentials("AKIA", "s")
     fetcher = AssumeRoleCredentialFetcher(print, source, HUB)
     credentials = DeferredRefreshableCredentials(create_mfa_serial_refresher(fetcher.fetch_credentials), "assume-role")

@@ -42,7 +42,7 @@ def identity_of(credentials: object) -> object:
     the provider uses to request them, because their keys change while the identity does not. Labels such as ``method``
     prove nothing: a program can give its own credentials any label. All others are identified as this one object.
     """
-    return _requested(credentials) or _object(credentials)
+    return requested(credentials) or _object(credentials)
 
 
 def _object(credentials: object) -> object:
@@ -67,7 +67,7 @@ def _forget(number: int, _: object) -> None:
 _objects: dict[int, tuple[weakref.ref[Any], str]] = {}
 
 
-def _requested(credentials: object) -> object:
+def requested(credentials: object) -> object:
     """Return what botocore's provider of these credentials requests, or None if they are not provably botocore's."""
     # Exactly these types: a subclass may do anything.
     if type(credentials) is Credentials:
@@ -97,7 +97,7 @@ def _of_fetcher(fetcher: Any) -> object:
     if kind is InstanceMetadataFetcher:
         return [kind.__name__, fetcher._base_url, platform.node()]
     if kind is AssumeRoleCredentialFetcher:
-        source = _requested(fetcher._source_credentials)
+        source = requested(fetcher._source_credentials)
         return source and [kind.__name__, fetcher._cache_key, _called(fetcher, "sts"), source]
     if kind is AssumeRoleWithWebIdentityCredentialFetcher:
         loader: Any = fetcher._web_identity_token_loader
@@ -143,7 +143,7 @@ def _of_function(refresh: FunctionType, frozen: object) -> object:
         return [name, found["credential_process"], provider._profile_name, profile]
     if kind is ContainerProvider and type(provider._fetcher) is ContainerMetadataFetcher:
         if "AWS_CONTAINER_AUTHORIZATION_TOKEN" in provider._environ:
-            return None  # the current keys may have been requested with another token
+            return _object(refresh)  # the current keys may have been requested with another token
         token_file = provider._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
         return [name, found["full_uri"], token_file, platform.node()]
     return None

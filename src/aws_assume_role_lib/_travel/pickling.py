@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import copyreg
 import functools
-import hashlib
 import json
 import os
 import pickle
@@ -20,12 +18,13 @@ import boto3.session
 import botocore
 import botocore.session
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, Credentials
+from botocore.credentials import CredentialProvider
 
 from .._assume import assume_role
 from .._cache import digest
 from .._family import version_of_file
 from .._file_cache import JSONFileCache
+from .._identity import requested
 from .._parameters import AUTOMATIC_ROLE_SESSION_NAME
 from .._role import unordered
 from .._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
@@ -128,30 +127,17 @@ def _refusal(owner: str, reason: str) -> pickle.PicklingError:
 
 def _role(session: AssumedRoleSession) -> Part:
     refusal = functools.partial(_refusal, f"The session for {session.role_arn}")
-    if type(session).__module__.partition(".")[0] != __name__.partition(".")[0]:
-        raise refusal(
-            f"it is a {type(session).__module__}.{type(session).__qualname__}. Define __reduce_ex__() in that class."
-        )
     child: Any = session._session
     if child.get_credentials() is not child.role_credentials:
-        raise refusal(
-            "its credentials were replaced, and keys are never pickled. Pickle a session whose credentials are those "
-            "that assume_role() gave it."
-        )
+        raise refusal("its credentials were replaced, and keys are never pickled. Call assume_role() again.")
     request, cache, sts_client_kwargs = child.role_credentials.fetcher.arguments
     if not isinstance(request.get("TokenCode"), (types.FunctionType, type(None))):
-        raise refusal(
-            f"its TokenCode is a {type(request['TokenCode']).__name__}, which may hold a code or the device's secret. "
-            "Pass a function, defined at the top level of a module, that looks them up."
-        )
+        kind = type(request["TokenCode"]).__name__
+        raise refusal(f"its TokenCode is a {kind}, which may hold a secret. Pass a module's function instead.")
     if "ProvidedContexts" in request:
-        raise refusal(
-            "its ProvidedContexts hold an assertion, which is a token. Assume the role in the other process instead."
-        )
+        raise refusal("its ProvidedContexts hold a token. Assume the role in the other process instead.")
     if cache is not None and type(cache) not in (dict, JSONFileCache):
-        raise refusal(
-            f"its cache is a {type(cache).__name__}, and keys are never pickled. Pass a JSONFileCache, or no cache."
-        )
+        raise refusal(f"its cache is a {type(cache).__name__}, which may hold keys. Pass a JSONFileCache, or no cache.")
     objects = {name: value for name, value in request.items() if callable(value)}
     content = {
         "request": {name: value for name, value in unordered(request).items() if name not in objects},
@@ -173,16 +159,13 @@ def _root(root: boto3.session.Session) -> Part:
     session: Any = root._session
     for kind in (type(root), type(session)):
         if kind not in (boto3.Session, AssumedRoleSession.__base__, botocore.session.Session, ChildSession.__base__):
-            raise refusal(
-                f"it is a {kind.__module__}.{kind.__qualname__}. Start from a boto3.Session, or define __reduce__() in "
-                "a subclass of it."
-            )
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            raise refusal(f"it is a {name}. Start from a boto3.Session, or define __reduce__() in that class.")
     credentials = session.get_credentials()
     if not _is_found(session, credentials):
-        what = "access keys" if getattr(credentials, "method", None) == "explicit" else type(credentials).__name__
         raise refusal(
-            f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
-            "profile, the environment, or an instance or container role, here and in the other process."
+            f"it has {type(credentials).__name__} that were set in code, and keys are never pickled. Have boto3 find "
+            "credentials in a profile, the environment, or an instance or container role, here and there."
         )
     fresh = {
         "user_agent_name": "Boto3",
@@ -194,24 +177,17 @@ def _root(root: boto3.session.Session) -> Part:
 
 def _pickles_by_itself(kind: type) -> bool:
     methods = ("__reduce_ex__", "__reduce__", "__getstate__")  # Python 3.10's object has no __getstate__()
-    defined = any(getattr(kind, name, None) is not getattr(object, name, None) for name in methods)
-    return defined or kind in copyreg.dispatch_table
+    return any(getattr(kind, name, None) is not getattr(object, name, None) for name in methods)
 
 
 def _is_found(session: botocore.session.Session, credentials: object) -> bool:
     """Whether botocore itself found these credentials, and so would find them in another process."""
-    botocores = Credentials.__module__
-    # botocore internal: what fetches the keys. If it is gone, only the method tells whose credentials they are. Covered
-    # by tests/test_internals.py.
-    refresh = getattr(credentials, "_refresh_using", None)
-    modules = (type(credentials).__module__, str(getattr(refresh, "__module__", botocores)))
-    if not all(module.startswith("botocore.") for module in modules):
-        return False
     method = getattr(credentials, "method", None)
-    # Code that creates RefreshableCredentials often passes "assume-role" as the method.
+    # A program that assumes a role by hand uses the same fetcher as botocore's provider.
     if method == "assume-role" and "role_arn" not in session.get_scoped_config():
         return False
-    return method in [kind.METHOD for kind in CredentialProvider.__subclasses__() if kind.__module__ == botocores]
+    known = [kind.METHOD for kind in CredentialProvider.__subclasses__() if kind.__module__.startswith("botocore.")]
+    return method in known and requested(credentials) is not None
 
 
 def _settings_of(session: botocore.session.Session, fresh: Mapping[str, str]) -> dict[str, Any]:
@@ -292,7 +268,7 @@ def surroundings(root: Part) -> str:
 def comparable(part: Part) -> Hashable:
     """Return what is equal for parts that make equal sessions, or at least for this part alone."""
     try:
-        return hashlib.sha256(pickle.dumps(part)).digest()
+        return pickle.dumps(part)
     except Exception:  # a lambda, which cloudpickle has loaded
         return object()
 

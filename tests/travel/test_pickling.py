@@ -208,10 +208,7 @@ PARENTS: dict[str, dict[str, str]] = {
         "AWS_CONFIG_FILE": f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n[profile s]\n{KEYS}region = us-east-1\n"
     },
     "assume-role-with-web-identity": {"AWS_ROLE_ARN": HUB, "AWS_WEB_IDENTITY_TOKEN_FILE": "token-0"},
-    "container-role": {
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "/container",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "token-0",
-    },
+    "container-role": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "/container"},
     "iam-role": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "/", "AWS_EC2_METADATA_DISABLED": "false"},
 }
 
@@ -246,6 +243,13 @@ def test_no_secret_is_in_the_bytes(
     assert key(again) == key(spoke), "the file is shared"
     assert key(again.assume_role_parent_session) != key(spoke.assume_role_parent_session)
     assert sts.violations == []
+
+
+def test_the_keys_of_a_container_with_a_token(sts: StsStub, metadata: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that botocore requests with a token from the environment, as below ``-- COMMAND``, are requested there."""
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", metadata)
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "token-0")
+    assert key(loaded(assume_role(boto3.Session(region_name="us-east-1"), HUB)))
 
 
 # Refusals

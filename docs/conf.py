@@ -116,17 +116,17 @@ class Benchmark(SphinxDirective):
             return [nodes.paragraph(text="The benchmark has not been run yet: tox run -e bench.")]
         part = {
             "conclusion": lambda result: [nodes.paragraph(text=_conclusion(result))],
-            "bars": lambda result: [self._chart("benchmark.svg", _described(result))],
+            "bars": lambda result: [self._chart("further-role", _described(result))],
             "scan": lambda result: [nodes.paragraph(text=_scan(result))],
-            "growth": lambda result: [self._chart("benchmark-growth.svg", _growth(result))],
+            "growth": lambda result: [self._chart("scan", _growth(result))],
             "machine": lambda result: [_facts({"date": result["date"], **result["machine"], **result["versions"]})],
             "targets": lambda result: [_table(("what", "measured", "target", "verdict", "figures"), result["rows"])],
         }[self.arguments[0]]
         return list(part(json.loads(source.read_text(encoding="utf-8"))))
 
     def _chart(self, name: str, description: str) -> nodes.image:
-        self.env.note_dependency(str(HERE / name))
-        return nodes.image(uri=f"/{name}", alt=description)
+        self.env.note_dependency(str(HERE / "figures" / f"{name}.svg"))
+        return nodes.image(uri=f"/figures/{name}.svg", alt=description)
 
 
 def _conclusion(result: dict[str, Any]) -> str:

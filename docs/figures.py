@@ -1,12 +1,14 @@
 """Draw the figures of the documentation: ``python docs/figures.py [folder]``, into docs/figures by default.
 
-What they show to scale is computed from the package's own constants, so that a figure cannot outlive a change. They
-are narrow, so that their text can be read on a phone, and on paper of their own, in fixed colours, so that they read
-the same on a light and a dark page.
+What they show to scale is computed from the package's own constants, so that a figure cannot outlive a change, or read
+from docs/benchmark.json. They are narrow, so that their text can be read on a phone, and on paper of their own, in
+fixed colours, so that they read the same on a light and a dark page.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +18,7 @@ from aws_assume_role_lib._credentials import BLOCKING_WINDOW
 from aws_assume_role_lib._family import RETRY_INTERVAL
 from aws_assume_role_lib._keys import Keys
 
+BENCHMARK = json.loads(Path(__file__).with_name("benchmark.json").read_text(encoding="utf-8"))
 WIDTH = 420
 LEFT, RIGHT = 20, 400
 
@@ -23,6 +26,7 @@ STYLE = """
   .paper { fill: #faf6ec; stroke: #d8cfbb } .ink { fill: #2b2a27 } .faint { fill: #5c574d }
   .line { stroke: #5c574d; fill: none } .good { fill: #0b6e4f } .early { fill: #e0a526 } .late { fill: #a3361f }
   .unreachable { fill: #7a4fbf; fill-opacity: .22 } .box { fill: #fffdf7; stroke: #8b8371 } .mark { fill: #1b4fa0 }
+  .curve { stroke: #0b6e4f; stroke-width: 3; fill: none }
   .failed { stroke: #a3361f; stroke-width: 2 }
   text { font: 16px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }
   .small { font-size: 14.5px } .strong { font-weight: 600 }
@@ -86,6 +90,16 @@ class Figure:
             self.rect(kind, LEFT, y - 12, 14, 14, radius=2)
             self.text(LEFT + 22, y, text, "ink small")
             y += 23
+
+    def growth(self, top: float, xs: list[int], ys: list[float]) -> None:
+        left, bottom, most_x, most_y = LEFT + 44, top + 130, xs[-1], round_up(max(ys))
+        for part in range(5):
+            x, y = left + (RIGHT - left) * part / 4, bottom - 130 * part / 4
+            self.line(left, y, RIGHT, y, "paper")
+            self.text(left - 8, y + 5, f"{most_y * part / 4:g}", "faint small", "end")
+            self.text(x, bottom + 20, f"{most_x * part // 4:,}", "faint small", "end" if part == 4 else "middle")
+        points = [(left + (RIGHT - left) * x / most_x, bottom - 130 * y / most_y) for x, y in zip(xs, ys, strict=True)]
+        self.parts.append(f'<path class="curve" d="M{" ".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>')
 
     def svg(self) -> str:
         body = "\n".join(self.parts)
@@ -222,7 +236,60 @@ def call() -> Figure:
     return figure
 
 
-FIGURES = {"call": call, "refresh": refresh, "outage": outage, "lambda": lambda_instance, "chain": chain}
+def further_role() -> Figure:
+    """CPU time and memory of one more role: two bar charts."""
+    further = {name: each for name, each in BENCHMARK["further_roles"].items() if "plain" not in name}
+    height = 68 + 2 * 50 * len(further) + 46
+    figure = Figure("CPU time and memory of one more role with an S3 client, beside other ways", height)
+    y = 34
+    for title, values, unit in (
+        ("CPU time of one more role (milliseconds)", [each["cpu_ms"] for each in further.values()], "ms"),
+        ("Memory of one more role (megabytes)", [(each["bytes"] or 0) / 1e6 for each in further.values()], "MB"),
+    ):
+        figure.text(LEFT, y, title, "ink strong")
+        y += 30
+        for name, value in zip(further, values, strict=True):
+            length = max((RIGHT - LEFT - 90) * value / max(values), 2)
+            figure.text(LEFT, y, name)
+            figure.rect("good" if name == "aws-assume-role-lib" else "faint", LEFT, y + 7, length, 16, radius=2)
+            figure.text(LEFT + length + 8, y + 20, f"{value:.3g} {unit}")
+            y += 50
+        y += 16
+    return figure
+
+
+def scan() -> Figure:
+    """What the clients of the benchmark's scan take, as their number grows: three panels."""
+    points = BENCHMARK["scan"]
+    figure = Figure("A scan of many accounts and regions: what its clients take, as their number grows", 704)
+    for panel, (title, values) in enumerate(
+        {
+            "CPU time of one more client (milliseconds)": [point["seconds"] * 1e3 for point in points],
+            "Memory of all clients (megabytes)": [(point["bytes"] or 0) / 1e6 for point in points],
+            "Open files and sockets": [point["files"] or 0 for point in points],
+        }.items()
+    ):
+        top = 50 + 230 * panel
+        figure.text(LEFT, top - 16, title, "ink strong")
+        figure.growth(top, [point["clients"] for point in points], values)
+        figure.text((LEFT + 44 + RIGHT) / 2, top + 172, "clients in the process", "faint small", "middle")
+    return figure
+
+
+def round_up(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= value)
+
+
+FIGURES = {
+    "call": call,
+    "refresh": refresh,
+    "outage": outage,
+    "lambda": lambda_instance,
+    "chain": chain,
+    "further-role": further_role,
+    "scan": scan,
+}
 
 
 def main(folder: Path) -> None:

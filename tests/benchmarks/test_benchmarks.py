@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,12 @@ BENCH = Path(__file__).with_name("bench.py")
 
 
 @pytest.mark.timeout(300)  # it starts about thirty processes
-def test_the_quick_benchmark_runs_and_fills_table_json_and_charts(tmp_path: Path) -> None:
-    """A quick run succeeds, prints a line for each row, and writes the same rows as JSON, and two charts."""
+def test_the_quick_benchmark_runs_and_fills_table_and_json(tmp_path: Path) -> None:
+    """A quick run succeeds, prints a line for each row, and writes the same rows as JSON."""
     figures = tmp_path / "benchmark.json"
     source = os.pathsep.join(path for path in sys.path if path)
     run = subprocess.run(
-        [sys.executable, str(BENCH), "--quick", "--json", str(figures), "--charts", str(tmp_path)],
+        [sys.executable, str(BENCH), "--quick", "--json", str(figures)],
         env={**os.environ, "PYTHONPATH": source},
         capture_output=True,
         text=True,
@@ -34,5 +33,3 @@ def test_the_quick_benchmark_runs_and_fills_table_json_and_charts(tmp_path: Path
     assert printed[2:] == rows
     left_out = [row["what"] for row in result["rows"] if row["verdict"] == "not measured"]
     assert len(left_out) == 2  # those of the two published packages
-    for name in ("benchmark.svg", "benchmark-growth.svg"):
-        assert xml.etree.ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")

@@ -158,6 +158,15 @@ def _waits_for_another(frame: FrameType | None) -> bool:
     return caller is not None and (caller.f_code.co_name, called) == ("_share", "exception")
 
 
+def while_sts_waits(sts: StsStub, work: Callable[[int], T], number: int) -> list[T]:
+    """Call work(0), work(1), ... in a thread each; STS responds once all but one wait for the one that called it."""
+    sts.gate.clear()
+    threads = [later(lambda index=index: work(index)) for index in range(number)]
+    wait_until(lambda: waiting_threads() == number - 1)
+    sts.gate.set()
+    return [thread.result(HANG) for thread in threads]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-table", metavar="PATH", help="write the page reference/faults.md to PATH")
     parser.addoption("--new-credential-refresh", action="store_true", help="switch on botocore's new refresh")

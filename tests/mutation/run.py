@@ -50,13 +50,11 @@ SURVIVORS = Path(__file__).with_name("survivors.toml")
 PACKAGE = Path("src/aws_assume_role_lib")
 OUTPUT = "mutation.log"
 RECORDS = "records.json"
-# They step through a day, and take as long as the rest of their file.
-SLOW = "not survives_a_day and not an_hour_of_calls"
 NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", "build")
 
 # The tests run against each module's mutants: all that concern it.
 TESTS = {
-    "_answers": "outages logging secrets refresh faults internals access_denied",
+    "_answers": "outages logging secrets refresh faults internals access_denied notes",
     "_assume": "bad_arguments conversions session sts_client internals boto3",
     "_attempts": "shared_outcomes hangs threads forks logging",
     "_cache": "cache identity refresh logging",
@@ -199,7 +197,7 @@ def _in_fork(files: list[str], plugin: object, test_limit: float) -> None:
     for stream in (1, 2):
         os.dup2(os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     # hypothesis's plugin parses everything imported, at each start; its tests run without it.
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", "-k", SLOW]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain"]
     os._exit(pytest.main([*options, f"--timeout={test_limit}", *files], plugins=[plugin]))
 
 

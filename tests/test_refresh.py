@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import gc
 import io
-import itertools
 import logging
-import os
 import random
-import subprocess
-import sys
 import time
 import urllib.request
 import weakref
@@ -19,12 +15,11 @@ from typing import Any
 
 import boto3
 import pytest
-import time_machine
 from boto3.s3.transfer import TransferConfig
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials, ReadOnlyCredentials
 from botocore.exceptions import ClientError, CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
-from sts_stub import Fault, StsStub
+from sts_stub import Fault, StsStub, _Handler
 
 from aws_assume_role_lib import _credentials, assume_role
 
@@ -33,7 +28,7 @@ HOUR = 3600
 
 
 @pytest.fixture
-def s3(sts: StsStub, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3(sts, moto_url, monkeypatch):
     """moto's S3, with a bucket named `bucket`; STS is the stub."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_url)
     client = boto3.client("s3", "us-east-1", aws_access_key_id="AKIAROOT", aws_secret_access_key="s")
@@ -55,9 +50,7 @@ def watch_keys(client: Any, sts: StsStub) -> list[str]:
     return keys
 
 
-def test_first_use_and_each_refresh_are_one_request(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_first_use_and_each_refresh_are_one_request(sts, parent, clock):
     """The first use and each refresh make one AssumeRole, signed by the parent; nothing is sent earlier."""
     client = assume_role(parent, HUB).client("sts")
     assert (sts.requests, sts.connections) == ([], 0)
@@ -69,9 +62,7 @@ def test_first_use_and_each_refresh_are_one_request(
     assert sts.violations == []
 
 
-def test_expirations_that_a_parser_leaves_as_text(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_expirations_that_a_parser_leaves_as_text(sts, parent, clock):
     """Expirations are understood even if botocore is configured to leave timestamps unparsed."""
     parent._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     child = assume_role(parent, HUB)
@@ -93,14 +84,7 @@ def test_expirations_that_a_parser_leaves_as_text(
         (None, 43, 32.25),
     ],
 )
-def test_window(
-    sts: StsStub,
-    parent: boto3.Session,
-    clock: time_machine.Traveller,
-    asked: int | None,
-    granted: int | None,
-    due_after: float,
-) -> None:
+def test_window(sts, parent, clock, asked, granted, due_after):
     """A refresh is due when less than 15 minutes, or a quarter of the lifetime that STS granted, remain; not before."""
     sts.lifetime = granted
     child = assume_role(parent, HUB, DurationSeconds=asked)
@@ -112,77 +96,39 @@ def test_window(
     assert len(sts.assumed) == 2
 
 
-@pytest.mark.parametrize(("lifetime", "requests"), [(900, (5, 6)), (3600, (1, 2))])
-def test_an_hour_of_calls(
-    sts: StsStub,
-    parent: boto3.Session,
-    clock: time_machine.Traveller,
-    lifetime: int,
-    requests: tuple[int, int],
-) -> None:
-    """An hour of calls costs about five AssumeRoles with 15-minute credentials, and one or two with one-hour ones."""
-    client = assume_role(parent, HUB, DurationSeconds=lifetime).client("sts")
-    for _ in range(20):
-        client.get_caller_identity()
-    assert len(sts.assumed) == 1
-    for _ in range(240):
-        client.get_caller_identity()
-        clock.shift(15)
-    assert requests[0] <= len(sts.assumed) <= requests[1]
-    assert sts.violations == []
-
-
-def test_a_day_of_an_hour_long_session(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
-    """A session with one-hour credentials calls STS once per 45 to 60 minutes."""
-    child = assume_role(parent, HUB)
-    for _ in range(24 * 60):
-        key(child)
-        clock.shift(60)
-    times = [request.at for request in sts.assumed]
-    assert {later - earlier for earlier, later in itertools.pairwise(times)} <= set(range(45 * 60, 60 * 60))
-    assert 24 <= len(times) <= 32
-
-
-def test_a_chain_of_three_hops_survives_a_day(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_chain_of_three_hops_survives_a_day(sts, parent, clock):
     """A chain of three makes one AssumeRole per role and refresh, each signed by the role before, in order."""
-    hub = assume_role(parent, HUB)
-    spoke = hub.assume_role(SPOKE)
-    client = spoke.assume_role(LEAF).client("sts")
-    for _ in range(24 * 60):
+    client = assume_role(parent, HUB).assume_role(SPOKE).assume_role(LEAF).client("sts")
+    for _ in range(24 * 6):
         client.get_caller_identity()
-        clock.shift(60)
+        clock.shift(600)
     roles = [request.params["RoleArn"] for request in sts.assumed]
-    assert roles == [HUB, SPOKE, LEAF] * (len(roles) // 3)
-    assert 24 <= len(roles) // 3 <= 32
-    signers = [request.access_key for request in sts.assumed]
+    assert roles == [HUB, SPOKE, LEAF] * 29
     issued = list(sts.issued)
     for number in range(0, len(roles), 3):
-        assert signers[number : number + 3] == ["AKIAROOT", issued[number], issued[number + 1]]
+        signers = [request.access_key for request in sts.assumed[number : number + 3]]
+        assert signers == ["AKIAROOT", issued[number], issued[number + 1]]
     assert sts.violations == []
 
 
-@pytest.mark.parametrize(("hops", "cached"), [(50, False), (25, True)])
-def test_a_chain_of_many_hops(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, hops: int, cached: bool
-) -> None:
-    """A chain of 50 roles is assumed role by role: cold, early and after expiry; one of 25 roles with a cache too."""
-    chain, cache = [parent], {} if cached else None
-    for number in range(hops):
+@pytest.mark.parametrize(("threads", "cache"), [(8, None), (1, {})])
+def test_a_chain_of_many_hops(sts, parent, clock, threads, cache):
+    """A chain of 25 roles is assumed role by role: cold, early and after expiry; one with a cache, too."""
+    chain = [parent]
+    for number in range(25):
         chain.append(assume_role(chain[-1], f"{HUB}-{number}", cache=cache))
     for number, seconds in enumerate([0, 50 * 60, 2 * HOUR], start=1):
         clock.shift(seconds)
         # Finding the entries takes long, so a chain with a cache is used by one thread.
-        keys = at_once(lambda _: key(chain[-1]), 1 if cached else 8)
+        keys = at_once(lambda _: key(chain[-1]), threads)
         assert keys[-1] == key(chain[-1])
-        assert len(sts.assumed) == hops * number
-    signers = [request.access_key for request in sts.assumed[-hops:]]
-    assert signers == ["AKIAROOT", *list(sts.issued)[-hops:-1]]
+        assert len(sts.assumed) == 25 * number
+    signers = [request.access_key for request in sts.assumed[-25:]]
+    assert signers == ["AKIAROOT", *list(sts.issued)[-25:-1]]
     assert sts.violations == []
 
 
-def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+def test_each_hop_refreshes_on_its_own(sts, parent, clock):
     """A role whose credentials expire sooner is refreshed sooner, without a request for roles that are still valid."""
     hub = assume_role(parent, HUB, DurationSeconds=43200)
     spoke = hub.assume_role(SPOKE, DurationSeconds=900)
@@ -192,9 +138,7 @@ def test_each_hop_refreshes_on_its_own(sts: StsStub, parent: boto3.Session, cloc
     assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE, SPOKE, SPOKE, SPOKE]
 
 
-def test_a_role_above_a_valid_one_is_not_refreshed(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_role_above_a_valid_one_is_not_refreshed(sts, parent, clock):
     """A refresh requests nothing for a role that is due, if the role below it still has valid credentials."""
     hub = assume_role(parent, HUB, DurationSeconds=900)
     middle = hub.assume_role(SPOKE, DurationSeconds=3600)
@@ -206,7 +150,7 @@ def test_a_role_above_a_valid_one_is_not_refreshed(
     assert sts.assumed[-1].access_key == sts.assumed[-2].access_key
 
 
-def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+def test_two_children_of_an_expired_parent(sts, parent, clock):
     """Two children that refresh at the same time through an expired parent cost one AssumeRole of the parent."""
     hub = assume_role(parent, HUB)
     children = [hub.assume_role(SPOKE), hub.assume_role(LEAF)]
@@ -226,7 +170,7 @@ def test_two_children_of_an_expired_parent(sts: StsStub, parent: boto3.Session, 
     assert sts.violations == []
 
 
-def test_credentials_are_botocores(sts: StsStub, parent: boto3.Session) -> None:
+def test_credentials_are_botocores(sts, parent):
     """get_credentials() is a DeferredRefreshableCredentials fed by an AssumeRoleCredentialFetcher."""
     credentials: Any = assume_role(parent, SPOKE).get_credentials()
     assert isinstance(credentials, DeferredRefreshableCredentials)
@@ -237,9 +181,7 @@ def test_credentials_are_botocores(sts: StsStub, parent: boto3.Session) -> None:
         assert credentials.account_id == credentials.get_frozen_credentials().account_id == "222222222222"
 
 
-def test_a_client_and_a_resource_work_for_ever(
-    sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_client_and_a_resource_work_for_ever(sts, s3, parent, clock):
     """A client and a resource created once keep working through refreshes and through days without use."""
     child = assume_role(parent, HUB)
     client, bucket = child.client("s3"), child.resource("s3").Bucket("bucket")
@@ -252,9 +194,7 @@ def test_a_client_and_a_resource_work_for_ever(
     assert len(sts.assumed) == 4
 
 
-def test_a_paginator_works_through_a_refresh(
-    sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_paginator_works_through_a_refresh(sts, s3, parent, clock):
     """A paginator reads each page with the keys that are valid at that moment."""
     client = assume_role(parent, HUB).client("s3")
     for number in range(3):
@@ -271,26 +211,19 @@ def test_a_paginator_works_through_a_refresh(
     assert len(set(keys)) == len(keys) == 3
 
 
-@pytest.mark.parametrize("use_threads", [False, True])
-def test_a_multipart_upload_works_through_a_refresh(
-    sts: StsStub, s3: str, parent: boto3.Session, clock: time_machine.Traveller, use_threads: bool
-) -> None:
+def test_a_multipart_upload_works_through_a_refresh(sts, s3, parent, clock):
     """A multipart upload that outlives its first credentials arrives whole."""
     client = assume_role(parent, HUB).client("s3")
     keys = watch_keys(client, sts)
     content = io.BytesIO(bytes(3 * 5 * 2**20))
     client.meta.events.register("after-call.s3.CreateMultipartUpload", lambda **_: clock.shift(2 * HOUR))
     client.meta.events.register("before-call.s3.UploadPart", lambda **_: clock.shift(40 * 60))
-    client.upload_fileobj(
-        content, "bucket", "large", Config=TransferConfig(2**20, 1, 5 * 2**20, use_threads=use_threads)
-    )
+    client.upload_fileobj(content, "bucket", "large", Config=TransferConfig(2**20, 1, 5 * 2**20))
     assert client.head_object(Bucket="bucket", Key="large")["ContentLength"] == 15 * 2**20
     assert len(set(keys)) >= 3
 
 
-def test_a_url_presigned_in_the_refresh_window_outlives_it(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_url_presigned_in_the_refresh_window_outlives_it(sts, parent, clock):
     """A URL presigned just before the window is valid for 15 minutes, like its key, and one just after for an hour."""
     client = assume_role(parent, HUB).client("sts")
 
@@ -313,9 +246,7 @@ def test_a_url_presigned_in_the_refresh_window_outlives_it(
 
 
 @pytest.mark.parametrize("lifetime", [-1, 0])
-def test_credentials_that_arrive_expired_raise(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, lifetime: int
-) -> None:
+def test_credentials_that_arrive_expired_raise(sts, parent, clock, lifetime):
     """Credentials that have already expired on arrival raise an error, after one request; the next call tries again."""
     child = assume_role(parent, HUB)
     sts.lifetime = lifetime
@@ -326,7 +257,7 @@ def test_credentials_that_arrive_expired_raise(
     assert key(child) == "ASIA0000000000000002"
 
 
-def test_a_clock_set_back_and_forth(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+def test_a_clock_set_back_and_forth(sts, parent, clock):
     """A clock that jumps ahead and back causes at most one extra AssumeRole, and leaves nothing behind."""
     child = assume_role(parent, HUB)
     first = key(child)
@@ -345,11 +276,8 @@ def test_a_clock_set_back_and_forth(sts: StsStub, parent: boto3.Session, clock: 
     assert sts.violations == []
 
 
-@pytest.mark.parametrize("expired", [False, True])
-def test_keyboard_interrupt_during_a_refresh(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, expired: bool
-) -> None:
-    """A KeyboardInterrupt in the middle of a refresh reaches the caller and leaves no lock held."""
+def test_keyboard_interrupt_during_an_early_refresh(sts, parent, clock):
+    """A KeyboardInterrupt in the middle of an early refresh reaches the caller, and the next use refreshes."""
     interrupts: list[type[BaseException]] = []
 
     def interrupt(**_: Any) -> None:
@@ -359,7 +287,7 @@ def test_keyboard_interrupt_during_a_refresh(
     parent.events.register("before-send.sts.AssumeRole", interrupt)
     child = assume_role(parent, HUB)
     first = key(child)
-    clock.shift(2 * HOUR if expired else 50 * 60)
+    clock.shift(50 * 60)
     interrupts.append(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         key(child)
@@ -373,9 +301,7 @@ def _on_assume_role(parent: boto3.Session, use: Callable[[], object]) -> list[bo
     return on
 
 
-def test_a_handler_that_uses_the_session_during_its_early_refresh(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_handler_that_uses_the_session_during_its_early_refresh(sts, parent, clock):
     """A handler that makes a request with the session being refreshed signs with the keys that are still valid."""
     child = assume_role(parent, HUB)
     on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
@@ -386,9 +312,7 @@ def test_a_handler_that_uses_the_session_during_its_early_refresh(
     assert [request.access_key for request in sts.requests] == ["AKIAROOT", first, "AKIAROOT"]
 
 
-def test_a_handler_that_uses_the_session_during_its_first_use(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_a_handler_that_uses_the_session_during_its_first_use(sts, parent, clock):
     """A handler that needs the credentials being fetched gets an error, and neither recurses nor hangs."""
     child = assume_role(parent, HUB)
     on = _on_assume_role(parent, lambda: child.client("sts").get_caller_identity())
@@ -403,7 +327,7 @@ def test_a_handler_that_uses_the_session_during_its_first_use(
         key(child)
 
 
-def test_a_refusal_stays_with_its_hop(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+def test_a_refusal_stays_with_its_hop(sts, parent, clock):
     """If STS refuses one child's refresh, its siblings and its parent are not affected."""
     hub = assume_role(parent, HUB)
     refused, sibling = hub.assume_role(SPOKE), hub.assume_role(LEAF)
@@ -417,7 +341,7 @@ def test_a_refusal_stays_with_its_hop(sts: StsStub, parent: boto3.Session, clock
     assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE, LEAF, SPOKE]
 
 
-def test_credentials_are_freed(sts: StsStub, parent: boto3.Session) -> None:
+def test_credentials_are_freed(sts, parent):
     """The credentials of a dropped session are freed."""
     child = assume_role(parent, HUB)
     key(child)
@@ -427,9 +351,7 @@ def test_credentials_are_freed(sts: StsStub, parent: boto3.Session) -> None:
     assert kept() is None
 
 
-def test_refresh_needed_says_when_the_session_asks_sts(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller
-) -> None:
+def test_refresh_needed_says_when_the_session_asks_sts(sts, parent, clock):
     """refresh_needed() is true if the next use refreshes and, with a time, if less than that remains."""
     credentials = assume_role(parent, HUB).get_credentials()
     assert credentials.refresh_needed()
@@ -444,119 +366,60 @@ def test_refresh_needed_says_when_the_session_asks_sts(
     assert not credentials.refresh_needed(0)
 
 
-@pytest.mark.parametrize("headers", [{}, {"date": "soon"}, {"date": "Thu, 01 May 2031 12:00:00 -0000"}])
-def test_an_answer_without_a_date_is_taken_as_it_is(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, headers: dict[str, str]
-) -> None:
-    """If the response lacks STS's time or that time's zone, the expiry is used as sent."""
-    parent.events.register(
-        "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"].update(HTTPHeaders=headers)
-    )
-    sts.clock_offset = 600
-    credentials = assume_role(parent, HUB).get_credentials()
-    credentials.get_frozen_credentials()
-    assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires
-
-
-@pytest.mark.parametrize(("behind", "corrected"), [(600, 600), (900, 900), (901, 0)])
-def test_a_clock_that_is_behind_does_not_make_keys_last(
-    sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller, behind: int, corrected: int
-) -> None:
-    """The expiry is relative to STS's own time, taken from its response, unless that is more than 15 minutes off."""
+@pytest.mark.parametrize(
+    ("behind", "headers", "corrected"),
+    [
+        (600, None, 600),
+        (900, None, 900),
+        (901, None, 0),
+        (600, {}, 0),
+        (600, {"date": "soon"}, 0),
+        (600, {"date": "Thu, 01 May 2031 12:00:00 -0000"}, 0),
+    ],
+)
+def test_a_clock_that_is_behind_does_not_make_keys_last(sts, parent, clock, behind, headers, corrected):
+    """The expiry is relative to the time in STS's response, unless that is no time, or more than 15 minutes off."""
+    if headers is not None:
+        parent.events.register(
+            "after-call.sts.AssumeRole", lambda parsed, **_: parsed["ResponseMetadata"].update(HTTPHeaders=headers)
+        )
     sts.clock_offset = behind
     credentials = assume_role(parent, HUB).get_credentials()
     credentials.get_frozen_credentials()
     assert credentials._expiry_time.timestamp() == sts.issued["ASIA0000000000000001"].expires - corrected
 
 
-MOTO = """
-import os, time
-import boto3
-from moto.server import ThreadedMotoServer
-from conftest import HUB, key
-from aws_assume_role_lib import _credentials, assume_role
-
-server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-server.start()
-os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server._server.server_port}"
-child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB)
-keys = [key(child), key(child)]
-print(keys[0] == keys[1], round(child.get_credentials().expires_at - time.time(), -2))
-server.stop()
-"""
-ZONES = ["Asia/Tokyo", "America/New_York", "UTC"]
-
-
-def in_zone(zone: str, script: str) -> str:
-    """Run a script in a time zone, and return what it prints."""
-    finished = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "TZ": zone, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
-
-
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows takes no time zone from the environment")
-@pytest.mark.parametrize("zone", ZONES)
-def test_motos_keys_are_good_in_every_time_zone(zone: str) -> None:
-    """moto grants valid keys, even before 5.1.9, which sends local time labelled GMT: `tox run -e lowest` has that."""
-    assert in_zone(zone, MOTO).split() == ["True", "3600.0"]
-
-
-SKEWED = """
-import os, sys, time
-import boto3
-from email.utils import formatdate
-from conftest import HUB, key
-from sts_stub import StsStub, _Handler
-from aws_assume_role_lib import _credentials, assume_role
-
-os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-# What moto before 5.1.9 sends: local time, labelled GMT.
-_Handler.date_time_string = lambda self, _=None: time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.localtime())
-with StsStub() as sts:
-    os.environ["AWS_ENDPOINT_URL"] = sts.url
-    child = assume_role(boto3.Session("AKIAROOT", "s", region_name="us-east-1"), HUB)
-    key(child), key(child)
-    credentials = child.get_credentials()
-    print(len(sts.assumed), round(credentials.expires_at - time.time(), -1))
-"""
-
-
-@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows takes no time zone from the environment")
-@pytest.mark.parametrize("zone", ZONES)
-def test_a_date_that_is_wrong_by_hours_is_ignored(zone: str) -> None:
-    """An STS implementation that sends local time as GMT grants valid keys east and west of Greenwich."""
-    assert in_zone(zone, SKEWED).split() == ["1", "3600.0"]
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_date_that_is_wrong_by_hours_is_ignored(sts, parent, monkeypatch, zone):
+    """An STS that sends local time as GMT, as moto before 5.1.9 does, grants valid keys on both sides of Greenwich."""
+    with monkeypatch.context() as patched:
+        patched.setattr(_Handler, "date_time_string", lambda _: time.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+        patched.setenv("TZ", zone)
+        time.tzset()
+        credentials = assume_role(parent, HUB).get_credentials()
+        [access_key] = {credentials.get_frozen_credentials().access_key for _ in range(2)}
+    time.tzset()
+    assert credentials.expires_at == sts.issued[access_key].expires
 
 
 @pytest.mark.parametrize(("lifetime", "window"), [(3600, 900), (1200, 300)])
-def test_a_fleet_does_not_refresh_at_one_moment(
-    sts: StsStub,
-    parent: boto3.Session,
-    clock: time_machine.Traveller,
-    monkeypatch: pytest.MonkeyPatch,
-    lifetime: int,
-    window: int,
-) -> None:
-    """Each session's early refresh is due at a random moment in the first third of the window."""
+def test_a_fleet_does_not_refresh_at_one_moment(sts, parent, clock, monkeypatch, lifetime, window):
+    """Each early refresh is due at a random moment in the first third of the window."""
     monkeypatch.setattr(_credentials, "_random", random.SystemRandom())
     sts.lifetime = lifetime
+    credentials = assume_role(parent, HUB).get_credentials()
     due = []
-    for _ in range(100):
-        credentials: Any = assume_role(parent, HUB).get_credentials()
+    for _ in range(60):
         credentials.get_frozen_credentials()
         due.append((credentials.expires_at - credentials.refresh_at) / window)
+        clock.shift(lifetime)
     assert 2 / 3 <= min(due) < 0.75
     assert 0.9 < max(due) <= 1
-    assert len(set(due)) > 90
+    assert len(set(due)) > 55
 
 
-def test_a_slow_log_handler_at_the_end(sts: StsStub, parent: boto3.Session, clock: time_machine.Traveller) -> None:
+def test_a_slow_log_handler_at_the_end(sts, parent, clock, monkeypatch):
     """If a handler of the record about a failed early refresh runs until the keys expire, none is signed with them."""
 
     class Slow(logging.Handler):
@@ -569,10 +432,6 @@ def test_a_slow_log_handler_at_the_end(sts: StsStub, parent: boto3.Session, cloc
     first = key(child)
     clock.shift(HOUR - 10)
     sts.fault = Fault.error(403, "AccessDenied")
-    logger, handler = logging.getLogger("aws_assume_role_lib"), Slow()
-    logger.addHandler(handler)
-    try:
-        assert key(child) != first
-    finally:
-        logger.removeHandler(handler)
+    monkeypatch.setattr(logging.getLogger("aws_assume_role_lib"), "handlers", [Slow()])
+    assert key(child) != first
     assert sts.violations == []

@@ -4,103 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 import threading
-import time
 import weakref
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-import time_machine
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ReadTimeoutError
-from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads
-from sts_stub import Fault, StsStub
+from conftest import HANG, HUB, SPOKE, at_once, key, later, wait_until, waiting_threads, while_sts_waits
+from sts_stub import Fault
 
 from aws_assume_role_lib import JSONFileCache, assume_role
 
 ONCE = {"config": Config(read_timeout=1, retries={"total_max_attempts": 1})}
-
-
-def outcome(session: boto3.Session) -> Any:
-    try:
-        return key(session)
-    except Exception as error:
-        return error
-
-
-def test_an_sts_that_hangs_costs_all_who_wait_one_timeout(sts: StsStub, parent: boto3.Session) -> None:
-    """16 threads that wait for an STS that hangs get its error after one request and one timeout."""
-    child = assume_role(parent, HUB, sts_client_kwargs=ONCE)
-    sts.fault = Fault.hang()
-    start = time.monotonic()
-    errors = at_once(lambda _: outcome(child), 16)
-    assert time.monotonic() - start < 2
-    assert {type(error) for error in errors} == {ReadTimeoutError}
-    assert len(sts.assumed) == 1
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes since Python 3.11")
-def test_each_thread_has_an_error_of_its_own(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
-    """An error that sessions share names, for each session, the roles that it stopped, and no other session's."""
-    hub = assume_role(parent, HUB)
-    spokes = [hub.assume_role(f"{SPOKE}-{number}") for number in range(8)]
-    sts.gate.clear()
-    waiting = [later(lambda spoke=spoke: outcome(spoke)) for spoke in spokes]
-    wait_until(lambda: waiting_threads() == 7)
-    sts.fault = Fault.error(403, "AccessDenied")
-    sts.gate.set()
-    for number, future in enumerate(waiting):
-        error = future.result(HANG)
-        assert type(error) is ClientError
-        assert error.response["Error"]["Code"] == "AccessDenied"
-        roles = [note.split()[3] for note in error.__notes__ if note.startswith("Raised while assuming ")]
-        assert roles == [HUB, f"{SPOKE}-{number}"]
-    assert len(sts.assumed) == 1
-
-
-def test_an_attempt_that_is_interrupted_is_taken_over(sts: StsStub, parent: boto3.Session) -> None:
-    """If the refreshing thread is interrupted, a waiting thread takes over the attempt, and gets no error."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def interrupt(**_: Any) -> None:
-        if not begun.is_set():
-            begun.set()
-            assert go_on.wait(HANG)
-            raise KeyboardInterrupt
-
-    parent.events.register("before-call.sts.AssumeRole", interrupt)
-    child = assume_role(parent, HUB)
-    first = later(lambda: key(child))
-    assert begun.wait(HANG)
-    others = [later(lambda: key(child)) for _ in range(4)]
-    wait_until(lambda: waiting_threads() == 4)
-    go_on.set()
-    with pytest.raises(KeyboardInterrupt):
-        first.result(HANG)
-    assert len({other.result(HANG) for other in others}) == 1
-    assert len(sts.assumed) == 1
-
-
-@pytest.mark.parametrize("kind", ["dict", "file", "files"])
-def test_sessions_that_share_a_cold_cache_make_one_call(
-    sts: StsStub, parent: boto3.Session, tmp_path: Path, kind: str
-) -> None:
-    """64 threads that each create a session for the same role, with one cache or one folder, make one AssumeRole."""
-    cache: Any = {} if kind == "dict" else JSONFileCache(tmp_path / "cache")
-
-    def use() -> str:
-        own = JSONFileCache(tmp_path / "cache") if kind == "files" else cache
-        return key(assume_role(parent, HUB, cache=own))
-
-    sts.gate.clear()
-    threads = [later(use) for _ in range(64)]
-    wait_until(lambda: waiting_threads() == 63)
-    sts.gate.set()
-    assert len({thread.result(HANG) for thread in threads}) == 1
-    assert len(sts.assumed) == 1
 
 
 class Forgets(dict[str, Any]):
@@ -110,18 +28,52 @@ class Forgets(dict[str, Any]):
         pass
 
 
-def test_sessions_that_share_a_useless_cache_make_one_call(sts: StsStub, parent: boto3.Session) -> None:
-    """Sessions that wait for the same entry share the first one's response, even if the cache does not keep it."""
-    cache = Forgets()
-    sts.gate.clear()
-    threads = [later(lambda: key(assume_role(parent, HUB, cache=cache))) for _ in range(8)]
-    wait_until(lambda: waiting_threads() == 7)
-    sts.gate.set()
-    assert len({thread.result(HANG) for thread in threads}) == 1
+def outcome(session: boto3.Session) -> Any:
+    try:
+        return key(session)
+    except BaseException as error:
+        return error
+
+
+@pytest.mark.parametrize("cache", [None, {}], ids=["one session", "sessions with one cache"])
+def test_an_sts_that_hangs_costs_all_who_wait_one_timeout(sts, parent, cache):
+    """16 threads that wait for an STS that hangs, for one session or one entry of a cache, get one request's error."""
+    sessions = [
+        assume_role(parent, HUB, cache=cache, sts_client_kwargs=ONCE) for _ in range(1 if cache is None else 16)
+    ]
+    sts.fault = Fault.hang()
+    errors = at_once(lambda index: outcome(sessions[index % len(sessions)]), 16)
+    assert {type(error) for error in errors} == {ReadTimeoutError}
     assert len(sts.assumed) == 1
 
 
-def test_a_thread_finds_that_another_has_just_refreshed(sts: StsStub, parent: boto3.Session) -> None:
+def test_each_thread_has_an_error_of_its_own(sts, one_attempt, parent):
+    """An error that sessions share names, for each session, the roles that it stopped, and no other session's."""
+    hub = assume_role(parent, HUB)
+    spokes = [hub.assume_role(f"{SPOKE}-{number}") for number in range(8)]
+    sts.fault = Fault.error(403, "AccessDenied")
+    for number, error in enumerate(while_sts_waits(sts, lambda index: outcome(spokes[index]), 8)):
+        assert type(error) is ClientError
+        assert error.response["Error"]["Code"] == "AccessDenied"
+        roles = [note.split()[3] for note in error.__notes__ if note.startswith("Raised while assuming ")]
+        assert roles == [HUB, f"{SPOKE}-{number}"]
+    assert len(sts.assumed) == 1
+
+
+@pytest.mark.parametrize("kind", ["dict", "file", "files", "forgets"])
+def test_sessions_that_share_a_cold_cache_make_one_call(sts, parent, tmp_path, kind):
+    """Threads that each create a session for one role, with one cache or folder, even a useless one, call STS once."""
+    cache: Any = {"dict": {}, "forgets": Forgets()}.get(kind, JSONFileCache(tmp_path / "cache"))
+
+    def use(_: int) -> str:
+        own = JSONFileCache(tmp_path / "cache") if kind == "files" else cache
+        return key(assume_role(parent, HUB, cache=own))
+
+    assert len(set(while_sts_waits(sts, use, 16))) == 1
+    assert len(sts.assumed) == 1
+
+
+def test_a_thread_finds_that_another_has_just_refreshed(sts, parent):
     """A thread that begins an attempt when another's has just ended uses the new keys, and does not call STS."""
     credentials: Any = assume_role(parent, HUB).get_credentials()
     for _ in range(2):
@@ -129,22 +81,12 @@ def test_a_thread_finds_that_another_has_just_refreshed(sts: StsStub, parent: bo
     assert len(sts.assumed) == 1
 
 
-def test_entries_of_a_cache_do_not_wait_for_each_other(sts: StsStub, parent: boto3.Session) -> None:
-    """64 threads that each use a different role, with one cache, make 64 AssumeRoles and get the right keys."""
+def test_entries_of_a_cache_do_not_wait_for_each_other(sts, parent):
+    """16 threads that each use a different role, with one cache, make 16 AssumeRoles and get the right keys."""
     cache: dict[str, Any] = {}
-    keys = at_once(lambda index: key(assume_role(parent, f"{HUB}-{index}", cache=cache)))
-    assert [sts.issued[each].role_arn for each in keys] == [f"{HUB}-{index}" for index in range(64)]
-    assert len(sts.assumed) == len(cache) == 64
-
-
-def test_sessions_that_share_a_cache_share_a_failure(sts: StsStub, parent: boto3.Session) -> None:
-    """If STS hangs, sessions that wait for the same entry all get the error of one request."""
-    cache: dict[str, Any] = {}
-    sessions = [assume_role(parent, HUB, cache=cache, sts_client_kwargs=ONCE) for _ in range(16)]
-    sts.fault = Fault.hang()
-    errors = at_once(lambda index: outcome(sessions[index]), 16)
-    assert {type(error) for error in errors} == {ReadTimeoutError}
-    assert len(sts.assumed) == 1
+    keys = at_once(lambda index: key(assume_role(parent, f"{HUB}-{index}", cache=cache)), 16)
+    assert [sts.issued[each].role_arn for each in keys] == [f"{HUB}-{index}" for index in range(16)]
+    assert len(sts.assumed) == len(cache) == 16
 
 
 def web_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
@@ -167,17 +109,11 @@ def profile_with_a_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> boto
 PARENTS = {"web identity": web_identity, "profile with role_arn": profile_with_a_role}
 
 
-@pytest.mark.usefixtures("one_attempt")
 @pytest.mark.parametrize("kind", PARENTS)
 @pytest.mark.parametrize("chained", [False, True])
 def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
-    sts: StsStub,
-    clock: time_machine.Traveller,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    chained: bool,
-) -> None:
+    sts, one_attempt, clock, tmp_path, monkeypatch, kind, chained
+):
     """While STS does not respond and all keys are valid, a family sends it one request, its parent's included."""
     monkeypatch.setattr("aws_assume_role_lib._role.SLOW", 0.2)
     parent = PARENTS[kind](tmp_path, monkeypatch)
@@ -186,49 +122,32 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
     for number in range(4):
         roles.append(assume_role(roles[-1] if chained else parent, f"{SPOKE}-{number}", DurationSeconds=3000))
     before = [key(role) for role in roles]
-    sts.lifetime = None
     clock.shift(2800)  # the roles are due, and the parent is in botocore's own window
     sts.fault = Fault.hang(everything=True)
     sent = len(sts.requests)
-    for _ in range(5):
+    for _ in range(2):
         assert [key(role) for role in reversed(roles)] == before[::-1]
     assert len(sts.requests) - sent == 1
 
 
-@pytest.mark.usefixtures("one_attempt")
-@pytest.mark.parametrize("kind", PARENTS)
-def test_roles_that_need_a_parents_refresh_share_its_failure(
-    sts: StsStub, clock: time_machine.Traveller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    """Cold roles of a parent whose own refresh hangs get the error of one request, within one timeout."""
-    parent = PARENTS[kind](tmp_path, monkeypatch)
-    parent._session.set_default_client_config(Config(read_timeout=1))
-    roles = [assume_role(parent, f"{SPOKE}-{number}") for number in range(8)]
-    sts.fault = Fault.hang(everything=True)
-    errors = at_once(lambda index: outcome(roles[index]), 8)
-    assert {type(error) for error in errors} == {ReadTimeoutError}
-    assert len(sts.requests) == 1
-
-
-@pytest.mark.usefixtures("one_attempt")
-@pytest.mark.parametrize("kind", PARENTS)
-@pytest.mark.parametrize("cached", [False, True])
-def test_threads_wait_as_long_as_the_parents_source_takes(
-    sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, cached: bool
-) -> None:
-    """However long a parent's own refresh hangs, all threads that use one role share that attempt and do not queue."""
+@pytest.mark.parametrize("roles", ["siblings", "a chain", "a cached chain"])
+def test_threads_wait_as_long_as_the_parents_source_takes(sts, one_attempt, tmp_path, monkeypatch, roles):
+    """However long a parent's own refresh hangs, all threads that need it share that attempt and do not queue."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 0.2)
-    parent = PARENTS[kind](tmp_path, monkeypatch)
+    parent = web_identity(tmp_path, monkeypatch)
     parent._session.set_default_client_config(Config(read_timeout=1.5))
-    cache: dict[str, Any] | None = {} if cached else None
-    role = assume_role(assume_role(parent, HUB, cache=cache), SPOKE, cache=cache)
+    if roles == "siblings":
+        sessions = [assume_role(parent, f"{SPOKE}-{number}") for number in range(8)]
+    else:
+        cache: dict[str, Any] | None = {} if roles == "a cached chain" else None
+        sessions = [assume_role(assume_role(parent, HUB, cache=cache), SPOKE, cache=cache)] * 8
     sts.fault = Fault.hang(everything=True)
-    errors = at_once(lambda _: outcome(role), 8)
+    errors = at_once(lambda index: outcome(sessions[index]), 8)
     assert {type(error) for error in errors} == {ReadTimeoutError}
     assert len(sts.requests) == 1
 
 
-def test_the_frames_of_a_failed_attempt_are_freed(sts: StsStub, one_attempt: None, parent: boto3.Session) -> None:
+def test_the_frames_of_a_failed_attempt_are_freed(sts, one_attempt, parent):
     """Objects that a failing handler held are freed with the error, without a garbage collection."""
 
     class Large:
@@ -275,22 +194,25 @@ class Lossy(BotoCoreError):
 
 
 @pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts.example"), Stubborn(), Lossy()])
-def test_an_error_of_botocores_reaches_all_who_wait(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
+def test_an_error_of_botocores_reaches_all_who_wait(sts, parent, error):
     """Threads that wait for an attempt get its error, with its whole text, even if it cannot be copied."""
-    outcomes, calls = shared(parent, error, "before-call.sts.AssumeRole")
+    outcomes, calls = shared(parent, error)
     assert {(type(each), str(each)) for each in outcomes} == {(type(error), str(error))}
     assert calls == 1
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "denied"), HTTPClientError(error=TimeoutError())])
-def test_an_error_of_one_thread_alone_reaches_no_other(sts: StsStub, parent: boto3.Session, error: Exception) -> None:
-    """What a callable or a thread's own time limit raises stays in that thread: who waits for it tries again."""
-    outcomes, calls = shared(parent, error, "before-call.sts.AssumeRole", times=1)
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "denied"), HTTPClientError(error=TimeoutError()), KeyboardInterrupt()]
+)
+def test_an_error_of_one_thread_alone_reaches_no_other(sts, parent, error):
+    """What a callable, a time limit or Ctrl-C raises stays in its thread: one that waits for it takes over."""
+    outcomes, calls = shared(parent, error, times=1)
     assert [type(each) for each in outcomes] == [type(error), str, str, str]
     assert calls == 2
+    assert len(sts.assumed) == len({*outcomes[1:]}) == 1
 
 
-def shared(parent: boto3.Session, error: Exception, event: str, times: int = 99) -> tuple[list[object], int]:
+def shared(parent: boto3.Session, error: BaseException, times: int = 99) -> tuple[list[object], int]:
     """Return what four threads get that wait for one attempt, whose handler fails so often, and how often it ran."""
     begun, go_on, calls = threading.Event(), threading.Event(), []
 
@@ -301,7 +223,7 @@ def shared(parent: boto3.Session, error: Exception, event: str, times: int = 99)
         if len(calls) <= times:
             raise error
 
-    parent.events.register(event, fail)
+    parent.events.register("before-call.sts.AssumeRole", fail)
     child = assume_role(parent, HUB)
     threads = [later(lambda: outcome(child))]
     assert begun.wait(HANG)
@@ -311,7 +233,7 @@ def shared(parent: boto3.Session, error: Exception, event: str, times: int = 99)
     return [thread.result(HANG) for thread in threads], len(calls)
 
 
-def test_an_entry_that_is_requested_inside_its_own_refresh(sts: StsStub, parent: boto3.Session) -> None:
+def test_an_entry_that_is_requested_inside_its_own_refresh(sts, parent):
     """A handler of a refresh that needs the same entry of the same cache gets an error that says so, and no hang."""
     cache: dict[str, Any] = {}
     first, second = (assume_role(parent, HUB, cache=cache) for _ in range(2))

@@ -6,20 +6,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
-import time_machine
 from botocore.exceptions import CredentialRetrievalError
 from conftest import HANG, HUB, SPOKE, at_once, key, later
-from sts_stub import StsStub
 
 from aws_assume_role_lib import assume_role
 
-PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "refresh.md"
 ROUNDS = 15
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
 
@@ -37,67 +33,39 @@ def use(session: boto3.Session) -> str:
     return arn
 
 
-LOCKS: list[Callable[[], Any]] = [threading.Lock, threading.RLock]
+def guarded(create: Callable[..., Any], held: Any) -> Callable[..., Any]:
+    """Return client() with a lock of the program's around it."""
 
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_around_every_sessions_client(sts: StsStub, monkeypatch: pytest.MonkeyPatch, lock: Any) -> None:
-    """A program that patches Session.client() to hold one lock may share cold sessions between threads."""
-    create, held = boto3.session.Session.client, lock()
-
-    def client(self: boto3.Session, *args: Any, **kwargs: Any) -> Any:
+    def client(*args: Any, **kwargs: Any) -> Any:
         with held:
-            return create(self, *args, **kwargs)
+            return create(*args, **kwargs)
 
-    monkeypatch.setattr(boto3.session.Session, "client", client)
+    return client
+
+
+@pytest.mark.parametrize("where", ["around the method", "in a class", "for each session"])
+def test_a_lock_around_client(sts, monkeypatch, where):
+    """A program may hold a lock in client(), one for all sessions or one for each, and share cold sessions."""
+    if where == "around the method":
+        monkeypatch.setattr(boto3.session.Session, "client", guarded(boto3.session.Session.client, threading.Lock()))
+    elif where == "in a class":
+
+        class Locked(boto3.session.Session):
+            client = guarded(boto3.session.Session.client, threading.Lock())
+
+        monkeypatch.setattr(boto3, "Session", Locked)
+        monkeypatch.setattr(boto3.session, "Session", Locked)
     for _ in range(ROUNDS):
         sessions = family()
+        if where == "for each session":
+            for session in sessions:
+                session.client = guarded(session.client, threading.RLock())
         at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
     assert len(sts.assumed) == 2 * ROUNDS
     assert sts.violations == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
-def test_a_class_with_a_lock_of_its_own(sts: StsStub, monkeypatch: pytest.MonkeyPatch, lock: Any) -> None:
-    """A subclass that replaces boto3.Session and holds a class-wide lock in client() may be shared, too."""
-
-    class Locked(boto3.session.Session):
-        held = lock()
-
-        def client(self, *args: Any, **kwargs: Any) -> Any:
-            with self.held:
-                return super().client(*args, **kwargs)
-
-    monkeypatch.setattr(boto3, "Session", Locked)
-    monkeypatch.setattr(boto3.session, "Session", Locked)
-    for _ in range(ROUNDS):
-        sessions = family()
-        assert all(isinstance(session, Locked) for session in sessions)
-        at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
-    assert len(sts.assumed) == 2 * ROUNDS
-
-
-def test_a_lock_for_each_session_of_a_chain(sts: StsStub) -> None:
-    """A program may keep one lock for each session, and hold it while it creates a client."""
-
-    def guard(session: boto3.Session) -> None:
-        create, held = session.client, threading.RLock()
-
-        def client(*args: Any, **kwargs: Any) -> Any:
-            with held:
-                return create(*args, **kwargs)
-
-        session.client = client
-
-    for _ in range(ROUNDS):
-        sessions = family()
-        for session in sessions:
-            guard(session)
-        at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
-    assert len(sts.assumed) == 2 * ROUNDS
-
-
-def test_a_handler_of_one_family_and_a_callable_of_another(sts: StsStub, parent: boto3.Session) -> None:
+def test_a_handler_of_one_family_and_a_callable_of_another(sts, parent):
     """A TokenCode callable may use a session while a thread that creates its client waits for the callable's role."""
     asked = threading.Event()
 
@@ -121,7 +89,7 @@ def test_a_handler_of_one_family_and_a_callable_of_another(sts: StsStub, parent:
     assert len(sts.assumed) == 2
 
 
-def test_two_callables_that_use_each_others_sessions(sts: StsStub, parent: boto3.Session) -> None:
+def test_two_callables_that_use_each_others_sessions(sts, parent):
     """Two sessions whose TokenCode callables use each other's session, in two threads at once, both get keys."""
     both, met = threading.Barrier(2), threading.local()
 
@@ -158,23 +126,14 @@ class Shipping(logging.Handler):
                 self.handleError(record)
 
 
-@pytest.fixture
-def shipping(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipping]:
-    handler = Shipping()
+def test_a_log_handler_that_uses_the_session(sts, clock, monkeypatch, caplog):
+    """A log handler may sign with the session that a record is about: the record comes once the keys are there."""
+    shipping = Shipping()
     # A botocore record from the middle of a refresh may find no keys yet, and is then reported on stderr.
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    yield handler
-    root.setLevel(level)
-    root.removeHandler(handler)
-
-
-def test_a_log_handler_that_uses_the_session(sts: StsStub, shipping: Shipping, clock: time_machine.Traveller) -> None:
-    """A log handler may sign with the session that a record is about: the record comes once the keys are there."""
-    for _ in range(3):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [shipping])
+    caplog.set_level(logging.INFO)
+    for calls in (2, 6, 10):
         shipping.session = None
         session = family()[2]
         shipping.session = session
@@ -183,40 +142,32 @@ def test_a_log_handler_that_uses_the_session(sts: StsStub, shipping: Shipping, c
             logging.getLogger("program").info("Working.")
             return key(session)
 
-        sent = len(sts.assumed)
         assert len(set(at_once(work, 8))) == 1
-        assert len(sts.assumed) == sent + 2
+        assert len(sts.assumed) == calls
         clock.shift(50 * 60)
         at_once(work, 8)
-        assert len(sts.assumed) == sent + 4
+        assert len(sts.assumed) == calls + 2
     told = [message for message, signer in shipping.shipped if "Assumed" in message and SPOKE in message]
     assert len(told) == 6
 
 
-def test_a_record_about_a_refresh_comes_when_the_session_is_free(
-    sts: StsStub, parent: boto3.Session, shipping: Shipping
-) -> None:
+def test_a_record_about_a_refresh_comes_when_the_session_is_free(sts, parent, monkeypatch, caplog):
     """While a handler handles a record about a session, another thread can use that session."""
     child = assume_role(parent, HUB)
     found: list[str] = []
 
     class Asks(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "Assumed" in record.getMessage():
-                found.append(later(lambda: key(child)).result(20))
+            found.append(later(lambda: key(child)).result(20))
 
-    logger = logging.getLogger("aws_assume_role_lib")
-    handler = Asks()
-    logger.addHandler(handler)
-    try:
-        assert found == [key(child)] or found == [key(child)] * len(found)
-    finally:
-        logger.removeHandler(handler)
-    assert found
+    caplog.set_level(logging.INFO, "aws_assume_role_lib")
+    monkeypatch.setattr(logging.getLogger("aws_assume_role_lib"), "handlers", [Asks()])
+    first = key(child)
+    assert found == [first]
 
 
 @pytest.mark.parametrize("chained", [False, True])
-def test_a_lock_that_the_parents_own_client_needs(sts: StsStub, chained: bool) -> None:
+def test_a_lock_that_the_parents_own_client_needs(sts, chained):
     """The STS client of a class that overrides client() is made by assume_role(), so that no refresh needs its lock."""
     held, made = threading.Lock(), []
 
@@ -233,9 +184,7 @@ def test_a_lock_that_the_parents_own_client_needs(sts: StsStub, chained: bool) -
         assert later(lambda: key(role)).result(HANG) == key(role)
 
 
-def test_the_waits_of_one_request_do_not_add_up(
-    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_waits_of_one_request_do_not_add_up(sts, parent, monkeypatch):
     """Behind a thread stuck in a handler, a request of a cached chain waits once, not once for each of its parts."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 2)
     stuck, go_on = threading.Event(), threading.Event()
@@ -257,9 +206,7 @@ def test_the_waits_of_one_request_do_not_add_up(
     assert first.result(HANG).startswith("ASIA")
 
 
-def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(
-    sts: StsStub, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_a_waiting_thread_holds_and_a_handler_needs(sts, parent, monkeypatch):
     """A thread that waits while holding a lock of the program's that the refresh needs stops waiting after a while."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 0.5)
     held, started, wanted = threading.RLock(), threading.Event(), threading.Event()

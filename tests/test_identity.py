@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import dataclasses
 import json
 import pickle
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,10 @@ import botocore.credentials
 import botocore.session
 import botocore.utils
 import pytest
-import time_machine
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     AssumeRoleWithWebIdentityCredentialFetcher,
-    CachedCredentialFetcher,
     Credentials,
     DeferredRefreshableCredentials,
     RefreshableCredentials,
@@ -39,109 +34,86 @@ from aws_assume_role_lib import assume_role
 from aws_assume_role_lib._identity import identity_of
 
 
-def identity(session: boto3.Session) -> Any:
-    return identity_of(session.get_credentials())
-
-
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(tmp_path) -> Path:
     return tmp_path / "config"
+
+
+def user(access_key: str, secret_key: str = "s", token: str | None = None) -> boto3.Session:
+    return boto3.Session(access_key, secret_key, token, region_name="us-east-1")
+
+
+def with_credentials(credentials: Any) -> boto3.Session:
+    session = boto3.Session(region_name="us-east-1")
+    session._session._credentials = credentials
+    return session
 
 
 def keys(name: str) -> str:
     return f"aws_access_key_id = AKIA{name}\naws_secret_access_key = s\n"
 
 
-def test_a_role_of_a_profile_is_known_by_the_role_and_its_source(sts: StsStub, config: Path) -> None:
-    """Two sessions of a profile with role_arn have one identity; another role, or other source keys, make another."""
+EXPIRES = "2099-01-01T00:00:00Z"
+ANSWER = f"'SecretAccessKey': 's', 'SessionToken': 't', 'Expiration': '{EXPIRES}', 'Version': 1"
+NEW_KEYS = f"import json, uuid; print(json.dumps({{'AccessKeyId': 'AKIA' + uuid.uuid4().hex, {ANSWER}}}))"
+PROCESS = f'credential_process = "{sys.executable}" -c "{NEW_KEYS}" VALUE\n'
+ROLE = f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n"
+SIGN_ON = (
+    "sso_start_url = https://one.example\nsso_region = us-east-1\nsso_role_name = Reader\nsso_account_id = VALUE\n"
+)
+
+# The config file, and two values in it that make two identities.
+PARENTS = {
+    "role": (f"[profile p]\nrole_arn = VALUE\nsource_profile = s\n[profile s]\n{keys('A')}", HUB, SPOKE),
+    "source of a role": (f"{ROLE}[profile s]\n{keys('VALUE')}", "ONE", "TWO"),
+    "MFA device of a role": (f"{ROLE}mfa_serial = VALUE\n[profile s]\n{keys('A')}", "one-device", "two-device"),
+    "endpoint of a role": (f"{ROLE}endpoint_url = VALUE\n[profile s]\n{keys('A')}", "http://one", "http://two"),
+    "environment": (f"[profile p]\nrole_arn = {HUB}\ncredential_source = Environment\n", "AKIAONE", "AKIATWO"),
+    "process": (f"[profile p]\n{PROCESS}", "one", "two"),
+    "process of a role": (f"{ROLE}[profile s]\n{PROCESS}", "one", "two"),
+    "web identity": ("[profile p]\nrole_arn = VALUE\nweb_identity_token_file = /token\n", HUB, SPOKE),
+    "single sign-on": (f"[profile p]\n{SIGN_ON}", "111111111111", "222222222222"),
+}
+
+
+@pytest.mark.parametrize(("settings", "one", "other"), PARENTS.values(), ids=PARENTS)
+def test_a_profile_is_known_by_what_it_requests(sts, config, monkeypatch, settings, one, other):
+    """Two sessions of a profile have one identity, whatever keys they are given; other settings make another."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     found = []
-    for role, source in ((HUB, "ONE"), (HUB, "ONE"), (SPOKE, "ONE"), (HUB, "TWO")):
-        config.write_text(f"[profile p]\nrole_arn = {role}\nsource_profile = s\n[profile s]\n{keys(source)}")
-        found.append(identity(boto3.Session(profile_name="p")))
-    assert found[0] == found[1]
-    assert found[2] not in (found[0], found[3])
-    assert found[3] != found[0]
+    for value in (one, one, other):
+        config.write_text(settings.replace("VALUE", value))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", value)  # only credential_source takes it from there
+        found.append(identity_of(boto3.Session(profile_name="p").get_credentials()))
+    assert found[0] == found[1] != found[2]
     assert sts.requests == []
 
 
-def test_a_role_from_the_environments_keys_is_known_by_them(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With credential_source = Environment, the identity behind the environment's keys is part of the role's."""
-    config.write_text(f"[profile p]\nrole_arn = {HUB}\ncredential_source = Environment\n")
-    found = []
-    for user in ("AKIAONE", "AKIATWO"):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-        found.append(identity(boto3.Session(profile_name="p")))
-    assert found[0] != found[1]
-
-
-def test_a_process_behind_a_role_is_known_by_its_own_profile(config: Path) -> None:
-    """A role whose source profile has a credential_process has the same identity in a second session."""
-    keys = {"AccessKeyId": "A", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "2099-01-01T00:00:00Z"}
-    out = {"Version": 1, **keys}
-    process = f'"{sys.executable}" -c "import json; print(json.dumps({out}))"'
-    config.write_text(
-        f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\n[profile s]\ncredential_process = {process}\n"
-    )
-    one, two = (identity(boto3.Session(profile_name="p")) for _ in range(2))
-    assert one == two
-    assert one
-
-
-def test_a_role_with_mfa_is_known_too(config: Path) -> None:
-    """A profile's mfa_serial does not change the role's identity from one session to the next."""
-    config.write_text(
-        f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nmfa_serial = arn:aws:iam::1:mfa/me\n"
-        f"[profile s]\n{keys('A')}"
-    )
-    one, two = (identity(boto3.Session(profile_name="p")) for _ in range(2))
-    assert one == two
-    assert one
-
-
-def test_web_identity_is_known_by_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A web identity is identified by the role that it assumes, as it was when the session found it."""
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")
-    found, sessions = [], []
-    for role in (HUB, HUB, SPOKE):
-        monkeypatch.setenv("AWS_ROLE_ARN", role)
-        sessions.append(boto3.Session(region_name="us-east-1"))
-        found.append(identity(sessions[-1]))
-    assert found[0] == found[1] != found[2]
-    assert [identity(session) for session in sessions] == found
-
-
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_web_identity_is_known_by_its_token(
-    sts: StsStub, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
-) -> None:
+def test_a_web_identity_is_known_by_its_token(sts, config, tmp_path, monkeypatch, relative):
     """Two profiles with one role and two token files share no entry, even if STS refuses the second one's token."""
     cache: dict[str, Any] = {}
-    config.write_text(
-        "".join(
-            f"[profile {name}]\nregion = us-east-1\nrole_arn = {HUB}\nweb_identity_token_file = {file}\n"
-            for name, file in ((name, "token" if relative else tmp_path / name / "token") for name in ("alice", "bob"))
-        )
-    )
-    for name in ("alice", "bob"):
+
+    def role_of(name: str) -> boto3.Session:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "token").write_text("token")
         monkeypatch.chdir(tmp_path / name)
-        sts.fault = Fault.error(400, "InvalidIdentityToken", everything=True) if name == "bob" else None
-        role = assume_role(boto3.Session(profile_name=name), SPOKE, cache=cache)
-        with pytest.raises(ClientError, match="InvalidIdentityToken") if name == "bob" else contextlib.nullcontext():
-            key(role)
+        Path("token").write_text("token")
+        file = "token" if relative else tmp_path / name / "token"
+        config.write_text(f"[default]\nregion = us-east-1\nrole_arn = {HUB}\nweb_identity_token_file = {file}\n")
+        return assume_role(boto3.Session(), SPOKE, cache=cache)
 
-
-KEYS = {"AccessKeyId": "AKIAROOT", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+    key(role_of("alice"))
+    sts.fault = Fault.error(400, "InvalidIdentityToken", everything=True)
+    with pytest.raises(ClientError, match="InvalidIdentityToken"):
+        key(role_of("bob"))
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """A metadata service of an instance and of a container, which lists what was requested."""
+    """The metadata service of an instance and of a container."""
 
     def do_GET(self) -> None:
-        self.server.seen.append((self.path, self.headers["Authorization"]))  # type: ignore[attr-defined]
-        self.answer("role" if self.path.endswith("security-credentials/") else json.dumps({"Code": "Success", **KEYS}))
+        keys = {"AccessKeyId": "AKIAROOT", "SecretAccessKey": "s", "Token": "t", "Expiration": EXPIRES}
+        self.answer("role" if self.path.endswith("security-credentials/") else json.dumps({"Code": "Success", **keys}))
 
     def do_PUT(self) -> None:
         self.answer("token")
@@ -156,64 +128,114 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def metadata() -> Iterator[Any]:
+def metadata() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Metadata) as server:
-        server.url, server.seen = f"http://127.0.0.1:{server.server_port}", []  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
 FULL, TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
-TOKEN_FILE = f"{TOKEN}_FILE"
+INSTANCE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+OF_KEYS = {"AWS_CREDENTIAL_EXPIRATION": EXPIRES, "AWS_SECRET_ACCESS_KEY": "s"}
+
+# The environment of two sessions, and of a third, and how many AssumeRole calls there have been after each.
+MACHINES = {
+    "container": ({FULL: "{url}/one"}, {FULL: "{url}/two"}, [1, 1, 2]),
+    "its token file": ({FULL: "{url}", f"{TOKEN}_FILE": "{tmp}/a"}, {f"{TOKEN}_FILE": "{tmp}/b"}, [1, 1, 2]),
+    # The current keys may have been requested with another token.
+    "its token": ({FULL: "{url}", TOKEN: "alice"}, {TOKEN: "bob"}, [1, 2, 3]),
+    "instance": ({INSTANCE: "{url}/"}, {INSTANCE: "{url}/two/"}, [1, 1, 2]),
+    # botocore makes them refreshable.
+    "keys with an expiry": ({"AWS_ACCESS_KEY_ID": "ONE", **OF_KEYS}, {"AWS_ACCESS_KEY_ID": "TWO"}, [1, 1, 2]),
+}
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ({FULL: "{url}/one"}, {FULL: "{url}/two"}),
-        ({FULL: "{url}/one", TOKEN_FILE: "{tmp}/a"}, {FULL: "{url}/one", TOKEN_FILE: "{tmp}/b"}),
-        ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{url}/"}, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{url}/two/"}),
-    ],
-)
-def test_a_machine_is_known_by_what_it_requests(
-    sts: StsStub,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    metadata: Any,
-    first: dict[str, str],
-    second: dict[str, str],
-) -> None:
-    """A container or instance uses its own entries again, and not those of one with another endpoint or token."""
+@pytest.mark.parametrize(("first", "second", "calls"), MACHINES.values(), ids=MACHINES)
+def test_a_machine_is_known_by_what_it_requests(sts, monkeypatch, tmp_path, metadata, first, second, calls):
+    """A container, instance or environment uses its own entries again, and not those of another one."""
     cache: dict[str, Any] = {}
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
-    for settings, calls in ((first, 1), (first, 1), (second, 2)):
-        for name in first:
-            monkeypatch.setenv(name, settings[name].format(url=metadata.url, tmp=tmp_path))
+    counts = []
+    for settings in (first, first, second):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value.format(url=metadata, tmp=tmp_path))
         key(assume_role(boto3.Session(region_name="us-east-1"), HUB, cache=cache))
-        assert len(sts.assumed) == calls
-    assert metadata.seen
+        counts.append(len(sts.assumed))
+    assert counts == calls
 
 
-def test_a_container_whose_token_changes_is_known_as_itself(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, metadata: Any
-) -> None:
-    """With a container's token in the environment, keys that were requested with another token are not shared."""
+def test_fetchers_of_a_programs_own_are_known_by_their_urls(sts, metadata):
+    """Credentials that a program makes of botocore's metadata fetchers share no entry with those of another URL."""
     cache: dict[str, Any] = {}
-    monkeypatch.setenv(FULL, metadata.url)
-    for token in ("alice", "bob"):
-        monkeypatch.setenv(TOKEN, token)
-        parent = boto3.Session(region_name="us-east-1")
-        parent.get_credentials()
-        monkeypatch.setenv(TOKEN, "bob")
+    container = botocore.utils.ContainerMetadataFetcher()
+    for number in range(2):
+        url = f"{metadata}/{number}"
+        instance = botocore.utils.InstanceMetadataFetcher(base_url=f"{url}/")
+        for refresh in (instance.retrieve_iam_role_credentials, lambda url=url: container.retrieve_full_uri(url)):
+            credentials = {"access_key": "AKIAROOT", "secret_key": "s", "token": "t", "expiry_time": EXPIRES}
+            parent = with_credentials(RefreshableCredentials.create_from_metadata(credentials, refresh, "iam-role"))
+            key(assume_role(parent, HUB, cache=cache))
+    assert len(sts.assumed) == 4
+
+
+def test_a_login_is_known_by_its_session(parent):
+    """Credentials of ``aws login`` are identified by the session that was logged in."""
+    kind = getattr(botocore.credentials, "LoginCredentialFetcher", None)
+    if kind is None:
+        pytest.skip("this botocore has no aws login")
+
+    def of(name: str) -> Any:
+        fetcher = kind(session_name=name, token_loader=None, client_creator=parent._session.create_client)
+        return identity_of(RefreshableCredentials("A", "s", "t", None, fetcher.refresh_credentials, "login"))
+
+    assert of("one") == of("one") != of("two")
+
+
+def test_fetchers_with_a_programs_own_parts_are_known_as_themselves(parent):
+    """A fetcher that calls a program's own function or token loader, or is of its own class, shares nothing."""
+
+    class Own(AssumeRoleCredentialFetcher):
+        pass
+
+    create, source = parent._session.create_client, parent.get_credentials()
+    fetcher = AssumeRoleCredentialFetcher(create, source, HUB)
+    refreshers = [
+        lambda: fetcher.fetch_credentials(),
+        AssumeRoleCredentialFetcher(lambda *args, **kwargs: create(*args, **kwargs), source, HUB).fetch_credentials,
+        AssumeRoleWithWebIdentityCredentialFetcher(create, lambda: "token", HUB).fetch_credentials,
+        Own(create, source, HUB).fetch_credentials,
+        botocore.credentials.ContainerProvider({}, fetcher=object())._create_fetcher("http://127.0.0.1", None),
+    ]
+    for refresher in refreshers:
+        assert identity_of(DeferredRefreshableCredentials(refresher, "assume-role"))[0] == "this"
+
+
+@pytest.mark.parametrize("method", ["custom", "assume-role", "sso", "container-role"])
+def test_a_label_proves_nothing(sts, method):
+    """Refreshable credentials set on a session by hand share entries with themselves only, whatever their method."""
+    cache: dict[str, Any] = {}
+    names = ("AKIAONE", "AKIATWO", "AKIAONE")
+    one, two, again = (
+        with_credentials(
+            RefreshableCredentials.create_from_metadata(
+                {"access_key": name, "secret_key": "s", "token": "t", "expiry_time": EXPIRES}, dict, method
+            )
+        )
+        for name in names
+    )
+    for parent in (one, one, two, again):
         key(assume_role(parent, HUB, cache=cache))
-    assert len(sts.assumed) == 2
+    assert [request.access_key for request in sts.assumed] == list(names)
+
+
+# Endpoints
 
 
 @pytest.mark.parametrize("overridden", ["client", "create_client"])
-def test_an_endpoint_that_a_subclass_injects_is_another_identity(sts: StsStub, overridden: str) -> None:
+def test_an_endpoint_that_a_subclass_injects_is_another_identity(sts, overridden):
     """Keys granted by an endpoint that a session's own class adds are not used by a plain session."""
     cache: dict[str, Any] = {}
 
@@ -225,115 +247,22 @@ def test_an_endpoint_that_a_subclass_injects_is_another_identity(sts: StsStub, o
         def create_client(self, *args: Any, **kwargs: Any) -> Any:
             return super().create_client(*args, **{**kwargs, "endpoint_url": other.url})
 
-    def parent(kind: type[boto3.Session] = boto3.Session, session: Any = None) -> boto3.Session:
-        return kind("AKIAROOT", "s", region_name="us-east-1", botocore_session=session)
-
+    kind = Own if overridden == "client" else boto3.Session
+    inner = OwnBotocore() if overridden == "create_client" else None
     with StsStub() as other:
-        own = parent(Own) if overridden == "client" else parent(session=OwnBotocore())
-        key(assume_role(own, HUB, cache=cache))
-        key(assume_role(parent(), HUB, cache=cache))
+        key(assume_role(kind("AKIA", "s", region_name="us-east-1", botocore_session=inner), HUB, cache=cache))
+        key(assume_role(user("AKIA"), HUB, cache=cache))
         assert (len(other.assumed), len(sts.assumed)) == (1, 1)
 
 
-def test_fetchers_of_a_programs_own_are_known_by_their_urls(sts: StsStub, metadata: Any) -> None:
-    """Credentials that a program makes of botocore's metadata fetchers share no entry with those of another URL."""
-    cache: dict[str, Any] = {}
-    container = botocore.utils.ContainerMetadataFetcher()
-
-    def parent(refresh: Callable[[], Any]) -> boto3.Session:
-        made = boto3.Session(region_name="us-east-1")
-        credentials = {"access_key": "AKIAROOT", "secret_key": "s", "token": "t", "expiry_time": KEYS["Expiration"]}
-        made._session._credentials = RefreshableCredentials.create_from_metadata(credentials, refresh, "iam-role")
-        return made
-
-    for number in range(2):
-        fetcher = botocore.utils.InstanceMetadataFetcher(base_url=f"{metadata.url}/{number}/")
-        key(assume_role(parent(fetcher.retrieve_iam_role_credentials), HUB, cache=cache))
-        url = f"{metadata.url}/{number}"
-        key(assume_role(parent(lambda url=url: container.retrieve_full_uri(url)), HUB, cache=cache))  # type: ignore[misc]
-    assert len(sts.assumed) == 4
-
-
-def test_a_single_sign_on_is_known_by_its_account_and_role(config: Path) -> None:
-    """Two sessions of a profile that signs in once have one identity, and another account's is another."""
-    found = []
-    for account in ("111111111111", "111111111111", "222222222222"):
-        config.write_text(
-            "[profile p]\nsso_start_url = https://one.example\nsso_region = us-east-1\nsso_role_name = Reader\n"
-            f"sso_account_id = {account}\n"
-        )
-        found.append(identity(boto3.Session(profile_name="p")))
-    assert found[0] == found[1] != found[2]
-    assert "SSO" in str(found)
-
-
-def test_a_login_is_known_by_its_session(parent: boto3.Session) -> None:
-    """Credentials of ``aws login`` are identified by the session that was logged in."""
-    kind = getattr(botocore.credentials, "LoginCredentialFetcher", None)
-    if kind is None:
-        pytest.skip("this botocore has no aws login")
-
-    def of(name: str) -> Any:
-        fetcher = kind(session_name=name, token_loader=None, client_creator=parent._session.create_client)
-        return identity_of(RefreshableCredentials("A", "s", "t", None, fetcher.refresh_credentials, "login"))
-
-    assert of("one") == of("one") != of("two")
-    assert "Login" in str(of("one"))
-
-
-def test_fetchers_with_a_programs_own_parts_are_known_as_themselves(parent: boto3.Session) -> None:
-    """A fetcher that calls a program's own client or token loader, or is of its own class, shares nothing."""
-
-    class Own(AssumeRoleCredentialFetcher):
-        pass
-
-    create, source = parent._session.create_client, parent.get_credentials()
-    fetchers = [
-        AssumeRoleCredentialFetcher(lambda *args, **kwargs: create(*args, **kwargs), source, HUB),
-        AssumeRoleWithWebIdentityCredentialFetcher(create, lambda: "token", HUB),
-        Own(create, source, HUB),
-    ]
-    for fetcher in fetchers:
-        credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
-        assert identity_of(credentials)[0] == "this"
-    provider = botocore.credentials.ContainerProvider({}, fetcher=object())
-    refresh = provider._create_fetcher("http://127.0.0.1", None)
-    assert identity_of(DeferredRefreshableCredentials(refresh, "container-role"))[0] == "this"
-
-
-def test_keys_of_the_environment_with_an_expiry_are_static(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With AWS_CREDENTIAL_EXPIRATION, a second run finds the entry of the first, and other keys do not."""
-    cache: dict[str, Any] = {}
-    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2099-01-01T00:00:00Z")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    for name, calls in (("AKIAONE", 1), ("AKIAONE", 1), ("AKIATWO", 2)):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
-        key(assume_role(boto3.Session(region_name="us-east-1"), HUB, cache=cache))
-        assert len(sts.assumed) == calls
-
-
-def test_a_call_through_another_endpoint_is_another_identity(sts: StsStub, config: Path) -> None:
-    """Roles of two profiles that differ only in where botocore calls STS for them share no entry."""
-    cache: dict[str, Any] = {}
-    with StsStub() as other:
-        for stub in (sts, other):
-            config.write_text(
-                f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nregion = us-east-1\nendpoint_url = {stub.url}\n"
-                f"[profile s]\n{keys('A')}"
-            )
-            source = boto3.Session(profile_name="p").get_credentials()
-            parent = boto3.Session(region_name="us-east-1")
-            parent._session._credentials = source
-            key(assume_role(parent, SPOKE, cache=cache))
-    assert len(cache) == 2
-
-
 @pytest.mark.parametrize("through", ["environment", "profile", "config", "default config"])
-def test_ignored_endpoints_are_not_those_that_are_used(
-    config: Path, monkeypatch: pytest.MonkeyPatch, through: str
-) -> None:
+def test_ignored_endpoints_are_not_those_that_are_used(config, monkeypatch, through):
     """Keys that a configured endpoint granted are not used by a session that ignores configured endpoints."""
     cache: dict[str, Any] = {}
+
+    def fail(request: Any, **_: Any) -> None:
+        if "amazonaws.com" in request.url:
+            raise EndpointConnectionError(endpoint_url=request.url)
 
     def role(ignores: bool) -> boto3.Session:
         setting = "ignore_configured_endpoint_urls = true\n" if ignores and through == "profile" else ""
@@ -344,14 +273,9 @@ def test_ignored_endpoints_are_not_those_that_are_used(
             monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
         if through == "default config":
             parent._session.set_default_client_config(own)
-        # AWS's STS cannot be reached here: a handler answers for it.
-        parent.events.register("before-send.sts.AssumeRole", answer)
+        parent.events.register("before-send.sts.AssumeRole", fail)
         options = {"config": own} if through == "config" else None
         return assume_role(parent, HUB, cache=cache, sts_client_kwargs=options)
-
-    def answer(request: Any, **_: Any) -> Any:
-        if "amazonaws.com" in request.url:
-            raise EndpointConnectionError(endpoint_url=request.url)
 
     with StsStub() as local:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", local.url)
@@ -360,9 +284,7 @@ def test_ignored_endpoints_are_not_those_that_are_used(
             key(role(ignores=True))
 
 
-def test_an_endpoint_that_changes_while_a_parent_lives(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, clock: time_machine.Traveller, parent: boto3.Session
-) -> None:
+def test_an_endpoint_that_changes_while_a_parent_lives(sts, monkeypatch, clock, parent):
     """A parent whose endpoint setting changes calls the new endpoint, and caches its keys under the new one's name."""
     cache: dict[str, Any] = {}
     key(assume_role(parent, HUB, cache=cache))
@@ -372,164 +294,123 @@ def test_an_endpoint_that_changes_while_a_parent_lives(
         assert (len(sts.assumed), len(other.assumed), len(cache)) == (1, 1, 2)
 
 
-@dataclasses.dataclass(eq=True)
-class Equal:
-    """Credentials of a class whose objects are equal, whatever their keys are."""
-
-    access_key: str = dataclasses.field(compare=False)
-    secret_key: str = dataclasses.field(default="s", compare=False)
-    token: str | None = dataclasses.field(default=None, compare=False)
-    account_id: str | None = dataclasses.field(default=None, compare=False)
-
-    def get_frozen_credentials(self) -> Any:
-        return self
-
-    def get_deferred_property(self, name: str) -> Callable[[], Any]:
-        return lambda: getattr(self, name)
-
-
-def test_equal_credentials_are_not_the_same(sts: StsStub) -> None:
-    """After a parent is given other credentials that compare equal, its roles are assumed with the new ones."""
-    parent = boto3.Session(region_name="us-east-1")
-    for name in ("AKIAONE", "AKIATWO"):
-        parent._session._credentials = Equal(name)
-        assert sts.issued[key(assume_role(parent, HUB))].by == name
-
-
-@pytest.mark.parametrize("through", ["keys of its own", "a fetcher"])
-def test_credentials_put_into_a_session_of_a_profile_are_not_the_profiles(
-    sts: StsStub, config: Path, monkeypatch: pytest.MonkeyPatch, through: str
-) -> None:
-    """Credentials that were set on a session share no entry with other credentials of the same profile."""
-    config.write_text(
-        f"[profile p]\nrole_arn = {HUB}\nsource_profile = s\nregion = us-east-1\n[profile s]\n{keys('A')}"
-    )
-    monkeypatch.setenv("AWS_PROFILE", "p")
-    cache: dict[str, Any] = {}
-
-    def session_of(role: str) -> boto3.Session:
-        root = boto3.Session("AKIAROOT", "s", region_name="us-east-1")
-        made = boto3.Session()
-        fetcher = AssumeRoleCredentialFetcher(root._session.create_client, root.get_credentials(), role)
-        refresh = fetcher.fetch_credentials if through == "a fetcher" else lambda: fetcher.fetch_credentials()
-        made._session._credentials = DeferredRefreshableCredentials(refresh, "assume-role")
-        return made
-
-    one = key(assume_role(session_of(HUB), SPOKE, cache=cache))
-    two = key(assume_role(session_of("arn:aws:iam::333333333333:role/Other"), SPOKE, cache=cache))
-    assert sts.issued[sts.issued[one].by].role_arn == HUB
-    assert sts.issued[sts.issued[two].by].role_arn == "arn:aws:iam::333333333333:role/Other"
-
-
-def test_a_profile_of_the_environment_is_the_one_that_was_loaded(
-    sts: StsStub, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The parent's identity does not change if AWS_PROFILE changes before the first use."""
-    roots = {"a": HUB, "b": "arn:aws:iam::333333333333:role/Other"}
-    config.write_text(
-        "".join(
-            f"[profile {name}]\nrole_arn = {role}\nsource_profile = s\nregion = us-east-1\n"
-            for name, role in roots.items()
-        )
-        + f"[profile s]\n{keys('A')}"
-    )
-    cache: dict[str, Any] = {}
-    children = []
-    for name in roots:
-        monkeypatch.setenv("AWS_PROFILE", name)
-        children.append(assume_role(boto3.Session(), SPOKE, cache=cache))
-    for child, role in zip(children, roots.values(), strict=True):
-        assert sts.issued[sts.issued[key(child)].by].role_arn == role
-
-
-def test_endpoints_of_the_profile_keep_stores_apart(config: Path) -> None:
-    """The same keys at two stores, each configured in a profile, are two identities."""
+@pytest.mark.parametrize("through", ["profile", "sts_client_kwargs"])
+def test_endpoints_keep_stores_apart(config, through):
+    """The same keys at two stores, each with its own endpoint, are two identities."""
     cache: dict[str, Any] = {}
     with StsStub() as one, StsStub() as two:
-        config.write_text(
-            "".join(
-                f"[profile {name}]\nregion = us-east-1\nendpoint_url = {store.url}\n{keys('SAME')}"
-                for name, store in (("one", one), ("two", two))
-            )
-        )
-        for name in ("one", "two"):
-            key(assume_role(boto3.Session(profile_name=name), HUB, cache=cache))
+        for store in (one, two):
+            setting = f"endpoint_url = {store.url}" if through == "profile" else ""
+            config.write_text(f"[default]\nregion = us-east-1\n{keys('SAME')}{setting}")
+            options = {"endpoint_url": store.url} if through == "sts_client_kwargs" else None
+            key(assume_role(boto3.Session(), HUB, cache=cache, sts_client_kwargs=options))
         assert len(one.assumed) == len(two.assumed) == 1
 
 
-@pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
-def test_credentials_replaced_on_the_way_leave_no_entry(sts: StsStub, before: str, after: str) -> None:
+# Credentials that are replaced
+
+
+class Equal(Credentials):
+    """Credentials whose objects are equal, whatever their keys are."""
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+
+def test_equal_credentials_are_not_the_same(sts):
+    """After a parent is given other credentials that compare equal, its roles are assumed with the new ones."""
+    parent = boto3.Session(region_name="us-east-1")
+    for name in ("AKIAONE", "AKIATWO"):
+        parent._session._credentials = Equal(name, "s")
+        assert sts.issued[key(assume_role(parent, HUB))].by == name
+
+
+def test_a_profile_of_the_environment_is_the_one_that_was_loaded(sts, config, monkeypatch):
+    """The parent's identity does not change if AWS_PROFILE changes before the first use."""
+    cache: dict[str, Any] = {}
+    config.write_text(f"[profile ONE]\nregion = r\n{keys('ONE')}[profile TWO]\nregion = r\n{keys('TWO')}")
+    children = []
+    for name in ("ONE", "TWO"):
+        monkeypatch.setenv("AWS_PROFILE", name)
+        children.append(assume_role(boto3.Session(), SPOKE, cache=cache))
+    assert [sts.issued[key(child)].by for child in children] == ["AKIAONE", "AKIATWO"]
+
+
+# Either identity may come first when their digests are sorted.
+BOTH_ORDERS = pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
+
+
+@BOTH_ORDERS
+def test_credentials_replaced_on_the_way_leave_no_entry(sts, before, after):
     """A response that arrives while the parent's credentials are replaced is used, but cached for neither identity."""
     cache: dict[str, Any] = {}
-    parent = boto3.Session(before, "s", region_name="us-east-1")
+    parent = user(before)
     parent.events.register("after-call.sts.AssumeRole", lambda **_: parent._session.set_credentials(after, "s"))
     key(assume_role(parent, HUB, cache=cache))
     assert cache == {}
 
 
-def test_credentials_replaced_above_a_hub_in_use(sts: StsStub, clock: time_machine.Traveller) -> None:
+def root_of(sts: StsStub, access_key: str) -> str:
+    """Return who assumed the hub that assumed a role."""
+    return sts.issued[sts.issued[access_key].by].by
+
+
+def test_credentials_replaced_above_a_hub_in_use(sts, clock):
     """Until a hub refreshes, its keys belong to whoever assumed it, and so do the entries of roles that it assumes."""
-
-    def spoke_of(access_key: str) -> boto3.Session:
-        hub = assume_role(boto3.Session(access_key, "s", region_name="us-east-1"), HUB)
-        return assume_role(hub, SPOKE, cache=cache)
-
     cache: dict[str, Any] = {}
-    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+
+    def spoke_of(access_key: str) -> str:
+        return key(assume_role(assume_role(user(access_key), HUB), SPOKE, cache=cache))
+
+    parent = user("AKIAONE")
     hub = assume_role(parent, HUB)
     key(hub)
     parent._session.set_credentials("AKIAOTHER", "s")
     spoke = assume_role(hub, SPOKE, cache=cache)
     first = key(spoke)
-    assert key(spoke_of("AKIAONE")) == first
-    assert key(spoke_of("AKIAOTHER")) != first
-
+    assert spoke_of("AKIAONE") == first != spoke_of("AKIAOTHER")
     clock.shift(3600)
     second = key(spoke)
-    assert key(spoke_of("AKIAOTHER")) == second
-    assert key(spoke_of("AKIAONE")) != second
+    assert spoke_of("AKIAOTHER") == second != spoke_of("AKIAONE")
 
 
-def test_credentials_replaced_above_a_hub_that_has_expired(sts: StsStub, clock: time_machine.Traveller) -> None:
+def test_credentials_replaced_above_a_hub_that_has_expired(sts, clock):
     """Once a hub's keys have expired, the entries of roles that it assumes belong to its parent's new credentials."""
     cache: dict[str, Any] = {}
-    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    parent = user("AKIAONE")
     hub = assume_role(parent, HUB)
     key(hub)
     clock.shift(40 * 60)
-    first = key(assume_role(hub, SPOKE, cache=cache))
+    assert root_of(sts, key(assume_role(hub, SPOKE, cache=cache))) == "AKIAONE"
     parent._session.set_credentials("AKIAOTHER", "s")
     clock.shift(25 * 60)
-    second = key(assume_role(hub, SPOKE, cache=cache))
-    assert [sts.issued[sts.issued[each].by].by for each in (first, second)] == ["AKIAONE", "AKIAOTHER"]
+    assert root_of(sts, key(assume_role(hub, SPOKE, cache=cache))) == "AKIAOTHER"
 
 
-@pytest.mark.parametrize(("before", "after"), [("AKIAONE", "AKIAOTHER"), ("AKIAOTHER", "AKIAONE")])
-def test_credentials_replaced_below_a_hub_on_the_way(sts: StsStub, before: str, after: str) -> None:
+@BOTH_ORDERS
+def test_credentials_replaced_below_a_hub_on_the_way(sts, before, after):
     """If it is not known who assumed a hub, the credentials of roles that it assumes are not shared."""
     cache: dict[str, Any] = {}
 
-    def spoke_of(parent: boto3.Session, code: Callable[[], str]) -> boto3.Session:
+    def spoke_of(parent: boto3.Session, code: Callable[[], str]) -> str:
         hub = assume_role(parent, HUB, SerialNumber="arn:aws:iam::111111111111:mfa/me", TokenCode=code)
         key(hub)
-        return assume_role(hub, SPOKE, cache=cache)
+        return key(assume_role(hub, SPOKE, cache=cache))
 
     def replace() -> str:
         parent._session.set_credentials(after, "s")
         return "123456"
 
-    parent = boto3.Session(before, "s", region_name="us-east-1")
-    keys = [key(spoke_of(parent, replace))]
-    for access_key in (before, after):
-        keys.append(key(spoke_of(boto3.Session(access_key, "s", region_name="us-east-1"), lambda: "123456")))
-    assert [sts.issued[sts.issued[each].by].by for each in keys] == [after, before, after]
+    parent = user(before)
+    keys = [spoke_of(parent, replace), *(spoke_of(user(name), lambda: "123456") for name in (before, after))]
+    assert [root_of(sts, each) for each in keys] == [after, before, after]
     assert len(set(keys)) == 3
 
 
-def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: time_machine.Traveller) -> None:
+def test_credentials_replaced_above_a_hub_that_refreshes(sts, clock):
     """Credentials obtained with a hub's old keys, while the hub is being refreshed, are cached under those keys."""
     cache: dict[str, Any] = {}
-    parent = boto3.Session("AKIAONE", "s", region_name="us-east-1")
+    parent = user("AKIAONE")
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE, cache=cache)
     key(hub)
@@ -544,76 +425,44 @@ def test_credentials_replaced_above_a_hub_that_refreshes(sts: StsStub, clock: ti
     parent.events.register("before-call.sts.AssumeRole", use)
     clock.shift(50 * 60)
     key(hub)
-    other = assume_role(boto3.Session("AKIAOTHER", "s", region_name="us-east-1"), HUB)
-    assert sts.issued[sts.issued[found[0]].by].by == "AKIAONE"
-    assert key(assume_role(other, SPOKE, cache=cache)) != found[0]
+    assert root_of(sts, found[0]) == "AKIAONE"
+    assert key(assume_role(user("AKIAOTHER"), HUB).assume_role(SPOKE, cache=cache)) != found[0]
 
 
-def test_a_parent_that_cannot_be_told_from_others(sts: StsStub, caplog: pytest.LogCaptureFixture) -> None:
-    """Credentials whose fetcher, unlike botocore's, does not identify itself share no entries, and none are lost."""
-
-    class Fetcher(CachedCredentialFetcher):
-        def __init__(self) -> None:
-            pass
-
-        def fetch_credentials(self) -> dict[str, str]:
-            expiry = datetime.now(timezone.utc) + timedelta(hours=1)
-            return {"access_key": "AKIAONE", "secret_key": "s", "token": "t", "expiry_time": expiry.isoformat()}
-
-    cache: dict[str, Any] = {}
-    keys = []
-    for _ in range(2):
-        parent = boto3.Session(region_name="us-east-1")
-        parent._session._credentials = DeferredRefreshableCredentials(Fetcher().fetch_credentials, "other")
-        keys += [key(assume_role(parent, SPOKE, cache=cache)) for _ in range(2)]
-    assert keys[0] == keys[1] != keys[2] == keys[3]
-    assert caplog.messages == []
+# Credentials of other classes, and copies
 
 
 class Own(Credentials):
-    """Credentials of a custom class."""
+    """Credentials of a custom class, which only look static."""
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "pickle": lambda credentials: pickle.loads(pickle.dumps(credentials)),
+    "another": lambda credentials: Own(credentials.access_key, "s"),
 }
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_a_copy_of_credentials_is_somebody_else(sts: StsStub, how: str) -> None:
-    """A copy of a custom credentials object that was given other keys shares no entry with the original."""
+def test_a_copy_of_credentials_is_somebody_else(sts, how):
+    """A custom credentials object shares entries with itself, but not with a copy, and not after its keys change."""
     cache: dict[str, Any] = {}
-
-    def role_of(credentials: Any) -> str:
-        parent = boto3.Session(region_name="us-east-1")
-        parent._session._credentials = credentials
-        return sts.issued[key(assume_role(parent, HUB, cache=cache))].by
-
     alice = Own("AKIAALICE", "s")
-    assert role_of(alice) == "AKIAALICE"
     bob = COPIES[how](alice)
-    bob.access_key = "AKIABOB"
-    assert role_of(bob) == "AKIABOB"
-    assert role_of(alice) == "AKIAALICE"
-    assert len(sts.assumed) == 2
+
+    def role_of(credentials: Any, name: str) -> str:
+        credentials.access_key = name
+        return key(assume_role(with_credentials(credentials), HUB, cache=cache))
+
+    first = role_of(alice, "AKIAALICE")
+    assert role_of(bob, "AKIAALICE") != first
+    assert sts.issued[role_of(alice, "AKIABOB")].by == "AKIABOB"
+    assert role_of(alice, "AKIAALICE") == first
+    assert len(sts.assumed) == 3
 
 
-def test_other_keys_on_the_same_object_are_somebody_else(sts: StsStub) -> None:
-    """After new keys are set on a custom credentials object, the entry of the old keys is not found."""
-    cache: dict[str, Any] = {}
-    parent = boto3.Session(region_name="us-east-1")
-    parent._session._credentials = Own("AKIAALICE", "s")
-    signers = []
-    for name in ("AKIAALICE", "AKIABOB", "AKIAALICE"):
-        parent.get_credentials().access_key = name
-        signers.append(sts.issued[key(assume_role(parent, HUB, cache=cache))].by)
-    assert signers == ["AKIAALICE", "AKIABOB", "AKIAALICE"]
-    assert len(sts.assumed) == 2
-
-
-def test_credentials_whose_keys_cannot_be_seen_share_nothing(sts: StsStub) -> None:
+def test_credentials_whose_keys_cannot_be_seen_share_nothing(sts):
     """Credentials of a class without a dictionary work like any other, without shared entries."""
 
     class Slotted:
@@ -629,12 +478,11 @@ def test_credentials_whose_keys_cannot_be_seen_share_nothing(sts: StsStub) -> No
             return lambda: getattr(self, name)
 
     cache: dict[str, Any] = {}
-    parent = boto3.Session(region_name="us-east-1")
-    parent._session._credentials = Slotted()
+    parent = with_credentials(Slotted())
     assert key(assume_role(parent, HUB, cache=cache)) != key(assume_role(parent, HUB, cache=cache))
 
 
-def test_a_copied_session_with_other_credentials_signs_as_itself(sts: StsStub, parent: boto3.Session) -> None:
+def test_a_copied_session_with_other_credentials_signs_as_itself(sts, parent):
     """A copy of a botocore session, given other credentials, does not call STS through the original's client."""
     key(assume_role(parent, HUB))
     other = boto3.Session(botocore_session=copy.copy(parent._session))
@@ -643,15 +491,14 @@ def test_a_copied_session_with_other_credentials_signs_as_itself(sts: StsStub, p
 
 
 @pytest.mark.parametrize("others", [("wrong-secret", None), ("root-secret", "token")])
-def test_an_access_key_id_alone_opens_no_entry(
-    sts: StsStub, parent: boto3.Session, others: tuple[str, str | None]
-) -> None:
+def test_an_access_key_id_alone_opens_no_entry(sts, parent, others):
     """Knowing a parent's access key ID, but not its secret key and token, gives no access to its cached keys."""
     cache: dict[str, Any] = {}
     before = key(assume_role(parent, HUB, cache=cache))
-    stranger = boto3.Session("AKIAROOT", *others, region_name="us-east-1")
-    assert key(assume_role(stranger, HUB, cache=cache)) != before
-    assert len(sts.assumed) == 2
+    assert key(assume_role(user("AKIAROOT", *others), HUB, cache=cache)) != before
+
+
+# Threads
 
 
 class Counted(dict[str, Any]):
@@ -663,14 +510,12 @@ class Counted(dict[str, Any]):
 
 
 @pytest.mark.parametrize(("changes", "digit"), [(False, "0"), (True, "0"), (True, "f")])
-def test_keys_of_another_session_are_taken_only_from_the_same_identity(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, parent: boto3.Session, changes: bool, digit: str
-) -> None:
+def test_keys_of_another_session_are_taken_only_from_the_same_identity(sts, monkeypatch, parent, changes, digit):
     """A session that waits for the call of another one with the same entry calls STS itself if that one changed."""
     # Keys that cannot be shared are named by one, which sorts before or after every digest.
     monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(hex=32 * digit))
     cache = Counted()
-    other = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
+    other = user("AKIAROOT", "root-secret")
     sts.gate.clear()
     first = later(lambda: key(assume_role(parent, HUB, cache=cache)))
     assert sts.arrived.acquire(timeout=HANG)
@@ -686,15 +531,14 @@ def test_keys_of_another_session_are_taken_only_from_the_same_identity(
     assert len(cache) == 1
 
 
-def test_a_copy_of_credentials_refreshes_on_its_own(sts: StsStub, parent: boto3.Session) -> None:
+def test_a_copy_of_credentials_refreshes_on_its_own(sts, parent):
     """A copy of a role's credentials, used during the original's refresh, gets keys from a separate AssumeRole."""
     original = assume_role(parent, HUB).get_credentials()
-    copied = copy.copy(original)
     sts.gate.clear()
-    first = later(original.get_frozen_credentials)
-    assert sts.arrived.acquire(timeout=HANG)
-    second = later(copied.get_frozen_credentials)
-    assert sts.arrived.acquire(timeout=HANG)
+    waiting = []
+    for credentials in (original, copy.copy(original)):
+        waiting.append(later(credentials.get_frozen_credentials))
+        assert sts.arrived.acquire(timeout=HANG)
     sts.gate.set()
-    assert {future.result(HANG).access_key for future in (first, second)} == set(sts.issued)
+    assert {future.result(HANG).access_key for future in waiting} == set(sts.issued)
     assert len(sts.assumed) == 2

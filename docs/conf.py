@@ -238,8 +238,8 @@ def _group_parameters(app: Sphinx, what: str, name: str, obj: Any, options: Any,
         elif line.strip():
             text.append(line.strip())
     signature = inspect.signature(obj).parameters
-    assert [each for group in PARAMETERS.values() for each in group] == list(described)
-    assert set(described) == {each for each in signature if signature[each].kind is not inspect.Parameter.VAR_KEYWORD}
+    assert list(described) == list(signature)
+    assert sorted(each for group in PARAMETERS.values() for each in group) == sorted(described)
     grouped = [".. role:: permalink(raw)", "   :format: html", ""]
     for title, names in PARAMETERS.items():
         grouped += [f".. rubric:: {title}", ""]

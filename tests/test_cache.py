@@ -179,7 +179,7 @@ def test_an_entry_serves_while_more_than_its_window_remains(sts, clock, asked, g
 @pytest.mark.parametrize(("cache", "method"), [("folder", "setitem"), (7, "contains"), (object(), "contains")])
 def test_what_is_no_mapping_is_refused_at_the_call(cache, method):
     """An object that cannot be a cache raises a TypeError at the call, which names the first missing method."""
-    with pytest.raises(TypeError, match=f"cache must be a mapping.* has no __{method}__"):
+    with pytest.raises(TypeError, match=f"cache is of type .* has no __{method}__; it must be a mapping"):
         assume_role(session(), HUB, cache=cache)
 
 

@@ -161,8 +161,12 @@ USES = {
 @pytest.mark.parametrize(
     ("error", "message", "keys"),
     [
-        (ValueError, r"cache key is '.*file name", ["", ".", "..", ".k", "a/b", "../k", "a\\b", "C:k", "/k", "a\0b"]),
-        (TypeError, "pass a str", [None, 1, b"key", ("key",), pathlib.PurePath("key")]),
+        (
+            ValueError,
+            r"key is '.*must be a file name",
+            ["", ".", "..", ".k", "a/b", "../k", "a\\b", "C:k", "/k", "a\0b"],
+        ),
+        (TypeError, "it must be a str", [None, 1, b"key", ("key",), pathlib.PurePath("key")]),
     ],
 )
 def test_key_that_is_no_plain_file_name(folder, error, message, keys, use):

@@ -195,7 +195,7 @@ def test_what_was_not_validated_is_for_sts_to_judge(sts, parent):
 @pytest.mark.parametrize("role_arn", [None, 1, ["arn"], HUB.encode()])
 def test_without_validation_a_role_is_still_a_string(parent, role_arn):
     """With validate=False, a RoleArn that is not a string is a TypeError."""
-    with pytest.raises(TypeError, match="RoleArn must be a string"):
+    with pytest.raises(TypeError, match="RoleArn is of type .*; it must be a string"):
         assume_role(parent, role_arn, DurationSeconds=1, validate=False)
 
 

@@ -86,35 +86,41 @@ def assume_role(
             also pass a function without arguments that returns a name, such as :func:`generate_lambda_session_name`.
             The function is called before each call to STS, and its names are not part of the cache key. To make a name
             of any text, call :func:`make_session_name`.
-        ExternalId: The external ID that the role's trust policy requires: 2 to 1224 characters of
-            ``[A-Za-z0-9_+=,.@:/-]``. See `external ID
-            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
-        region_name: The region of the new session. None follows the parent's region, looked up each time; a string
-            sets the region; True keeps the region that the parent has now; False uses the environment and the
-            config file, and ignores a region that was set in code on the parent.
+        PolicyArns: Managed policies that restrict the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
         Policy: A policy that restricts the session: a mapping, or a string of JSON. It is sent as compact JSON, which
             may have at most 2048 characters. See `session policies
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session>`_.
-        PolicyArns: Managed policies that restrict the session, at most 10: ARNs, or the API's ``{"arn": ARN}``.
         DurationSeconds: The lifetime of each set of credentials: 900 to 43200 seconds as an int, or a timedelta, up to
             the maximum that the role allows; at most 3600 if the parent is itself an assumed role (`role chaining
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining>`_). Default:
             STS's, 3600. This does not limit the lifetime of the session, which refreshes itself.
+        Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have 1 to
+            128 characters, and values 0 to 256.
+        TransitiveTagKeys: The keys of those tags that later roles in a chain inherit, at most 50. See `session tags
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
+        ExternalId: The external ID that the role's trust policy requires: 2 to 1224 characters of
+            ``[A-Za-z0-9_+=,.@:/-]``. See `external ID
+            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>`_.
         SerialNumber: The ARN of an MFA device, or the serial number of a hardware device, 9 to 256 characters. Without
             a ``TokenCode``, you are prompted for a code on the terminal, or by a notebook, before each call to STS.
         TokenCode: A code of the MFA device, or a function without arguments that returns one. Requires
             ``SerialNumber``. A code, a string of six digits, works once: the credentials are used until they expire,
             and the next use raises ``RefreshWithMFAUnsupportedError``. A function is called before each call to STS,
             normally by one thread at a time.
-        Tags: Session tags, at most 50: a mapping, or the API's list of ``{"Key": ..., "Value": ...}``. Keys have 1 to
-            128 characters, and values 0 to 256.
-        TransitiveTagKeys: The keys of those tags that later roles in a chain inherit, at most 50. See `session tags
-            <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>`_.
         SourceIdentity: Who is behind the session: at least 2 characters of ``[A-Za-z0-9_+=,.@-]``, and as many as your
             botocore allows (64 before 1.44, then 256). Later roles in a chain inherit the source identity, and cannot
             change it. See `source identity
             <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>`_.
         ProvidedContexts: Trusted context assertions, at most 5, in the API's form.
+        MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
+            which adds no padding. Requires a botocore version that supports it.
+        additional_kwargs: Names and values of AssumeRole parameters that are not keywords here, such as those that
+            AWS adds later. Your botocore must know them.
+        region_name: The region of the new session. None follows the parent's region, looked up each time; a string
+            sets the region; True keeps the region that the parent has now; False uses the environment and the
+            config file, and ignores a region that was set in code on the parent.
+        validate: Whether to check the parameters of AssumeRole now. With False, only the type of ``RoleArn`` is
+            checked, and no service model is loaded.
         cache: Where to share credentials between sessions: any object with ``__getitem__``, ``__setitem__`` and
             ``__contains__``, such as a dict or :class:`JSONFileCache`. An entry is used only for the same request by
             the same identity. Cache failures are logged and never prevent you from getting credentials. Default:
@@ -125,12 +131,6 @@ def assume_role(
             many attempts as botocore does by default. While the session has valid credentials, it makes one attempt,
             with 2 and 4 seconds. A ``Config``, passed here or as the parent's default, overrides the timeouts; a
             ``Config``, the environment and the profile override the number of attempts without valid credentials.
-        validate: Whether to check the parameters of AssumeRole now. With False, only the type of ``RoleArn`` is
-            checked, and no service model is loaded.
-        MinimumSessionTokenSize: The size to which STS pads the session token: 0 to 4096 bytes. Default: STS's, 0,
-            which adds no padding. Requires a botocore version that supports it.
-        additional_kwargs: Names and values of AssumeRole parameters that are not keywords here, such as those that
-            AWS adds later. Your botocore must know them.
 
     Returns:
         A session, which is also an instance of whatever ``boto3.Session`` is at the time of the call, even if another
@@ -167,7 +167,7 @@ def assume_role(
     """
     _check_arguments(session, region_name, additional_kwargs, cache)
     if not (validate or isinstance(RoleArn, str)):
-        raise TypeError(f"RoleArn must be a string, not {type(RoleArn).__name__}. Pass the ARN of the role.")
+        raise TypeError(f"RoleArn is of type {type(RoleArn).__name__}; it must be a string. Pass the ARN of the role.")
     sts_client_kwargs = check_sts_client_kwargs(sts_client_kwargs)
     request = build_request(
         {
@@ -208,15 +208,17 @@ def _check_arguments(session: object, region_name: object, additional_kwargs: ob
     if ("boto3.session", "Session") not in [(kind.__module__, kind.__name__) for kind in type(session).__mro__]:
         kind = f"{type(session).__module__}.{type(session).__qualname__}"
         raise TypeError(
-            f"session must be a boto3.Session, not {kind}. Pass boto3.Session(), "
-            "or the session that is to assume the role."
+            f"session is of type {kind}; it must be a boto3.Session. Pass boto3.Session(), or the session that is to "
+            "assume the role."
         )
     if not (region_name is None or isinstance(region_name, (str, bool))):
-        raise TypeError(f"region_name must be a string, True, False or None, not {type(region_name).__name__}.")
+        raise TypeError(
+            f"region_name is of type {type(region_name).__name__}; it must be a string, True, False or None."
+        )
     if isinstance(region_name, str):
         check_region_name(region_name)
     if not (additional_kwargs is None or isinstance(additional_kwargs, Mapping)):
-        raise TypeError(f"additional_kwargs must be a dict, not {type(additional_kwargs).__name__}.")
+        raise TypeError(f"additional_kwargs is of type {type(additional_kwargs).__name__}; it must be a dict.")
     check_cache(cache)
 
 

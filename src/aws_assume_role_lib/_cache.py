@@ -30,7 +30,8 @@ def check_cache(cache: object) -> None:
     missing = [name for name in ("__contains__", "__getitem__", "__setitem__") if not hasattr(type(cache), name)]
     if cache is not None and missing:
         raise TypeError(
-            f"cache must be a mapping such as a dict or JSONFileCache; {type(cache).__name__} has no {missing[0]}."
+            f"cache is of type {type(cache).__name__}, which has no {missing[0]}; it must be a mapping, such as a dict "
+            "or a JSONFileCache."
         )
 
 

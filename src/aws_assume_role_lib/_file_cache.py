@@ -113,7 +113,7 @@ class JSONFileCache:
         """
         path = self._path(key)
         if not isinstance(value, dict):
-            raise TypeError(f"An entry is a dict, not a {type(value).__name__}: pass a JSON object")
+            raise TypeError(f"value is of type {type(value).__name__}; it must be a dict.")
         content = json.dumps(value, default=_iso_8601).encode("ascii")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Not tempfile.mkstemp(), which on Windows retries forever in a folder that cannot be written.
@@ -148,9 +148,9 @@ class JSONFileCache:
 
     def _path(self, key: object) -> pathlib.Path:
         if not isinstance(key, str):
-            raise TypeError(f"The cache key is {key!r}: pass a str")
+            raise TypeError(f"key is {key!r}; it must be a str.")
         if not re.fullmatch(_FILE_NAME, key):
-            raise ValueError(f"The cache key is {key!r}: pass a file name without a path or leading dot")
+            raise ValueError(f"key is {key!r}; it must be a file name without a path or leading dot.")
         return self._folder / f"{key}.json"
 
 
@@ -183,4 +183,6 @@ _warned: set[pathlib.Path] = set()
 def _iso_8601(value: object) -> str:
     if isinstance(value, datetime.datetime):
         return value.isoformat()
-    raise TypeError(f"A {type(value).__name__} cannot be written as JSON: pass a str, number or datetime")
+    raise TypeError(
+        f"value has an item of type {type(value).__name__}; it must have only what JSON can represent, and datetimes."
+    )

@@ -143,7 +143,8 @@ def check_session_name(name: object) -> str:
     if isinstance(name, str) and re.fullmatch(SESSION_NAME, name):
         return name
     raise ParamValidationError(
-        report=f"The callable given as RoleSessionName returned {name!r}; it must return a match of {SESSION_NAME}."
+        report=f"The callable given as RoleSessionName returned {name!r}; it must return 2 to 64 "
+        "characters of [A-Za-z0-9_+=,.@-]."
     )
 
 

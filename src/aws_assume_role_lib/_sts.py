@@ -58,7 +58,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
 def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a copy of ``sts_client_kwargs`` without its Nones, or raise TypeError or ValueError."""
     if not (options is None or isinstance(options, Mapping)):
-        raise TypeError(f"sts_client_kwargs must be a dict, not {type(options).__name__}.")
+        raise TypeError(f"sts_client_kwargs is of type {type(options).__name__}; it must be a dict.")
     checked: dict[str, Any] = {}
     for name, value in (options or {}).items():
         if name not in _OPTIONS:
@@ -67,7 +67,7 @@ def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]
             continue
         if not isinstance(value, _OPTIONS[name]):
             expected = " or ".join(kind.__name__ for kind in _OPTIONS[name])
-            raise TypeError(f"sts_client_kwargs[{name!r}] must be {expected}, not {type(value).__name__}.")
+            raise TypeError(f"sts_client_kwargs[{name!r}] is of type {type(value).__name__}; it must be {expected}.")
         # A subclass of str may show less than all of itself, and two URLs would then look the same.
         checked[name] = str.__str__(value) if isinstance(value, str) else value
     endpoint_url = checked.get("endpoint_url")
@@ -95,7 +95,7 @@ def _check_url(url: str) -> None:
     except ValueError:  # such as brackets around something other than an IPv6 address
         is_valid = False
     if not is_valid:
-        raise ValueError(f"sts_client_kwargs['endpoint_url'] is not an HTTP(S) URL with a host: {url!r}.")
+        raise ValueError(f"sts_client_kwargs['endpoint_url'] is {url!r}; it must be an HTTP(S) URL with a host.")
 
 
 def options_key(options: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ def get_session(session: AssumedRoleSession) -> AioSession:
     """
     if not isinstance(session, AssumedRoleSession):
         raise TypeError(
-            f"session must be a session made by assume_role(), not {type(session).__name__}. "
+            f"session is of type {type(session).__name__}; it must be a session that assume_role() returned. "
             "For a session that assumes no role, use aiobotocore itself."
         )
     try:

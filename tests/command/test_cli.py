@@ -416,7 +416,7 @@ def test_a_failed_credential_process_says_why(sts: StsStub, spoke: str) -> None:
         ((HUB, "--Tags", "Key=a,Value=1"), "--Tags: for each tag, pass a=1 instead of Key=a,Value=1"),
         ((HUB, "--Tags", "Key=a,Value=1", "Key=b,Value=2"), "--Tags: for each tag, pass a=1"),
         ((HUB, "--Tags", "a=1,a=2"), "has the key 'a' twice"),
-        ((HUB, "--additional-kwargs", "[1]"), "additional_kwargs must be a dict"),
+        ((HUB, "--additional-kwargs", "[1]"), "additional_kwargs is of type list; it must be a dict"),
         ((HUB, "--additional-kwargs", '{"RoleArn": "x"}'), "RoleArn is given twice"),
         ((HUB, "--DurationSeconds", "long"), "--DurationSeconds: invalid int value: 'long'"),
         ((HUB, SPOKE, "--DurationSeconds", "3601"), "role chaining"),

@@ -1,12 +1,18 @@
-"""The command line, run in the tests' own process."""
+"""The command line, run in the tests' own process, or in a fork of it, which need not import boto3 again."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
+import select
+import signal
 import sys
 from typing import NamedTuple
 from unittest import mock
+
+from conftest import HANG, Forked
 
 from aws_assume_role_lib._command import cli
 
@@ -18,7 +24,7 @@ class Finished(NamedTuple):
 
 
 def run(*arguments: str) -> Finished:
-    """Run the command line until it exits, without a program after ``--``."""
+    """Run the command line until it exits, without a program after ``--`` that can be run."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", ["aws-assume-role-lib", *arguments]),
@@ -30,3 +36,46 @@ def run(*arguments: str) -> Finished:
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 1
     return Finished(code, stdout.getvalue(), stderr.getvalue())
+
+
+def run_without_terminal(*arguments: str) -> Finished:
+    """Do the same in a forked process, which has no terminal."""
+
+    def work() -> str:
+        os.setsid()
+        with mock.patch.object(sys, "stdin", io.StringIO()):
+            return json.dumps(run(*arguments))
+
+    return Finished(*json.loads(Forked.start(work).result()))
+
+
+def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
+    """Do the same on a terminal, type at the prompt for the code, and return also what the terminal showed."""
+    import pty  # Windows does not have it
+
+    reader, writer = os.pipe()
+    pid, screen = pty.fork()
+    if pid == 0:
+        try:
+            signal.alarm(30)
+            os.write(writer, json.dumps(run(*arguments)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    shown = b""
+    # One line at a prompt: getpass discards what was typed before it.
+    for number, line in enumerate(keys.splitlines(keepends=True), start=1):
+        while shown.count(b"Enter MFA") < number or not shown.endswith(b": "):
+            assert select.select([screen], [], [], HANG)[0], shown
+            shown += os.read(screen, 1024)
+        os.write(screen, line)
+    with os.fdopen(reader) as answer:
+        finished = Finished(*json.load(answer))
+    while select.select([screen], [], [], 0)[0]:
+        try:
+            shown += os.read(screen, 1024)
+        except OSError:  # how Linux reports the end of a terminal
+            break
+    os.waitpid(pid, 0)
+    os.close(screen)
+    return finished, shown

@@ -6,8 +6,6 @@ import getpass
 import json
 import os
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import inside
 import pytest
 import time_machine
 from botocore.credentials import AssumeRoleProvider
-from conftest import HUB, SPOKE, needs_posix, wait_until
+from conftest import HUB, SPOKE
 from sts_stub import StsStub
 
 from aws_assume_role_lib import JSONFileCache
@@ -133,40 +131,3 @@ def test_a_folder_that_cannot_be_written(sts: StsStub, home: Path) -> None:
     assert inside.run("--json", HUB, "--cache", str(home / "file")).returncode == 0
     finished = inside.run("--json", HUB, "--cache", str(home / "file"))
     assert (finished.returncode, len(sts.assumed)) == (0, 2)
-
-
-USE = """
-import boto3
-client = boto3.client("sts")
-client.get_caller_identity()
-print("on", flush=True)
-input()
-while True:
-    try:
-        client.get_caller_identity()
-    except client.exceptions.ClientError:  # the keys expired on the way
-        pass
-    else:
-        break
-"""
-
-
-@needs_posix
-def test_a_code_typed_in_another_shell_serves_a_running_program(sts: StsStub, tmp_path: Path) -> None:
-    """When the keys of a running program expire, its endpoint first looks for those that another run has kept."""
-    options = ("--cache", str(tmp_path / "kept"), HUB, *MFA)
-    ours = [sys.executable, "-m", "aws_assume_role_lib", *options, "--TokenCode", "123456"]
-    sts.lifetime = 4
-    with subprocess.Popen(
-        [*ours, "--", sys.executable, "-c", USE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "on\n"
-        first = sts.assumed[0]
-        wait_until(lambda: time.time() >= sts.issued["ASIA0000000000000001"].expires)
-        sts.lifetime = 3600
-        second = access_key(*options, "--TokenCode", "654321")
-        process.communicate("\n", timeout=50)
-    assert process.returncode == 0
-    assert (first.params["TokenCode"], len(sts.assumed)) == ("123456", 2)
-    assert sts.requests[-1].access_key == second

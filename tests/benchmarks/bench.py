@@ -59,7 +59,7 @@ class Row:
             return "not measured"
         if self.value <= self.limit:
             return "met"
-        return f"missed by {math.ceil((self.value / self.limit - 1) * 100)} %" if self.limit else "missed"
+        return f"missed by {math.ceil((self.value / self.limit - 1) * 100)}%" if self.limit else "missed"
 
 
 class Failed(Exception):
@@ -274,7 +274,8 @@ def rows_of_scan(scan: list[dict[str, Any]]) -> Iterator[Row]:
 
 
 def ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
+    # ".3g" alone would write 1,570 as 1.57e+03.
+    return f"{float(f'{seconds * 1e3:.3g}'):,g} ms"
 
 
 def run(quick: bool, delay: float) -> dict[str, Any]:

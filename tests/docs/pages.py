@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 import aws_assume_role_lib
 
@@ -48,3 +51,16 @@ def check_tests(folder: Path, passed: int) -> None:
     finished = run(*pytest, cwd=folder, AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_PROFILE="missing")
     assert finished.returncode == 0, finished.stdout
     assert re.search(rf"^{passed} passed", finished.stdout, re.MULTILINE), finished.stdout
+
+
+def without_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can be asked for an MFA code, as in a service or a scheduled job."""
+    really_open = os.open
+
+    def no_terminal(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == "/dev/tty":
+            raise OSError
+        return really_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", no_terminal)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("123456\n"))

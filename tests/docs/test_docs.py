@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import doctest
 import inspect
 import io
@@ -13,7 +12,7 @@ import runpy
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,11 @@ import time_machine
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import HUB, needs_posix
 from moto import mock_aws
-from pages import Block, blocks, check_tests, run
+from pages import Block, blocks, check_tests, run, without_terminal
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
-from aws_assume_role_lib import (
-    JSONFileCache,
-    assume_role,
-)
+from aws_assume_role_lib import JSONFileCache, assume_role
 from aws_assume_role_lib._credentials import BLOCKING_WINDOW
 from aws_assume_role_lib._keys import Keys
 
@@ -109,26 +105,22 @@ def test_python_blocks_run_as_written(page: Path, monkeypatch: pytest.MonkeyPatc
 NOT_RUN = r"^from (airflow\.sdk|aws_msk_iam_sasl_signer)\b"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_only_code_of_other_packages_is_not_run(page: Path) -> None:
+def test_only_code_of_other_packages_is_not_run() -> None:
     """A block that is only compiled imports another project's package; all other Python is in blocks that run."""
-    for block in blocks(page):
-        assert block.language not in ("Python", "python3", "pycon")
-        if block.language == "py":
-            compile(block.text, str(page), "exec")
-            assert re.search(NOT_RUN, block.text, re.MULTILINE)
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language not in ("Python", "python3", "pycon")
+            if block.language == "py":
+                compile(block.text, str(page), "exec")
+                assert re.search(NOT_RUN, block.text, re.MULTILINE)
 
 
-def runs_the_package(block: Block) -> bool:
-    return block.language == "shell" and bool(
-        re.search(r"aws_assume_role_lib|^(creds=\$\()?aws-assume-role-lib (.|\\\n)*arn:", block.text, re.MULTILINE)
-    )
-
-
+RUNS_THE_PACKAGE = r"aws_assume_role_lib|^(creds=\$\()?aws-assume-role-lib (.|\\\n)*arn:"
 COMMAND_LINES = [
-    pytest.param(block, id=f"{page.stem}-{number}")
+    pytest.param(block, id=f"{page.stem}-{block.line}")
     for page in PAGES
-    for number, block in enumerate(filter(runs_the_package, blocks(page)))
+    for block in blocks(page)
+    if block.language == "shell" and re.search(RUNS_THE_PACKAGE, block.text, re.MULTILINE)
 ]
 
 
@@ -174,7 +166,7 @@ def test_the_pool_on_the_page_counts(tmp_path: Path) -> None:
     finished = run(sys.executable, "count.py", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     roles = [line.split()[0] for line in finished.stdout.splitlines()]
-    assert roles == [f"arn:aws:iam::{account}:role/Audit" for account in ("111111111111", "222222222222")]
+    assert roles == ["arn:aws:iam::111111111111:role/Audit", "arn:aws:iam::222222222222:role/Audit"]
 
 
 @pytest.mark.usefixtures("sts", "root_keys")
@@ -196,9 +188,7 @@ def test_the_log_is_as_documented() -> None:
 def test_docstring_examples_run(name: str) -> None:
     """Every public function and class has an example in its docstring, and it runs."""
     public = getattr(aws_assume_role_lib, name)
-    found = doctest.DocTestFinder(exclude_empty=True).find(
-        public, name, module=False, globs=vars(aws_assume_role_lib).copy()
-    )
+    found = doctest.DocTestFinder().find(public, name, module=False, globs=vars(aws_assume_role_lib).copy())
     assert not callable(public) or any(test.examples for test in found)
     for test in found:
         run_examples(test)
@@ -219,23 +209,26 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def anchors(page: Path) -> set[str]:
     text = page.read_text(encoding="utf-8")
-    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
-    named = [
-        f"aws_assume_role_lib.{name}" for name in re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", text, re.MULTILINE)
-    ]
-    if "aws_assume_role_lib.assume_role" in named:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    found = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    found |= {f"aws_assume_role_lib.{name}" for name in documented_names(text)}
+    found |= set(re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE))
+    if "aws_assume_role_lib.assume_role" in found:
         # docs/conf.py gives each parameter an anchor.
-        parameters = inspect.signature(assume_role).parameters
-        named += [f"assume-role-{name.replace('_', '-').lower()}" for name in parameters]
-    return {*(slug.replace(" ", "-") for slug in slugs), *re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE), *named}
+        found |= {f"assume-role-{name.replace('_', '-').lower()}" for name in inspect.signature(assume_role).parameters}
+    return found
+
+
+def documented_names(text: str) -> list[str]:
+    return re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", text, re.MULTILINE)
 
 
 def test_figures_are_current(tmp_path: Path) -> None:
     """The figures in docs/figures are what docs/figures.py draws today."""
     runpy.run_path(str(DOCS / "figures.py"))["main"](tmp_path)
-    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.svg")}
-    kept = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "figures").glob("*.svg")}
-    assert drawn
+    kept, drawn = (
+        {path.name: path.read_text("utf-8") for path in each.iterdir()} for each in (DOCS / "figures", tmp_path)
+    )
     assert kept == drawn, "run: python docs/figures.py"
 
 
@@ -253,126 +246,63 @@ def test_refresh_window_is_as_documented() -> None:
 
 def test_every_public_name_is_in_the_api_reference() -> None:
     """The API page documents each name that the package exports."""
-    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
-    found = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", page, re.MULTILINE)
-    assert sorted(found) == sorted(aws_assume_role_lib.__all__)
+    text = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    assert sorted(documented_names(text)) == sorted(aws_assume_role_lib.__all__)
 
 
-class World:
-    """The environment in which the errors on the errors page occur."""
+def test_errors_are_verbatim(
+    sts: StsStub,
+    parent: boto3.Session,
+    clock: time_machine.Coordinates,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The errors page has exactly the errors and warnings that these mistakes cause, in this order, word for word."""
+    clock.move_to(datetime(2030, 1, 31, 12, tzinfo=timezone.utc))
+    found = []
 
-    def __init__(self, sts: StsStub, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sts = sts
-        self.clock = clock
-        self.monkeypatch = monkeypatch
-        self.parent = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
-
-    def call(self, **parameters: Any) -> Any:
-        return assume_role(self.parent, HUB, **parameters)
-
-    def use(self, fault: Fault | None = None, **parameters: Any) -> Any:
-        self.sts.fault = fault
-        session = self.call(**parameters)
+    def use(role: Any = HUB, **parameters: Any) -> Any:
+        session = assume_role(parent, role, **parameters) if isinstance(role, str) else role
         session.client("sts").get_caller_identity()
         return session
 
-    def bad_parameters(self) -> None:
-        assume_role(self.parent, "Hub", DurationSeconds=60)
+    def error(*args: Any, **parameters: Any) -> None:
+        with pytest.raises((BotoCoreError, ClientError)) as raised:
+            use(*args, **parameters)
+        found.append("".join(traceback.format_exception_only(type(raised.value), raised.value)))
 
-    def no_terminal(self) -> None:
-        really_open = os.open
+    def warning(*args: Any, **parameters: Any) -> None:
+        caplog.clear()
+        use(*args, **parameters)
+        *_, record = (record for record in caplog.records if record.name == "aws_assume_role_lib")
+        found.append(f"{record.levelname} {record.name}: {record.getMessage()}\n")
 
-        def no_tty(path: Any, *args: Any, **kwargs: Any) -> int:
-            if path == "/dev/tty":
-                raise OSError
-            return really_open(path, *args, **kwargs)
-
-        self.monkeypatch.setattr(os, "open", no_tty)
-        self.monkeypatch.setattr(sys, "stdin", io.StringIO())
-        self.use(SerialNumber=MFA)
-
-    def code_spent(self) -> None:
-        session = self.use(SerialNumber=MFA, TokenCode="123456")
-        self.clock.shift(3600)
-        session.client("sts").get_caller_identity()
-
-
-KINDS = (BotoCoreError, ClientError)
-DENIED = f"User: arn:aws:iam::123456789012:user/alice is not authorized to perform: sts:AssumeRole on resource: {HUB}"
-
-ERRORS: dict[str, Callable[[World], object]] = {
-    "bad parameters": World.bad_parameters,
-    "denied": lambda w: w.use(Fault.error(403, "AccessDenied", DENIED)),
-    "no terminal": World.no_terminal,
-    "code spent": World.code_spent,
-}
-
-
-def early_refresh(w: World, tmp_path: Path) -> None:
-    session = w.use()
-    w.clock.shift(46 * 60)
-    w.sts.fault = Fault.error(503, "ServiceUnavailable")
-    session.client("sts").get_caller_identity()
-
-
-def unusable_cache(w: World, tmp_path: Path) -> None:
+    error("Hub", DurationSeconds=60)
+    user = "arn:aws:iam::123456789012:user/alice"
+    denied = f"User: {user} is not authorized to perform: sts:AssumeRole on resource: {HUB}"
+    sts.fault = Fault.error(403, "AccessDenied", denied, times=1)
+    error()
+    without_terminal(monkeypatch)
+    error(SerialNumber=MFA)
+    session = use(SerialNumber=MFA, TokenCode="123456")
+    clock.move_to(datetime(2030, 1, 31, 13, tzinfo=timezone.utc))
+    error(session)
+    clock.move_to(datetime(2030, 1, 31, 12, tzinfo=timezone.utc))
+    session = use()
+    clock.shift(46 * 60)
+    sts.fault = Fault.error(503, "ServiceUnavailable")
+    warning(session)
+    sts.fault = None
     (tmp_path / "file").touch()
-    w.use(cache=JSONFileCache(tmp_path / "file" / "cache"))
-
-
-WARNINGS = {
-    "early refresh": early_refresh,
-    "unusable cache": unusable_cache,
-}
-
-
-@pytest.fixture
-def world(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with time_machine.travel(datetime(2030, 1, 31, 12, tzinfo=timezone.utc), tick=False) as clock:
-        yield World(sts, clock, monkeypatch)
-
-
-def documented_messages() -> list[str]:
-    blocks_of_page = blocks(DOCS / "reference" / "errors.md")
-    return [without_notes(block.text) for block in blocks_of_page if block.language == "text"]
-
-
-def assert_documented(message: str) -> None:
-    """The message is on the errors page; if not, pytest shows how it differs from the one there that is most alike."""
-    nearest = max(documented_messages(), key=lambda text: difflib.SequenceMatcher(None, text, message).ratio())
-    assert message == nearest
+    warning(cache=JSONFileCache(tmp_path / "file" / "cache"))
+    documented = [block.text for block in blocks(DOCS / "reference" / "errors.md") if block.language == "text"]
+    for message, text in zip(found, documented, strict=True):
+        assert without_notes(message) == without_notes(text)
 
 
 def without_notes(text: str) -> str:
     # Python 3.10 shows no notes, except where a package such as exceptiongroup makes it.
     if sys.version_info >= (3, 11):
         return text
-    return re.sub(
-        r"^(Raised while|arn:\S+ was denied) .*\n",
-        "",
-        text,
-        flags=re.MULTILINE,
-    )
-
-
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors_are_verbatim(case: str, world: World) -> None:
-    """Each error is on the errors page, word for word."""
-    with pytest.raises(KINDS) as raised:
-        ERRORS[case](world)
-    message = "".join(traceback.format_exception_only(type(raised.value), raised.value))
-    assert_documented(without_notes(message).replace(world.sts.url, "http://127.0.0.1:1"))
-
-
-@pytest.mark.parametrize("case", WARNINGS)
-def test_warnings_are_verbatim(case: str, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each warning is on the errors page, word for word."""
-    WARNINGS[case](world, tmp_path)
-    *_, record = (record for record in caplog.records if record.name == "aws_assume_role_lib")
-    assert_documented(f"{record.levelname} {record.name}: {record.getMessage()}\n")
-
-
-def test_no_message_is_made_up() -> None:
-    """The errors page has exactly the messages that these tests produce, without duplicates."""
-    texts = documented_messages()
-    assert len(set(texts)) == len(texts) == len(ERRORS) + len(WARNINGS)
+    return re.sub(r"^(Raised while|arn:\S+ was denied) .*\n", "", text, flags=re.MULTILINE)

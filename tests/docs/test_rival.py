@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import types
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from typing import Any
 
 import boto3
@@ -15,58 +11,43 @@ import pytest
 import time_machine
 from botocore.exceptions import ClientError, CredentialRetrievalError
 from conftest import HUB
-from pages import blocks
+from pages import blocks, without_terminal
 from sts_stub import Fault, StsStub
-from test_docs import DOCS
+from test_docs import DOCS, MFA
 
 from aws_assume_role_lib import assume_role
 
-MFA = "arn:aws:iam::123456789012:mfa/alice"
-
-
-def root(key: str = "AKIAROOT") -> boto3.Session:
-    return boto3.Session(key, "root-secret", region_name="us-east-1")
-
 
 @pytest.fixture
-def rival(monkeypatch: pytest.MonkeyPatch) -> Callable[..., boto3.Session]:
+def rival(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The function on the page."""
     page = DOCS / "explanation" / "why.md"
     (block,) = [each for each in blocks(page) if "def session_for" in each.text]
     module = types.ModuleType("page")
-    module.boto3 = boto3  # type: ignore[attr-defined]
+    vars(module)["boto3"] = boto3
     block.execute(page, vars(module))
     # It does not inherit the source's region.
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    session_for: Callable[..., boto3.Session] = module.session_for
-    return session_for
-
-
-@pytest.fixture
-def clock() -> Iterator[time_machine.Coordinates]:
-    with time_machine.travel(datetime(2030, 1, 31, 12, tzinfo=timezone.utc), tick=False) as coordinates:
-        yield coordinates
+    return module.session_for
 
 
 def use(session: boto3.Session) -> Any:
     return session.client("sts").get_caller_identity()
 
 
-def test_calls_for_ten_requests(sts: StsStub, rival: Any) -> None:
+def test_calls_for_ten_requests(sts: StsStub, rival: Any, parent: boto3.Session) -> None:
     """At DurationSeconds=900, botocore's classes call AssumeRole for each of ten requests, this package once."""
-    client = rival(root(), HUB, extra_args={"DurationSeconds": 900}).client("sts")
-    for _ in range(10):
-        client.get_caller_identity()
-    assert len(sts.assumed) == 10
-    client = assume_role(root(), HUB, DurationSeconds=900).client("sts")
-    for _ in range(10):
-        client.get_caller_identity()
-    assert len(sts.assumed) == 10 + 1
+    theirs = rival(parent, HUB, extra_args={"DurationSeconds": 900}).client("sts")
+    ours = assume_role(parent, HUB, DurationSeconds=900).client("sts")
+    for client, calls in ((theirs, 10), (ours, 10 + 1)):
+        for _ in range(10):
+            client.get_caller_identity()
+        assert len(sts.assumed) == calls
 
 
-def test_an_outage(sts: StsStub, rival: Any, clock: time_machine.Coordinates) -> None:
+def test_an_outage(sts: StsStub, rival: Any, parent: boto3.Session, clock: time_machine.Coordinates) -> None:
     """With nine minutes left and no answer from STS, a request fails with botocore's classes only."""
-    theirs, ours = rival(root(), HUB), assume_role(root(), HUB)
+    theirs, ours = rival(parent, HUB), assume_role(parent, HUB)
     for session in (theirs, ours):
         use(session)
     clock.shift(51 * 60)
@@ -77,39 +58,27 @@ def test_an_outage(sts: StsStub, rival: Any, clock: time_machine.Coordinates) ->
 
 
 @pytest.mark.filterwarnings("ignore::getpass.GetPassWarning")
-def test_no_terminal(sts: StsStub, rival: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_terminal(sts: StsStub, rival: Any, parent: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal, botocore's classes take a line of stdin for the code; this package raises an error."""
-    really_open = os.open
-
-    def no_terminal(path: Any, *args: Any, **kwargs: Any) -> int:
-        if path == "/dev/tty":
-            raise OSError
-        return really_open(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", no_terminal)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("123456\n"))
-    use(rival(root(), HUB, extra_args={"SerialNumber": MFA}))
+    without_terminal(monkeypatch)
+    use(rival(parent, HUB, extra_args={"SerialNumber": MFA}))
     assert sys.stdin.read() == ""
     with pytest.raises(CredentialRetrievalError, match="no terminal"):
-        use(assume_role(root(), HUB, SerialNumber=MFA))
+        use(assume_role(parent, HUB, SerialNumber=MFA))
 
 
 def test_a_shared_cache(sts: StsStub, rival: Any) -> None:
     """Of two parents that share a cache, one gets the other's keys with botocore's classes only."""
-    shared: dict[str, Any] = {}
-    signers = []
-    for key in ("AKIAALICE", "AKIABOB"):
-        use(rival(root(key), HUB, cache=shared))
-        signers.append(sts.requests[-1].access_key)
-    assert signers[0] == signers[1]
-    shared, signers = {}, []
-    for key in ("AKIAALICE", "AKIABOB"):
-        use(assume_role(root(key), HUB, cache=shared))
-        signers.append(sts.requests[-1].access_key)
-    assert signers[0] != signers[1]
+    parents = [boto3.Session(key, "root-secret", region_name="us-east-1") for key in ("AKIAALICE", "AKIABOB")]
+    for assume, signers in ((rival, 1), (assume_role, 2)):
+        shared: dict[str, Any] = {}
+        for parent in parents:
+            use(assume(parent, HUB, cache=shared))
+        assert len({request.access_key for request in sts.requests if request.action == "GetCallerIdentity"}) == signers
+        sts.requests.clear()
 
 
-def test_the_region(sts: StsStub, rival: Any) -> None:
+def test_the_region(rival: Any) -> None:
     """A region that was set in code is lost with botocore's classes only."""
     source = boto3.Session("AKIAROOT", "root-secret", region_name="eu-central-1")
     assert rival(source, HUB).region_name != "eu-central-1"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import html
-import http.server
-import importlib.util
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pages import run
 from test_docs import DOCS, PAGES, ROOT
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -48,73 +44,42 @@ main();
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as tox builds it."""
-    missing = [
-        name for name in ("sphinx", "furo", "myst_parser", "sphinx_design") if not importlib.util.find_spec(name)
-    ]
-    if missing:
+    if missing := {name for name in ("sphinx", "furo", "myst_parser", "sphinx_design") if not find_spec(name)}:
         pytest.skip(f"{', '.join(missing)}: not here; tox run -e docs has them")
-    out = tmp_path_factory.mktemp("site")
-    build = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-d", tmp_path_factory.mktemp("doctrees"), DOCS, out],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    out, doctrees = (tmp_path_factory.mktemp(name) for name in ("site", "doctrees"))
+    build = run(sys.executable, "-m", "sphinx", "-q", "-b", "html", "-d", doctrees, DOCS, out, timeout=300)
     assert build.returncode == 0, build.stderr
     return out
 
 
-@pytest.fixture
-def served(site: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 @pytest.mark.timeout(400)
-def test_no_page_is_wider_than_the_screen(site: Path, served: str, tmp_path: Path) -> None:
+def test_no_page_is_wider_than_the_screen(site: Path, tmp_path: Path) -> None:
     """On a phone, a tablet and a desktop, no page scrolls sideways: wide tables and code scroll by themselves."""
     if BROWSER is None:
         assert "GITHUB_ACTIONS" not in os.environ, "the runner has no Chromium"
         pytest.skip("there is no Chromium here, which shows how wide a page is: apt-get install chromium")
     pages = sorted(str(path.relative_to(site)) for path in site.rglob("*.html") if "_" not in path.parts[-2])
-    (site / "measure.html").write_text(MEASURE % {"widths": [360, 820, 1440], "pages": json.dumps(pages)})
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=120000 --dump-dom"
-    shown = subprocess.run(
-        [BROWSER, *flags.split(), f"--user-data-dir={tmp_path}", f"{served}/measure.html"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    match = re.search(r'<pre id="result">(.*?)</pre>', shown.stdout, re.DOTALL)
-    assert match, shown.stderr[-2000:]
-    assert match[1], shown.stdout[-2000:]
-    result = json.loads(html.unescape(match[1]))
-    assert result == {"measured": 3 * len(pages), "found": []}
+    measure = site / "measure.html"
+    measure.write_text(MEASURE % {"widths": [360, 820, 1440], "pages": json.dumps(pages)})
+    flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=120000 --dump-dom"
+    flags += " --disable-background-networking --disable-component-update --allow-file-access-from-files"
+    shown = run(BROWSER, *flags.split(), f"--user-data-dir={tmp_path}", measure.as_uri(), timeout=300)
+    match = re.search(r'<pre id="result">(.+?)</pre>', shown.stdout, re.DOTALL)
+    assert match, shown.stdout[-2000:] + shown.stderr[-2000:]
+    assert json.loads(html.unescape(match[1])) == {"measured": 3 * len(pages), "found": []}
 
 
 def test_each_page_has_a_description(site: Path) -> None:
     """Each of our pages has its own meta description, which search engines show."""
-    described = {}
-    for page in PAGES:
-        if page.is_relative_to(DOCS):
-            built = site / page.relative_to(DOCS).with_suffix(".html")
-            (description,) = re.findall(r'<meta [^>]*name="description"[^>]*>', built.read_text(encoding="utf-8"))
-            described[page.name] = description
-    assert len(set(described.values())) == len(described)
+    descriptions = []
+    for page in PAGES[1:]:  # the first is the README
+        built = site / page.relative_to(DOCS).with_suffix(".html")
+        descriptions += re.findall(r'<meta [^>]*name="description"[^>]*>', built.read_text(encoding="utf-8"))
+    assert len(set(descriptions)) == len(descriptions) == len(PAGES[1:])
 
 
-VOCABULARY = [
-    line.split(" => ")
-    for line in (DOCS / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-]
+LINES = (DOCS / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+VOCABULARY = [line.split(" => ") for line in LINES if not line.startswith("#")]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import pytest
 from conftest import HUB
@@ -26,13 +27,14 @@ def test_a_kernel_prompts_for_the_code(sts: StsStub, monkeypatch: pytest.MonkeyP
     kernel = manager.KernelManager(kernel_name="python3")
     kernel.start_kernel(start_new_session=True)
     client = kernel.blocking_client()
-    prompts, printed = [], []
+    prompts: list[tuple[str, bool]] = []
+    printed = []
 
-    def answer(message: dict) -> None:
-        prompts.append(message["content"])
+    def answer(message: Any) -> None:
+        prompts.append((message["content"]["prompt"], message["content"]["password"]))
         client.input("123456")
 
-    def show(message: dict) -> None:
+    def show(message: Any) -> None:
         printed.append(message["content"].get("text", "") or message["content"].get("evalue", ""))
 
     try:
@@ -42,8 +44,6 @@ def test_a_kernel_prompts_for_the_code(sts: StsStub, monkeypatch: pytest.MonkeyP
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
-    assert [(prompt["prompt"], prompt["password"]) for prompt in prompts] == [
-        ("Enter MFA code for arn:aws:iam::111111111111:mfa/me: ", True)
-    ]
+    assert prompts == [("Enter MFA code for arn:aws:iam::111111111111:mfa/me: ", True)]
     assert "".join(printed).split() == ["111111111111"]
     assert [request.params.get("TokenCode") for request in sts.assumed] == ["123456"]

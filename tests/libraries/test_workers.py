@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from typing import Any
 
 import boto3
 import pytest
-from conftest import HUB, SPOKE, key
+from conftest import HUB, SPOKE
 from sts_stub import StsStub
 from worker_tasks import identify
 
@@ -83,16 +82,3 @@ def test_dasks_hash_of_a_session(root_keys: None) -> None:
     one, two = (assume_role(boto3.Session(), HUB, Tags={"team": "blue"}) for _ in range(2))
     assert tokenize(one) == tokenize(two) == tokenize(pickle.loads(pickle.dumps(one)))
     assert tokenize(one) != tokenize(assume_role(boto3.Session(), HUB))
-
-
-def test_cloudpickle_takes_what_pickle_does_not(sts: StsStub, spoke: AssumedRoleSession) -> None:
-    """cloudpickle pickles lambdas, and a process without this module can use what it pickles."""
-    cloudpickle = pytest.importorskip("cloudpickle", reason="pip install cloudpickle")
-    data = cloudpickle.dumps(spoke)
-    assert data == cloudpickle.dumps(spoke)
-    assert key(pickle.loads(data))
-    script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).client('sts').get_caller_identity()['Arn'])"
-    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True, timeout=50)
-    assert done.stdout.decode().strip().endswith(":assumed-role/Spoke/from-a-lambda")
-    with pytest.raises((pickle.PicklingError, AttributeError), match="<lambda>"):
-        pickle.dumps(spoke)

@@ -22,14 +22,12 @@ import random
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
 import warnings
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
 from botocore.config import Config
@@ -37,7 +35,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sts_stub import Answer, Fault, Request, StsStub
 
 import aws_assume_role_lib
-from aws_assume_role_lib import _credentials, _sts, assume_role
+from aws_assume_role_lib import _credentials, _family, assume_role
 
 THREADS = 32
 SESSIONS = 200
@@ -112,28 +110,11 @@ class FlakySts(StsStub):
     def change(self) -> None:
         """Change the lifetime, which is 2 to 8 seconds by this machine's clock, and be unreachable now and then."""
         self.lifetime, self.latency = random.uniform(5, 11), random.uniform(0, 0.01)
-        if random.random() < 0.1:
+        if random.random() < 0.15:
             self.outages += 1
             self.down()
             threading.Event().wait(random.uniform(0.1, 0.5))
             self.up()
-
-
-@dataclass
-class Node:
-    """A session of the tree, its client and its identity."""
-
-    number: int
-    parent: boto3.Session
-    request: dict[str, Any]
-    lineage: Lineage
-    session: boto3.Session
-    client: Any
-
-    @property
-    def arn(self) -> str:
-        account, role = re.findall(r"::(\d+):role/(.*)", self.request["RoleArn"])[0]
-        return f"arn:aws:sts::{account}:assumed-role/{role}/{self.request['RoleSessionName']}"
 
 
 def client(session: boto3.Session, number: int) -> Any:
@@ -161,27 +142,30 @@ class Soak:
         self.sts = sts
         roots = [boto3.Session(key, "root-secret", region_name="us-east-1") for key in ROOTS]
         cache: dict[str, Any] = {}
-        self.nodes: list[Node] = []
-        for number, (parent, request, lineage) in enumerate(requests()):
-            parent_session = self.nodes[parent].session if parent >= 0 else roots[-1 - parent]
+        # Of each session: its parent, what it was made with, itself, and its client.
+        self.nodes: list[tuple[boto3.Session, dict[str, Any], boto3.Session, Any]] = []
+        for number, (index, request, _) in enumerate(requests()):
+            parent = self.nodes[index][2] if index >= 0 else roots[-1 - index]
             # Short, because the lifetimes are.
             options = {"config": Config(connect_timeout=1, read_timeout=1)}
             request = {**request, "sts_client_kwargs": options, "cache": cache if number % 3 else None}
-            session = assume_role(parent_session, **request)
-            self.nodes.append(Node(number, parent_session, request, lineage, session, client(session, number)))
+            session = assume_role(parent, **request)
+            self.nodes.append((parent, request, session, client(session, number)))
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.ended = [0.0] * THREADS
-        self.workers: dict[int, int] = {}
 
-    def call(self, node: Node, with_client: Any) -> None:
+    def call(self, number: int, with_client: Any = None) -> None:
+        _, request, _, own_client = self.nodes[number]
         try:
-            arn = with_client.get_caller_identity()["Arn"]
+            arn = (with_client or own_client).get_caller_identity()["Arn"]
         except (BotoCoreError, ClientError) as error:
             self.note(type(error).__name__)
         else:
-            self.note("answered", [f"{node.lineage} was taken for {arn}"] if arn != node.arn else [])
+            right = request["RoleArn"].replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
+            is_right = arn == f"{right}/{request['RoleSessionName']}"
+            self.note("answered", [] if is_right else [f"{request} was taken for {arn}"])
 
     def note(self, what: str, wrong: list[str] | None = None) -> None:
         with self.lock:
@@ -189,33 +173,31 @@ class Soak:
             self.wrong += wrong or []
 
     def run(self, seconds: float) -> None:
-        """Call from all threads, and fork a worker now and then."""
+        """Call from all threads, and from one forked worker after another."""
         end = time.monotonic() + seconds
         self.ended = [time.monotonic()] * THREADS
         threads = [threading.Thread(target=self.thread, args=(number, end), daemon=True) for number in range(THREADS)]
         for thread in threads:
             thread.start()
-        while alive := [thread for thread in threads if thread.is_alive()]:
+        while any(thread.is_alive() for thread in threads):
             if min(self.ended) > time.monotonic() - STUCK:
                 signal.alarm(STUCK)
+            self.sts.change()
             if time.monotonic() < end:
                 self.fork()
-            self.sts.change()
-            alive[0].join(0.5)
-            self.reap(os.WNOHANG)
-        self.reap(0)
+            threads[0].join(0.1)
         signal.alarm(0)
 
     def thread(self, number: int, end: float) -> None:
         try:
             while time.monotonic() < end:
-                node = random.choice(self.nodes)
+                index = random.randrange(SESSIONS)
                 if random.random() < 0.02:  # a session created for one call
-                    session = assume_role(node.parent, **node.request)
+                    parent, request, _, _ = self.nodes[index]
                     self.note("sessions made and dropped")
-                    self.call(node, client(session, node.number))
+                    self.call(index, client(assume_role(parent, **request), index))
                 else:
-                    self.call(node, node.client)
+                    self.call(index)
                 self.ended[number] = time.monotonic()
         except BaseException:
             self.note("failed", [traceback.format_exc()])
@@ -228,37 +210,31 @@ class Soak:
             # Python 3.12 warns about forking a process with threads, which is the point here.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
-        if pid:
-            os.close(writer)
-            self.workers[pid] = reader
-            return
-        status = 1
+        if not pid:
+            self.work(writer)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            text = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        self.note("forks", [f"a forked worker ended with {status}"] if status else [])
+        seen, wrong = json.loads(text or "[{}, []]")
+        with self.lock:
+            self.seen.update(seen)
+            self.wrong += wrong
+
+    def work(self, writer: int) -> NoReturn:
+        """In a forked worker: call as some of the sessions, with new clients, and send back the outcomes."""
         try:
             signal.alarm(STUCK)
             random.seed()
             self.lock, self.seen, self.wrong = threading.Lock(), Counter(), []
-            for node in random.sample(self.nodes, 10):
-                self.call(node, client(node.session, node.number))
+            for number in random.sample(range(SESSIONS), 10):
+                self.call(number, client(self.nodes[number][2], number))
             os.write(writer, json.dumps([self.seen, self.wrong]).encode())
-            status = 0
+            os._exit(0)
         except BaseException:
             traceback.print_exc()
-        finally:
-            os._exit(status)
-
-    def reap(self, flags: int) -> None:
-        for pid in list(self.workers):
-            ended, status = os.waitpid(pid, flags)
-            if not ended:
-                continue
-            with os.fdopen(self.workers.pop(pid)) as pipe:
-                text = pipe.read()
-            self.note("forks", [f"a forked worker ended with {status}"] if status else [])
-            if not status:
-                seen, wrong = json.loads(text)
-                with self.lock:
-                    self.seen.update(seen)
-                    self.wrong += wrong
+            os._exit(1)
 
 
 def size() -> dict[str, int]:
@@ -272,20 +248,7 @@ def size() -> dict[str, int]:
     }
 
 
-def cpu() -> str:
-    names = re.findall(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return names[0] if names else platform.machine()
-
-
-def isolate(folder: str) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.path.join(folder, "none")
-    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-    os.environ["AWS_MAX_ATTEMPTS"] = "2"  # botocore sleeps between attempts
-
-
-def main() -> int:
+def main() -> bool:
     parser = argparse.ArgumentParser(description="Threads, forks and a flaky STS.")
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures there")
@@ -295,26 +258,30 @@ def main() -> int:
     logging.disable(logging.WARNING)  # each early refresh that fails logs one
     faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
     # Both are a minute for credentials that last an hour.
-    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = _sts.RETRY_INTERVAL = 0.25
+    _credentials.BLOCKING_WINDOW = _credentials.RETRY_INTERVAL = _family.RETRY_INTERVAL = 0.25
 
-    with tempfile.TemporaryDirectory() as folder, FlakySts() as sts:
-        isolate(folder)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "2"}  # botocore sleeps between attempts
+    with FlakySts() as sts:
         os.environ["AWS_ENDPOINT_URL"] = sts.url
         soak = Soak(sts)
         soak.run(WARM_UP)
-        for node in soak.nodes:
-            soak.call(node, node.client)
+        for number in range(SESSIONS):
+            soak.call(number)
         before = size()
         soak.run(options.seconds - WARM_UP)
         after = size()
 
     calls = sts.seen["GetCallerIdentity"]
-    counts = {name: soak.seen.pop(name, 0) for name in ("answered", "forks", "sessions made and dropped", "failed")}
+    counted = ("answered", "forks", "sessions made and dropped", "failed")
+    answered, forks, dropped, _ = (soak.seen.pop(name, 0) for name in counted)
     failures = {
         "signed by the wrong identity, or failed": soak.wrong + sts.wrong,
         "signed with credentials that were not valid": sts.violations,
         "grown": [name for name in before if after[name] > before[name] * (1 if name == "ours" else GROWTH)],
-        "calls": [] if calls >= counts["answered"] > 0 else [f"STS saw {calls}, answered were {counts['answered']}"],
+        "calls": [] if calls >= answered > 0 else [f"STS saw {calls}, answered were {answered}"],
     }
     result = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -327,10 +294,10 @@ def main() -> int:
             "credentials issued": len(sts.issued),
             "faults injected": sts.faults,
             "outages": sts.outages,
-            "calls answered": counts["answered"],
+            "calls answered": answered,
             "errors that reached a caller": soak.seen.total(),
-            "forks": counts["forks"],
-            "sessions made and dropped": counts["sessions made and dropped"],
+            "forks": forks,
+            "sessions made and dropped": dropped,
             "memory after the warm-up, MB": round(before["bytes"] / 1e6, 1),
             "memory at the end, MB": round(after["bytes"] / 1e6, 1),
             "objects after the warm-up": before["objects"],
@@ -340,7 +307,7 @@ def main() -> int:
             **{what: len(found) for what, found in failures.items() if what.startswith("signed")},
         },
         "errors": dict(soak.seen.most_common()),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+        "machine": {"cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("boto3", "botocore")},
@@ -348,14 +315,12 @@ def main() -> int:
         },
     }
     print(json.dumps(result, indent=2))
-    failed = {what: found for what, found in failures.items() if found}
-    for what, found in failed.items():
-        print(f"\n{len(found)} x {what}:", *found[:5], sep="\n  ", file=sys.stderr)
-    if failed:
-        return 1
-    if options.json:
+    for what, found in failures.items():
+        if found:
+            print(f"\n{len(found)} x {what}:", *found[:5], sep="\n  ", file=sys.stderr)
+    if options.json and not any(failures.values()):
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 0
+    return any(failures.values())
 
 
 if __name__ == "__main__":

@@ -44,20 +44,17 @@ def test_a_session_pickles_as_the_recipe(sts: StsStub, spoke: AssumedRoleSession
     assert {request.access_key for request in sts.assumed[:1] + sts.assumed[2:3]} == {"AKIAROOT"}
 
 
-def test_loading_needs_no_keys(sts: StsStub, spoke: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scheduler without keys or aiobotocore's clients can load a session and pickle it again for a worker."""
-    data = pickle.dumps(get_session(spoke))
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    assert pickle.dumps(pickle.loads(data)) == data
-    assert sts.requests == []
-
-
 def test_a_process_has_one_session_for_a_recipe(
     sts: StsStub, spoke: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pickles of one recipe load as one session, and as another one after the credentials in the environment change."""
+    """Pickles of one recipe load as one session, and as another one after the credentials in the environment change;
+    a scheduler without keys can load a session and pickle it again for a worker.
+    """
     data = pickle.dumps(get_session(spoke))
     assert pickle.loads(data) is pickle.loads(data)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    assert pickle.dumps(pickle.loads(data)) == data
+    assert sts.requests == []
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER")
     other = pickle.loads(data)
     asyncio.run(account_of(other))
@@ -69,12 +66,19 @@ def read(number: int, files: Any) -> tuple[bytes, int]:
 
 
 def test_s3fs_and_dask(moto: str, spoke: AssumedRoleSession) -> None:
-    """Dask's tasks read through a pickled file system, as the role; a worker process has one for all of its tasks."""
+    """s3fs accepts the session, and refreshes in its own event loop, in a thread of its own; Dask's tasks read through
+    a pickled file system, as the role, and a worker process has one for all of its tasks.
+    """
     s3fs: Any = pytest.importorskip("s3fs")
     dask: Any = pytest.importorskip("dask")
     files = s3fs.S3FileSystem(session=get_session(spoke))
     files.mkdir("of-dask")
     files.pipe("of-dask/key", b"content")
+    credentials: Any = spoke.get_credentials()
+    before = credentials.access_key
+    credentials.refresh_at = 0.0  # the next request needs a refresh
+    assert files.cat("of-dask/key") == b"content"
+    assert credentials.keys.access_key != before
     assert not SECRET.search(pickle.dumps(files).decode("latin-1"))
     tasks = [dask.delayed(read)(number, files) for number in range(8)]
     results = dask.compute(*tasks, scheduler="processes", num_workers=1, chunksize=1)

@@ -70,8 +70,12 @@ async def some_time() -> None:
 # One call
 
 
-def test_a_client_signs_with_the_keys_of_the_session(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """An aiobotocore client acts as the role, and the same session used without asyncio has the same keys."""
+def test_a_client_signs_with_the_keys_of_the_session(
+    sts: StsStub, hub: AssumedRoleSession, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An aiobotocore client acts as the role, with the keys of the session without asyncio; while they are fresh, a
+    task reads them without a thread.
+    """
 
     async def work() -> Any:
         async with get_session(hub).create_client("sts") as client:
@@ -79,16 +83,9 @@ def test_a_client_signs_with_the_keys_of_the_session(sts: StsStub, hub: AssumedR
 
     assert run(work())["Account"] == "111111111111"
     assert sts.requests[-1].access_key == key(hub) == FIRST
-    assert len(sts.assumed) == 1
-
-
-def test_fresh_keys_need_no_thread(
-    sts: StsStub, hub: AssumedRoleSession, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the keys are fresh, whoever fetched them, a task reads them without a thread."""
-    key(hub)
     monkeypatch.setattr(threading.Thread, "start", None)
     assert run(key_of(get_session(hub))) == FIRST
+    assert len(sts.assumed) == 1
 
 
 def test_a_hundred_tasks_make_one_call(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
@@ -158,45 +155,32 @@ def test_expired_keys_are_refreshed_once(sts: StsStub, expired: AssumedRoleSessi
     assert sts.violations == []
 
 
-def test_an_early_refresh_holds_up_one_task(
-    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
+@pytest.mark.parametrize(
+    ("age", "others"),
+    [pytest.param(46 * 60, FIRST, id="early"), pytest.param(3600 - 60, SECOND, id="last minute")],
+)
+def test_who_waits_for_a_refresh(
+    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run, age: int, others: str
 ) -> None:
-    """While one task waits for an early refresh, the others continue with the keys that are still valid."""
+    """While one task waits for an early refresh, the others continue with the keys that are still valid; in the last
+    minute of the keys, all tasks wait for new ones.
+    """
     key(hub)
     sts.arrived.acquire()
-    clock.shift(46 * 60)
+    clock.shift(age)
     sts.gate.clear()
 
     async def work() -> list[str]:
         session = get_session(hub)
-        first = asyncio.create_task(key_of(session))
+        tasks = [asyncio.create_task(key_of(session))]
         await arrival(sts)
-        others = await asyncio.gather(*[key_of(session) for _ in range(10)])
-        sts.gate.set()
-        return [await first, *others]
-
-    assert run(work()) == [SECOND, *[FIRST] * 10]
-
-
-def test_the_last_minute_holds_up_every_task(
-    sts: StsStub, hub: AssumedRoleSession, clock: time_machine.Traveller, run: Run
-) -> None:
-    """A minute before the keys expire, all tasks wait for the refresh."""
-    key(hub)
-    sts.arrived.acquire()
-    clock.shift(3600 - 60)
-    sts.gate.clear()
-
-    async def work() -> list[str]:
-        session = get_session(hub)
-        tasks = [asyncio.create_task(key_of(session)) for _ in range(3)]
-        await arrival(sts)
-        tasks.append(asyncio.create_task(key_of(session)))
+        tasks += [asyncio.create_task(key_of(session)) for _ in range(3)]
         await some_time()
+        assert [task.done() for task in tasks] == [False, *[others == FIRST] * 3]
         sts.gate.set()
         return await asyncio.gather(*tasks)
 
-    assert run(work()) == [SECOND] * 4
+    assert run(work()) == [SECOND, *[others] * 3]
 
 
 def test_every_task_is_told_of_an_outage(
@@ -221,31 +205,18 @@ def test_every_task_is_told_of_an_outage(
 # Cancelled tasks and closed loops
 
 
-def test_a_cancelled_task_leaves_the_call_to_the_others(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """A task cancelled while it waits ends at once; the call continues for the others, and is made once."""
+@pytest.mark.parametrize("survivors", [0, 1])
+def test_cancelled_tasks_leave_the_call_to_the_others(
+    sts: StsStub, hub: AssumedRoleSession, run: Run, survivors: int
+) -> None:
+    """Tasks cancelled while they wait end at once, and leave one call running, whose keys serve those that wait or
+    come later.
+    """
     sts.gate.clear()
 
-    async def work() -> str:
+    async def work() -> list[str]:
         session = get_session(hub)
-        first, second = (asyncio.create_task(key_of(session)) for _ in range(2))
-        await arrival(sts)
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        assert not second.done()
-        sts.gate.set()
-        return await second
-
-    assert run(work()) == FIRST
-    assert len(sts.assumed) == 1
-
-
-def test_a_storm_of_cancellations(sts: StsStub, hub: AssumedRoleSession, run: Run) -> None:
-    """Tasks that all give up, again and again, leave one call running, whose keys serve the next task."""
-    sts.gate.clear()
-
-    async def work() -> str:
-        session = get_session(hub)
+        remaining = [asyncio.create_task(key_of(session)) for _ in range(survivors)]
         for _ in range(5):
             tasks = [asyncio.create_task(key_of(session)) for _ in range(100)]
             await some_time()
@@ -254,10 +225,11 @@ def test_a_storm_of_cancellations(sts: StsStub, hub: AssumedRoleSession, run: Ru
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert {type(result) for result in results} == {asyncio.CancelledError}
         await arrival(sts)
+        assert not any(task.done() for task in remaining)
         sts.gate.set()
-        return await key_of(session)
+        return await asyncio.gather(*remaining, key_of(session))
 
-    assert run(work()) == FIRST
+    assert run(work()) == [FIRST] * (survivors + 1)
     assert len(sts.assumed) == 1
 
 

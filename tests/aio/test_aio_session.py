@@ -6,6 +6,7 @@ import asyncio
 import copy
 import importlib.util
 import sys
+import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,21 +38,9 @@ async def client_of(session: AioSession, service: str, **options: Any) -> Any:
 
 
 def settings(client: Any) -> dict[str, Any]:
-    config = client.meta.config
-    names = (
-        "retries",
-        "connect_timeout",
-        "read_timeout",
-        "use_fips_endpoint",
-        "use_dualstack_endpoint",
-        "s3",
-        "user_agent",
-    )
-    return {
-        "region": client.meta.region_name,
-        "endpoint": client.meta.endpoint_url,
-        **{name: getattr(config, name, None) for name in names},
-    }
+    names = ("retries", "connect_timeout", "read_timeout", "use_fips_endpoint", "use_dualstack_endpoint", "s3")
+    config = {name: getattr(client.meta.config, name, None) for name in (*names, "user_agent")}
+    return {"region": client.meta.region_name, "endpoint": client.meta.endpoint_url, **config}
 
 
 # Settings
@@ -74,7 +63,7 @@ dynamodb =
 
 @pytest.mark.parametrize("service", ["s3", "dynamodb", "sts"])
 def test_the_settings_of_a_profile_are_inherited(tmp_path: Any, service: str) -> None:
-    """A client's region, endpoints, FIPS and retries are those of a client without asyncio."""
+    """A client's region, endpoints, FIPS, retries and user agent are those of a client without asyncio."""
     (tmp_path / "config").write_text(PROFILE)
     parent = boto3.Session("AKIAROOT", "root-secret", profile_name="work")
     parent._session.set_default_client_config(Config(connect_timeout=3, read_timeout=4, user_agent_extra="app/1"))
@@ -82,6 +71,8 @@ def test_the_settings_of_a_profile_are_inherited(tmp_path: Any, service: str) ->
     client = asyncio.run(client_of(get_session(hub), service))
     assert settings(client) == settings(hub.client(service))
     assert client.meta.region_name == "eu-central-1"
+    assert client.meta.config.user_agent.startswith("Boto3/")
+    assert "app/1" in client.meta.config.user_agent
     assert get_session(hub).profile == "work"
 
 
@@ -98,19 +89,6 @@ def test_settings_are_live(hub: AssumedRoleSession, parent: boto3.Session) -> No
     assert [config.connect_timeout, config.read_timeout] == [3, 5]
     session.set_default_client_config(AioConfig(read_timeout=6))
     assert asyncio.run(client_of(session, "s3")).meta.config.read_timeout == 6
-
-
-def test_the_user_agent_is_inherited(sts: StsStub, hub: AssumedRoleSession, parent: boto3.Session) -> None:
-    """Requests carry the parent's user agent."""
-    parent._session.user_agent_extra = "app/1.0"
-
-    async def work() -> None:
-        async with get_session(hub).create_client("sts") as client:
-            await client.get_caller_identity()
-
-    asyncio.run(work())
-    assert sts.requests[-1].user_agent.startswith("Boto3/")
-    assert "app/1.0" in sts.requests[-1].user_agent
 
 
 def test_a_session_lacks_what_no_session_has(hub: AssumedRoleSession) -> None:
@@ -156,35 +134,27 @@ ACCESSORS = ("access_key", "secret_key", "token", "account_id")
 
 
 def test_credentials(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """Every accessor of aiobotocore's credentials has the role's keys, and the expiry is known after the first use."""
+    """Every accessor of aiobotocore's credentials has the role's keys, the expiry is known after the first use, and a
+    deep copy of the session has the same credentials object.
+    """
+    session = get_session(hub)
 
     async def work() -> Any:
-        credentials = await get_session(hub).get_credentials()
+        credentials = await session.get_credentials()
         assert isinstance(credentials, RefreshableCredentials)
         assert credentials.method == "assume-role"
+        assert credentials is await copy.deepcopy(session).get_credentials()
         # aiobotocore has the others since 2.13.
         names = [name for name in ACCESSORS if hasattr(credentials, f"get_{name}")]
         read = {name: await getattr(credentials, f"get_{name}")() for name in names}
-        return credentials, {**read, "frozen_credentials": await credentials.get_frozen_credentials()}
+        assert await credentials.get_frozen_credentials() == hub.get_credentials().get_frozen_credentials()
+        return credentials, read
 
     credentials, read = asyncio.run(work())
     ours = hub.export_credentials()
-    assert read.pop("frozen_credentials") == hub.get_credentials().get_frozen_credentials()
     assert read == {name: getattr(ours, name) for name in read}
     assert credentials._expiry_time == ours.expiry
     assert len(sts.assumed) == 1
-
-
-def test_a_copy(sts: StsStub, hub: AssumedRoleSession) -> None:
-    """A deep copy has the same credentials object, which refreshes once for both."""
-    session = get_session(hub)
-    twin = copy.deepcopy(session)
-
-    async def work() -> list[Any]:
-        return [await each.get_credentials() for each in (session, twin)]
-
-    first, second = asyncio.run(work())
-    assert first is second
 
 
 # Errors
@@ -195,17 +165,6 @@ def test_only_a_role_has_a_session(session: Any) -> None:
     """Anything that assume_role() did not create is refused at the call."""
     with pytest.raises(TypeError, match=f"is of type {type(session).__name__}; it must be a session"):
         get_session(session)
-
-
-class Hidden:
-    """A finder that finds no such module."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == self._name:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +178,15 @@ def test_without_aiobotocore(
     hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch, hidden: str, message: str
 ) -> None:
     """Without aiobotocore, the call says what to install; an aiobotocore that lacks a module says so itself."""
+
+    def find_spec(name: str, *_: object) -> None:
+        if name == hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
     for name in [name for name in sys.modules if name.partition(".")[0] == "aiobotocore"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "aws_assume_role_lib._travel.aio", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Hidden(hidden), *sys.meta_path])
+    monkeypatch.setattr(sys, "meta_path", [types.SimpleNamespace(find_spec=find_spec), *sys.meta_path])
     with pytest.raises(ImportError, match=message) as raised:
         get_session(hub)
     assert raised.value.name == hidden
@@ -276,21 +240,6 @@ def test_aioboto3(moto: str, hub: AssumedRoleSession) -> None:
 
     asyncio.run(work())
     assert hub._session.get_component("data_loader").search_paths == paths
-
-
-def test_s3fs(moto: str, hub: AssumedRoleSession) -> None:
-    """s3fs accepts the session, and refreshes in its own event loop, in a thread of its own."""
-    s3fs = pytest.importorskip("s3fs")
-    files = s3fs.S3FileSystem(session=get_session(hub), skip_instance_cache=True)
-    files.mkdir("of-s3fs")
-    with files.open("of-s3fs/key", "wb") as file:
-        file.write(b"content")
-    credentials: Any = hub.get_credentials()
-    before = credentials.access_key
-    credentials.refresh_at = 0.0  # the next request needs a refresh
-    assert files.cat("of-s3fs/key") == b"content"
-    assert credentials.keys.access_key != before
-    files.rm("of-s3fs", recursive=True)
 
 
 def test_the_account_of_the_role(moto: str, hub: AssumedRoleSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -35,26 +36,34 @@ def starts(tmp_path: Path) -> int:
     return file.read_text().count("x") if file.exists() else 0
 
 
-LOOPS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
-    "AWS_PROFILE": ("spoke", (SPOKE,), {"AWS_PROFILE": "spoke"}),
-    "the default profile": ("default", (SPOKE,), {}),
-    "--profile": ("spoke", ("--profile", "spoke", SPOKE), {}),
-}
-
-
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(
+    ("profile", "arguments", "chosen"),
+    [
+        pytest.param("spoke", (SPOKE,), "spoke", id="AWS_PROFILE"),
+        pytest.param("default", (SPOKE,), None, id="the default profile"),
+        pytest.param("spoke", ("--profile", "spoke", SPOKE), None, id="--profile"),
+    ],
+)
 def test_a_profile_that_is_its_own_source(
-    sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, arguments: tuple[str, ...], chosen: str
 ) -> None:
-    """An SDK that loads such a profile starts the command twice, and gets an error that names the profile."""
-    profile, arguments, environment = LOOPS[name]
-    for variable, value in environment.items():
-        monkeypatch.setenv(variable, value)
+    """Such a profile starts the command once more, and the error names the profile."""
+    if chosen:
+        monkeypatch.setenv("AWS_PROFILE", chosen)
     configure(tmp_path, **{profile: arguments})
-    with pytest.raises(CredentialRetrievalError, match=f"profile '{profile}' runs this command for .* --profile"):
-        boto3.Session(profile_name=None if name == "AWS_PROFILE" else profile).get_credentials()
-    assert starts(tmp_path) == 2
+    finished = inside.run(*arguments)
+    assert (finished.returncode, finished.stderr.count("\n")) == (3, 1)
+    assert re.search(f"profile '{profile}' runs this command for .* --profile", finished.stderr)
+    assert starts(tmp_path) == 1
     assert sts.requests == []
+
+
+def test_an_sdk_that_loads_such_a_profile(sts: StsStub, tmp_path: Path) -> None:
+    """An SDK starts the command, which starts itself once, and shows its error."""
+    configure(tmp_path, spoke=("--profile", "spoke", SPOKE))
+    with pytest.raises(CredentialRetrievalError, match="profile 'spoke' runs this command for .* --profile"):
+        boto3.Session(profile_name="spoke").get_credentials()
+    assert starts(tmp_path) == 2
 
 
 def test_a_loop_of_two_profiles(sts: StsStub, tmp_path: Path) -> None:
@@ -74,14 +83,3 @@ def test_a_chain_of_different_profiles(sts: StsStub, tmp_path: Path) -> None:
     finished = inside.run("--profile", "middle", SPOKE)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, middle, SPOKE]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="shells are POSIX's")
-def test_a_program_starts_clean(sts: StsStub, tmp_path: Path) -> None:
-    """A program run as the role may use the same profile's name, as in its own config file."""
-    configure(tmp_path, dev=KEYS)
-    ours = [*COMMAND[:3], "--profile", "dev", HUB]
-    program = [*ours, "--", "sh", "-c", f'AWS_CONFIG_FILE={tmp_path}/config exec "$@"', "sh", *ours, "--json"]
-    code = os.spawnvp(os.P_WAIT, program[0], [*program[:8], *program[8:]])
-    assert code == 0
-    assert [request.access_key for request in sts.assumed] == ["AKIADEV", "AKIADEV"]

@@ -73,7 +73,7 @@ def test_a_misspelt_keyword_is_answered_with_the_right_one(parent, name, meant):
 
 
 def test_an_unknown_keyword_is_refused(parent):
-    """A keyword that resembles no other raises the TypeError alone; the signature shows the known ones, not **keywords."""
+    """A keyword that resembles no other raises the TypeError alone, and no signature offers **keywords."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'bogus'$"):
         assume_role(parent, HUB).assume_role(HUB, **{"bogus": 1})
     kinds = [parameter.kind for parameter in inspect.signature(assume_role).parameters.values()]

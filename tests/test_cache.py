@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import subprocess
@@ -44,12 +45,14 @@ def test_a_file_cache_is_shared_between_processes(sts, parent, tmp_path):
 
 
 STATEMENTS = '{"Statement": [], "Version": "2012-10-17"}'
+ARN, AB = "arn:aws:iam::aws:policy", {"a": "1", "b": "2"}
 SAME = [
     ({}, {}),
-    ({"Tags": {"a": "1", "b": "2"}}, {"Tags": [{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "1"}]}),
+    ({"Tags": AB}, {"Tags": [{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "1"}]}),
     ({"Policy": {"Version": "2012-10-17", "Statement": []}}, {"Policy": STATEMENTS}),
-    ({"PolicyArns": ["arn:aws:iam::aws:policy/A"]}, {"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/A"}]}),
+    ({"PolicyArns": [f"{ARN}/A", f"{ARN}/B"]}, {"PolicyArns": [{"arn": f"{ARN}/B"}, {"arn": f"{ARN}/A"}]}),
     ({"DurationSeconds": 900}, {"DurationSeconds": timedelta(minutes=15)}),
+    ({"Tags": AB, "TransitiveTagKeys": ["a", "b"]}, {"Tags": AB, "TransitiveTagKeys": ["b", "a"]}),
     ({"ExternalId": "abc"}, {"additional_kwargs": {"ExternalId": "abc"}}),
     ({}, {"RoleSessionName": AUTOMATIC_ROLE_SESSION_NAME}),
     ({}, {"RoleSessionName": lambda: "instance-1"}),
@@ -57,17 +60,21 @@ SAME = [
     ({"RoleSessionName": "me", "SourceIdentity": "me"}, {"SourceIdentity": "me"}),
     ({}, {"region_name": "eu-west-1"}),
 ]
-DIFFERENT = [
-    ({}, {"ExternalId": "abc"}),
-    ({"ExternalId": "abc"}, {"ExternalId": "abd"}),
-    ({"DurationSeconds": 900}, {"DurationSeconds": 901}),
-    ({"RoleSessionName": "one"}, {"RoleSessionName": "two"}),
-    ({"RoleSessionName": "one"}, {}),
-    ({"Tags": {"a": "1"}}, {"Tags": {"a": "2"}}),
-    ({"Tags": {"a": "1"}}, {"Tags": {"a": "1"}, "TransitiveTagKeys": ["a"]}),
-    ({"Policy": {"Statement": []}}, {"Policy": {"Statement": {}}}),
-    ({"SourceIdentity": "one"}, {"SourceIdentity": "two"}),
+# Each of these differs from the next one.
+REQUESTS: list[dict[str, Any]] = [
+    {},
+    *({"ExternalId": value} for value in ("one", "two")),
+    *({"DurationSeconds": value} for value in (900, 901)),
+    *({"RoleSessionName": value} for value in ("one", "two")),
+    *({"SourceIdentity": value} for value in ("two", "one")),
+    {"SourceIdentity": "one", "RoleSessionName": "two"},
+    *({"PolicyArns": [f"{ARN}/{name}" for name in names]} for names in ("A", "B", "AB")),
+    *({"Policy": {"a": value}} for value in ("1", 1, 1.0, True, None, [], {}, [1, 2], [2, 1])),
+    *({"Tags": value} for value in ({"a": "2", "b": "1"}, {"a": "1", "b": "2"}, {"a": "2"}, {"a": "1"})),
+    {"Tags": {"a": "1"}, "TransitiveTagKeys": ["a"]},
+    {},
 ]
+DIFFERENT = list(itertools.pairwise(REQUESTS))
 
 
 @pytest.mark.parametrize("requests", [SAME, DIFFERENT], ids=["same", "different"])
@@ -82,12 +89,13 @@ def test_an_entry_belongs_to_a_request(sts, requests):
         assert len(cache) == 2 - (requests is SAME), pair
 
 
-def test_the_same_role_through_two_hubs_is_two_entries(sts):
-    """A role's identity includes the role that assumed it, and so on through the whole chain."""
+def test_the_same_role_through_other_hubs_is_other_entries(sts):
+    """A role's identity includes the request for the role that assumed it, and so on through the whole chain."""
     cache: dict[str, Any] = {}
-    for hub in (HUB, SPOKE):
-        key(assume_role(session(), hub).assume_role(SPOKE, cache=cache))
-    assert len(cache) == 2
+    hubs: list[dict[str, Any]] = [{"RoleArn": HUB}, {"RoleArn": SPOKE}, {"RoleArn": HUB, "ExternalId": "abc"}]
+    for hub in hubs:
+        key(assume_role(session(), **hub).assume_role(SPOKE, cache=cache))
+    assert len(cache) == 3
 
 
 def entry(lifetime: Any = 3600, **changes: Any) -> dict[str, Any]:

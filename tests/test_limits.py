@@ -75,11 +75,12 @@ OVER_THE_LIMIT: list[tuple[str, list[Any]]] = [
     ("Tags", [{1: "v"}, {"k": 1}, "k=v", ["k"], [{"Key": "k"}]]),
     ("Tags", [[{"Key": "k", "Value": "1"}, {"Key": "k", "Value": "2"}], {"Team": "1", "team": "2"}]),
     ("TransitiveTagKeys", [list(tags_of(51)), "key0", [1], ["other"]]),
-    ("ExternalId", ["", "a", "x" * 1225, "with space", 12]),
+    ("ExternalId", ["", "a", "x" * 1225, "with space", 12, lambda: "ab"]),
     ("SerialNumber", ["short", "x" * 257, f"{SERIAL}\n", 123456789]),
     ("TokenCode", ["12345", "1234567", "12345x", "\u0661\u0662\u0663\u0664\u0665\u0666", 123456]),
     ("ProvidedContexts", [[context(n) for n in range(6)], context(1), [{"Provider": "x"}]]),
-    ("MinimumSessionTokenSize", [-1, 4097, "1", 1.5]),  # older botocore versions know no such parameter: a problem, too
+    # Older botocore versions know no such parameter, which is also a problem that is reported by name.
+    ("MinimumSessionTokenSize", [-1, 4097, "1", 1.5, True]),
 ]
 
 
@@ -218,7 +219,7 @@ def test_the_limits_are_those_of_the_installed_model(tmp_path, monkeypatch):
     (folder / "service-2.json").write_text(json.dumps(model))
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     parent = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
-    right = {"ExternalId": "123", "SerialNumber": "x y" * 200, "Tags": {"a": ""}, "DurationSeconds": 1000}
+    right = {"ExternalId": "123", "SerialNumber": "x\ny" * 200, "Tags": {"a": ""}, "DurationSeconds": 1000}
     assume_role(parent, HUB, **right, additional_kwargs={"Dated": "2031-05-01"})
     text = refusal(parent, ExternalId="1234", SerialNumber="x", Tags=tags_of(2), DurationSeconds=1001)
     assert text.splitlines()[1:] == [

@@ -62,8 +62,8 @@ FAULTS = [
     Fault.without("SessionToken"),
     Fault.expiration(None),
     Fault.expiration("2001-01-01T00:00:00Z"),
-    Fault.slow_body(0.3),
-    Fault.slow_first_byte(1.5),  # longer than the client waits
+    Fault(within=0.3),
+    Fault(before=1.5),  # longer than the client waits
 ]
 
 Lineage = tuple[str, ...]  # the root's key, then the ARN and session name of each hop

@@ -51,12 +51,11 @@ class Issued(NamedTuple):
 
 
 def _result(action: str, fields: str) -> Answer:
-    result = (
-        f"<{action}Result>{fields}</{action}Result><ResponseMetadata><RequestId>stub</RequestId></ResponseMetadata>"
-    )
+    result = f"<{action}Result>{fields}</{action}Result>"
+    metadata = "<ResponseMetadata><RequestId>stub</RequestId></ResponseMetadata>"
     return (
         200,
-        f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">{result}</{action}Response>',
+        f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">{result}{metadata}</{action}Response>',
     )
 
 
@@ -89,14 +88,6 @@ class Fault:
     def reset(cls, **options: Any) -> Fault:
         """Send the head and half of the body, then a TCP reset."""
         return cls(resets=True, **options)
-
-    @classmethod
-    def slow_first_byte(cls, seconds: float, **options: Any) -> Fault:
-        return cls(before=seconds, **options)
-
-    @classmethod
-    def slow_body(cls, seconds: float, **options: Any) -> Fault:
-        return cls(within=seconds, **options)
 
     @classmethod
     def error(cls, status: int, code: str, message: str = "", **options: Any) -> Fault:

@@ -61,8 +61,8 @@ XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><
 FAULTS: dict[str, Case] = {
     "connection refused": Case(None, "`EndpointConnectionError`", ALL_ATTEMPTS),
     "connection reset during the response": Case(Fault.reset(), "`ConnectionClosedError`", ALL_ATTEMPTS),
-    "first byte later than the read timeout": Case(Fault.slow_first_byte(30), "`ReadTimeoutError`", ALL_ATTEMPTS),
-    "body later than the read timeout": Case(Fault.slow_body(30), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    "first byte later than the read timeout": Case(Fault(before=30), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    "body later than the read timeout": Case(Fault(within=30), "`ReadTimeoutError`", ALL_ATTEMPTS),
     "no response at all": Case(Fault.hang(), "`ReadTimeoutError`", ALL_ATTEMPTS),
     **{f"{status} {code}": refused(status, code) for code, status in DOCUMENTED.items()},
     "403 AccessDenied": refused(403, "AccessDenied"),

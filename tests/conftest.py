@@ -23,6 +23,7 @@ import botocore.credentials
 import botocore.utils
 import pytest
 import time_machine
+from botocore.hooks import EventAliaser
 from botocore.loaders import Loader
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
@@ -30,10 +31,12 @@ from sts_stub import StsStub
 
 from aws_assume_role_lib import _credentials
 
-# Each new session reads botocore's models from disk, which takes longer than a test. Here they are read once.
+# Each new session reads botocore's models from disk, and translates the names of botocore's events, which together take
+# longer than a test. Here both are done once.
 _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
-_shared_cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
-Loader._cache = _shared_cache
+_event_names: dict[str, str] = {}
+Loader._cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
+EventAliaser._alias_name_cache = property(lambda self: _event_names, lambda self, _: None)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -407,7 +407,6 @@ def test_where_no_process_can_become_another(
     cannot be run.
     """
     monkeypatch.delattr(os, "fork")
-    monkeypatch.setattr("aws_assume_role_lib._command.environment.fcntl", None)
 
     def exit_code(*command: str) -> object:
         monkeypatch.setattr(sys, "argv", ["x", HUB, "--profile", "dev", *command])
@@ -434,7 +433,7 @@ def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pi
     if not has_pidfd:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        waiting = later(run._waiting_for(process.pid))
+        waiting = later(lambda: run._wait_for(process.pid))
         assert not waiting.done()
         process.communicate()
         waiting.result(HANG)
@@ -442,14 +441,14 @@ def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pi
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has pidfd_open()")
 def test_a_descriptor_of_a_large_number_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has inherited more than a thousand open files notices the end of the program, too."""
+    """A process that has inherited more than a thousand open files notices the end of a program that is a zombie."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
     try:
         opened = os.pidfd_open
         monkeypatch.setattr(os, "pidfd_open", lambda pid: fcntl.fcntl(opened(pid), fcntl.F_DUPFD, 1100))
         with subprocess.Popen(["true"]) as process:
-            assert run._waiting_for(process.pid)()
+            later(lambda: run._wait_for(process.pid)).result(HANG)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -464,7 +463,7 @@ def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch
         raise answers.pop(0)
 
     monkeypatch.setattr(os, "kill", kill)
-    run._waiting_for(1)()
+    run._wait_for(1)
     assert answers == []
 
 
@@ -472,23 +471,25 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
     """The folder of a process that was killed is removed by the next run of its user; that of one that runs is kept."""
 
     def die() -> str:
-        folder = environment.SettingsFolder(hub)
+        folder = environment.settings_folder(hub)
         os.kill(os.getpid(), signal.SIGKILL)
-        return str(folder.config)
+        return folder.name
 
     Forked.start(die).result()
     [abandoned] = folders(tmp_path)
+    another_programs = tmp_path / f"{environment.FOLDER_PREFIX}of-another-program"
+    another_programs.mkdir()
     with monkeypatch.context() as another_user:
         another_user.setattr(os, "getuid", lambda: abandoned.stat().st_uid + 1)
-        environment.SettingsFolder(hub).remove()
+        environment.settings_folder(hub).cleanup()
     assert abandoned.exists()
-    running = environment.SettingsFolder(hub)
+    running = environment.settings_folder(hub)
     assert not abandoned.exists()
-    another = environment.SettingsFolder(hub)
-    assert running.config.exists()
+    another = environment.settings_folder(hub)
+    assert os.path.exists(running.name)
     for folder in (running, another):
-        folder.remove()
-    assert folders(tmp_path) == []
+        folder.cleanup()
+    assert folders(tmp_path) == [another_programs]
 
 
 def test_a_server_that_fails_leaves_no_folder(hub: AssumedRoleSession, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -15,12 +16,8 @@ from .._keys import ExportedCredentials, environment_variables
 from .._session import AssumedRoleSession
 from .failures import SOURCE, exit_with
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # a module elsewhere
-
-FOLDER_PREFIX = "aws-assume-role-lib-"
+# With the machine's name, because machines and containers may share a folder for temporary files.
+FOLDER_PREFIX = f"aws-assume-role-lib-{platform.node()}-"
 
 # Set for processes that this one starts to load the source's credentials: the profiles that are being loaded.
 LOADING = "AWS_ASSUME_ROLE_LIB_LOADING"
@@ -58,8 +55,7 @@ REMOVED = (
 _REMOVED_PREFIX = "AWS_BEARER_TOKEN_"
 # Profile settings that select credentials; all others are passed on.
 _CREDENTIAL_SETTINGS = re.compile(
-    "aws_|credential_|duration_seconds|external_id|login_session|mfa_serial|role_|"
-    "source_profile|sso_|web_identity_token_file"
+    "aws_|credential_|duration_seconds|external_id|login_|mfa_|role_|source_profile|sso_|web_identity_token_file"
 )
 
 
@@ -94,49 +90,51 @@ def printed_role() -> str | None:
     return role_arn if access_key and access_key == os.environ.get("AWS_ACCESS_KEY_ID") else None
 
 
-class SettingsFolder:
-    """A temporary folder with a program's AWS config file, and an empty file that replaces all others.
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it now runs as another user, as with sudo
+    return True
+
+
+def settings_folder(session: AssumedRoleSession) -> tempfile.TemporaryDirectory[str]:
+    """Create a folder with a program's AWS config file, and an empty file that replaces all others.
 
     Raises:
         OSError: It cannot be created.
     """
-
-    def __init__(self, session: AssumedRoleSession) -> None:
+    if hasattr(os, "fork"):  # on Windows, the processes of these folders are not known
         _remove_abandoned_folders()
-        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
-        self.config, self.empty = Path(self._folder.name, "config"), Path(self._folder.name, "credentials")
-        # The lock is held until no process has this file open, and there is no config file without it.
-        self._lock = self.empty.open("w")
-        if fcntl:  # pragma: no branch  # Windows does not have this
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        # In the encoding in which botocore has read these settings, and SDKs read the user's own file.
-        with self.config.open("w") as file:
-            _config_of(session).write(file)
-
-    def remove(self) -> None:
-        self._lock.close()
-        self._folder.cleanup()
+    # This process becomes the program.
+    folder = tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True)
+    Path(folder.name, "credentials").touch()
+    # In the encoding in which botocore has read these settings, and SDKs read the user's own file.
+    with open(os.path.join(folder.name, "config"), "w") as file:
+        _config_of(session).write(file)
+    return folder
 
 
 def _remove_abandoned_folders() -> None:
-    """Remove the folders of processes that were killed."""
-    for config in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/config") if fcntl else ():
-        folder = config.parent
-        with contextlib.suppress(OSError):
-            if folder.lstat().st_uid == os.getuid():  # nobody else can have changed what is in it
-                with open(folder / "credentials") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder)
+    """Remove the folders of programs that have ended, and whose server process was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            process = int(folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0])
+            # Nobody else can have changed what is in a folder of this user.
+            if folder.lstat().st_uid == os.getuid() and not is_running(process):
+                shutil.rmtree(folder)
 
 
-def environment_for(session: AssumedRoleSession, folder: SettingsFolder) -> dict[str, str]:
+def environment_for(session: AssumedRoleSession, folder: str) -> dict[str, str]:
     """Return this process's environment without credentials, but with the source profile's other settings."""
     removed = credential_variables()
     environment = {name: value for name, value in os.environ.items() if name not in removed}
     # SDKs read these files before they use an endpoint, so credentials in your own files would take precedence.
-    empty = str(folder.empty)
+    empty = os.path.join(folder, "credentials")
     environment |= {
-        "AWS_CONFIG_FILE": str(folder.config),
+        "AWS_CONFIG_FILE": os.path.join(folder, "config"),
         "AWS_SHARED_CREDENTIALS_FILE": empty,
         "AWS_CREDENTIAL_PROFILES_FILE": empty,
         "BOTO_CONFIG": empty,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import shutil
@@ -11,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NoReturn
 from urllib.request import getproxies
 
 from .._session import AssumedRoleSession
 from .endpoint import Endpoint
-from .environment import SettingsFolder, environment_for, static_variables
+from .environment import environment_for, is_running, settings_folder, static_variables
 from .failures import NOT_EXECUTABLE, NOT_FOUND, OUTPUT, exit_with, or_exit
 
 # Serves a program until the given function returns.
@@ -54,7 +55,7 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
         pass
     os.close(descriptor)
     endpoint = None if static else Endpoint(session)
-    folder = SettingsFolder(session)
+    folder = settings_folder(session)
 
     def serve(wait: Callable[[], object]) -> None:
         try:
@@ -62,10 +63,10 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
                 threading.Thread(target=endpoint.serve_forever, daemon=True).start()
             wait()
         finally:
-            folder.remove()
+            folder.cleanup()
 
     given = endpoint.variables if endpoint else static_variables(session.export_credentials())
-    return environment_for(session, folder) | given, serve
+    return environment_for(session, folder.name) | given, serve
 
 
 def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
@@ -79,14 +80,15 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     """
     if not hasattr(os, "fork"):
         return _run_child(command, environment, serve)
-    wait = _waiting_for(os.getpid())
+    # On macOS, the system library that looks up proxies crashes in a forked process. Python does not call it if the
+    # environment names a proxy. The program has its own environment.
+    proxies = {f"{scheme}_proxy": proxy for scheme, proxy in getproxies().items()}
+    os.environ.update({"no_proxy": "localhost"} | proxies)
     # The server is forked: a new interpreter would take a third of a second to import botocore again, and would have to
     # be sent what MFA codes were typed for. There is one thread at this point, so the copy has no lock that is held.
-    # On macOS, the system library that looks up proxies crashes in a forked process. Python does not call it if the
-    # environment names a proxy.
-    proxies = {f"{scheme}_proxy": proxy for scheme, proxy in getproxies().items()}
     # Fork twice, so that the program does not have a child that it did not start.
-    starter = os.fork() or _start_server(serve, wait, proxies)
+    program = os.getpid()
+    starter = os.fork() or _start_server(serve, program)
     with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, there is nothing to wait for
         os.waitpid(starter, 0)
     # Python ignores these signals, and the program would inherit that.
@@ -95,13 +97,12 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     os.execvpe(command[0], command, environment)
 
 
-def _start_server(serve: Serve, wait: Callable[[], object], proxies: Mapping[str, str]) -> NoReturn:
+def _start_server(serve: Serve, program: int) -> NoReturn:
     try:
         os.setsid()
         if not os.fork():
-            os.environ.update({"no_proxy": "localhost"}, **proxies)
             _leave_streams()
-            serve(wait)
+            serve(functools.partial(_wait_for, program))
     finally:
         os._exit(0)
 
@@ -120,23 +121,16 @@ def _leave_streams() -> None:
                     os.close(int(name))
 
 
-def _waiting_for(program: int) -> Callable[[], object]:
-    """Return a function that waits until a process has ended."""
+def _wait_for(program: int) -> None:
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):  # an old kernel, or a sandbox
             # Not select(), which refuses descriptors from 1024 on.
             end = select.poll()
             end.register(os.pidfd_open(program), select.POLLIN)
-            return end.poll
-
-    def poll() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            while True:
-                with contextlib.suppress(PermissionError):  # it now runs as another user, as with sudo
-                    os.kill(program, 0)
-                time.sleep(0.5)  # nothing tells when a process that is not a child ends, without pidfd_open()
-
-    return poll
+            end.poll()
+            return
+    while is_running(program):
+        time.sleep(0.5)  # without pidfd_open(), nothing tells when a process that is not a child ends
 
 
 def _run_child(command: list[str], environment: dict[str, str], serve: Serve) -> int:

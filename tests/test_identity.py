@@ -26,8 +26,8 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
     RefreshableCredentials,
 )
-from botocore.exceptions import ClientError, EndpointConnectionError
-from conftest import HANG, HUB, SPOKE, key, later, wait_until, waiting_threads
+from botocore.exceptions import ClientError
+from conftest import HANG, HUB, SPOKE, NotSent, do_not_send, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -217,18 +217,15 @@ def test_fetchers_with_a_programs_own_parts_are_known_as_themselves(parent):
 def test_a_label_proves_nothing(sts, method):
     """Refreshable credentials set on a session by hand share entries with themselves only, whatever their method."""
     cache: dict[str, Any] = {}
-    names = ("AKIAONE", "AKIATWO", "AKIAONE")
-    one, two, again = (
-        with_credentials(
-            RefreshableCredentials.create_from_metadata(
-                {"access_key": name, "secret_key": "s", "token": "t", "expiry_time": EXPIRES}, dict, method
-            )
-        )
-        for name in names
-    )
-    for parent in (one, one, two, again):
-        key(assume_role(parent, HUB, cache=cache))
-    assert [request.access_key for request in sts.assumed] == list(names)
+
+    def parent(name: str) -> boto3.Session:
+        keys = {"access_key": name, "secret_key": "s", "token": "t", "expiry_time": EXPIRES}
+        return with_credentials(RefreshableCredentials.create_from_metadata(keys, dict, method))
+
+    one, two, again = map(parent, ("AKIAONE", "AKIATWO", "AKIAONE"))
+    for each in (one, one, two, again):
+        key(assume_role(each, HUB, cache=cache))
+    assert [request.access_key for request in sts.assumed] == ["AKIAONE", "AKIATWO", "AKIAONE"]
 
 
 # Endpoints
@@ -259,29 +256,22 @@ def test_an_endpoint_that_a_subclass_injects_is_another_identity(sts, overridden
 def test_ignored_endpoints_are_not_those_that_are_used(config, monkeypatch, through):
     """Keys that a configured endpoint granted are not used by a session that ignores configured endpoints."""
     cache: dict[str, Any] = {}
-
-    def fail(request: Any, **_: Any) -> None:
-        if "amazonaws.com" in request.url:
-            raise EndpointConnectionError(endpoint_url=request.url)
-
-    def role(ignores: bool) -> boto3.Session:
-        setting = "ignore_configured_endpoint_urls = true\n" if ignores and through == "profile" else ""
-        config.write_text(f"[profile p]\nregion = us-east-1\n{keys('ROOT')}{setting}")
-        parent = boto3.Session(profile_name="p")
-        own = Config(ignore_configured_endpoint_urls=ignores)
-        if through == "environment" and ignores:
-            monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-        if through == "default config":
-            parent._session.set_default_client_config(own)
-        parent.events.register("before-send.sts.AssumeRole", fail)
-        options = {"config": own} if through == "config" else None
-        return assume_role(parent, HUB, cache=cache, sts_client_kwargs=options)
-
+    settings = f"[default]\nregion = us-east-1\n{keys('ROOT')}"
+    config.write_text(settings)
     with StsStub() as local:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", local.url)
-        key(role(ignores=False))
-        with pytest.raises(EndpointConnectionError):
-            key(role(ignores=True))
+        key(assume_role(boto3.Session(), HUB, cache=cache))
+    if through == "environment":
+        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    if through == "profile":
+        config.write_text(f"{settings}ignore_configured_endpoint_urls = true\n")
+    parent, ignoring = boto3.Session(), Config(ignore_configured_endpoint_urls=True)
+    if through == "default config":
+        parent._session.set_default_client_config(ignoring)
+    parent.events.register("before-send.sts.AssumeRole", do_not_send)
+    options = {"config": ignoring} if through == "config" else None
+    with pytest.raises(NotSent, match="amazonaws"):
+        key(assume_role(parent, HUB, cache=cache, sts_client_kwargs=options))
 
 
 def test_an_endpoint_that_changes_while_a_parent_lives(sts, monkeypatch, clock, parent):

@@ -129,7 +129,8 @@ def requests() -> list[tuple[int, dict[str, Any], Lineage]]:
     for number in range(SESSIONS):
         shallow = [index for index, (_, _, lineage) in enumerate(tree) if len(lineage) < 2 * DEPTH]
         parent = rng.choice(shallow) if number >= 10 else -1 - number % len(ROOTS)
-        role, name = f"arn:aws:iam::{111111111111 * (number % 8 + 1)}:role/Role{number % 40}", f"name-{number % 40}"
+        kind = number // 2 % 40
+        role, name = f"arn:aws:iam::{111111111111 * (kind % 8 + 1)}:role/Role{kind}", f"name-{kind}"
         before = tree[parent][2] if parent >= 0 else (ROOTS[-1 - parent],)
         tree.append((parent, {"RoleArn": role, "RoleSessionName": name}, (*before, role, name)))
     return tree

@@ -20,18 +20,12 @@ import requests
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
+from pages import blocks
 from sts_stub import StsStub
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 PAGE = Path(__file__).parents[2] / "docs/guides/data-tools.md"
 EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
-
-
-class Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log(self, *_: Any) -> None:
-        pass
 
 
 class S3:
@@ -52,8 +46,8 @@ class S3:
         issued = self._sts.issued.get(key)
         if issued and issued.expires <= time.time():
             self.refused.append(key)
-            length = str(len(EXPIRED))
-            start_response("400 Bad Request", [("Content-Type", "application/xml"), ("Content-Length", length)])
+            headers = {"Content-Type": "application/xml", "Content-Length": str(len(EXPIRED))}
+            start_response("400 Bad Request", list(headers.items()))
             return [EXPIRED]
         self.keys.append(key)
         return self._moto(environ, start_response)
@@ -63,12 +57,19 @@ class S3:
         self._server.server_close()
 
 
+class Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_: Any) -> None:
+        pass
+
+
 # One for all tests: polars keeps stores, and the providers of their keys, for as long as the process lives.
 @pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[StsStub, S3, dict[str, Any]]]:
+def servers() -> Iterator[tuple[StsStub, S3, types.ModuleType]]:
     with StsStub() as stub:
         server = S3(stub)
-        yield stub, server, {}
+        yield stub, server, types.ModuleType("page")
         requests.post(f"{server.url}/moto-api/reset", timeout=10)
         server.close()
 
@@ -76,13 +77,14 @@ def servers() -> Iterator[tuple[StsStub, S3, dict[str, Any]]]:
 @pytest.fixture
 def sts(servers: Any) -> StsStub:
     stub: StsStub = servers[0]
+    stub.lifetime = 2
     return stub
 
 
 @pytest.fixture
 def s3(servers: Any, monkeypatch: pytest.MonkeyPatch) -> S3:
     stub, server, _ = servers
-    for name, value in {
+    settings = {
         "AWS_ACCESS_KEY_ID": "AKIAROOT",
         "AWS_SECRET_ACCESS_KEY": "root-secret",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -92,31 +94,29 @@ def s3(servers: Any, monkeypatch: pytest.MonkeyPatch) -> S3:
         "AWS_ENDPOINT_URL_S3": server.url,
         "AWS_ALLOW_HTTP": "true",
         "SEARCH_URL": server.url,
-    }.items():
+    }
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     # pyarrow ignores such variables when it is given keys, and PyIceberg uses pyarrow.
-    file_system = pyarrow.fs.S3FileSystem
+    real = pyarrow.fs.S3FileSystem
     monkeypatch.setattr(
-        pyarrow.fs, "S3FileSystem", lambda **options: file_system(**{**options, "endpoint_override": server.url})
+        pyarrow.fs, "S3FileSystem", lambda **options: real(**{**options, "endpoint_override": server.url})
     )
     server.refused.clear()
     return server  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def page(servers: Any, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The names that the page's blocks define, each of which has run."""
-    _, _, names = servers
-    module = types.ModuleType("page")
-    vars(module).update(names)
+def page(servers: Any, s3: S3, sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The names that the page's blocks define, each of which has run; the keys of its session are due for a refresh."""
+    module = servers[2]
     monkeypatch.setitem(sys.modules, "page", module)
-    if not names:
+    if not hasattr(module, "session"):
         boto3.client("s3").create_bucket(Bucket="my-bucket")
-        text = PAGE.read_text(encoding="utf-8")
-        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-            source = "\n" * text.count("\n", 0, match.start(1)) + match[1]
-            exec(compile(source, str(PAGE), "exec", dont_inherit=True), vars(module))
-        names.update(vars(module))
+        for block in blocks(PAGE):
+            if block.language == "python":
+                block.execute(PAGE, vars(module))
+    module.session.get_credentials().refresh_at = 0.0
     return module
 
 
@@ -161,22 +161,25 @@ REFRESHING: dict[str, Callable[[Any], Use]] = {
 }
 
 
-def duck(page: Any) -> Use:
-    connection = page.connection
+def duck(page: Any, s3: S3) -> Use:
+    # The extension comes with a package, so that nothing is downloaded.
+    pytest.importorskip("duckdb_extensions").import_extension("httpfs")
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    connection.execute(f"SET s3_endpoint = '{s3.url[7:]}'; SET s3_use_ssl = false; SET s3_url_style = 'path'")
     page.renew_secret(connection)
     return lambda: connection.sql("FROM 's3://my-bucket/numbers.parquet'").fetchall()
 
 
-def pyarrow_alone(page: Any) -> Use:
+def pyarrow_alone(page: Any, s3: S3) -> Use:
     files = page.pyarrow_files()
     return lambda: files.open_input_file("my-bucket/numbers.parquet").read()
 
 
-def deltalake(page: Any) -> Use:
+def deltalake(page: Any, s3: S3) -> Use:
     return page.DeltaTable("s3://my-bucket/table", storage_options=page.storage_options()).to_pyarrow_table
 
 
-def iceberg(page: Any) -> Use:
+def iceberg(page: Any, s3: S3) -> Use:
     io = page.iceberg_io()
     return lambda: io.new_input("s3://my-bucket/greeting.txt").open().read()
 
@@ -185,10 +188,8 @@ STATIC = {"pyarrow": pyarrow_alone, "deltalake": deltalake, "PyIceberg": iceberg
 
 
 @pytest.mark.parametrize("library", REFRESHING)
-def test_a_library_that_refreshes(page: Any, s3: S3, sts: StsStub, library: str) -> None:
+def test_a_library_that_refreshes(page: Any, s3: S3, library: str) -> None:
     """A library that the page says refreshes keeps working past the expiry of its keys, and no key is refused."""
-    sts.lifetime = 2
-    page.session.get_credentials().refresh_at = 0.0
     use = REFRESHING[library](page)
     s3.keys.clear()
 
@@ -203,15 +204,11 @@ def test_a_library_that_refreshes(page: Any, s3: S3, sts: StsStub, library: str)
 
 @pytest.mark.parametrize("library", STATIC)
 def test_a_library_that_holds_static_keys(
-    page: Any, s3: S3, sts: StsStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+    page: Any, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     """A library that the page says holds static keys fails when they expire, until it is given new ones."""
     monkeypatch.setenv("HOME", str(tmp_path))  # where DuckDB installs its extension
-    sts.lifetime = 2
-    page.session.get_credentials().refresh_at = 0.0
-    if library == "DuckDB":
-        page.connection = duckdb_connection(s3)
-    use = STATIC[library](page)
+    use = STATIC[library](page, s3)
     use()
     failures: list[Exception] = []
 
@@ -223,21 +220,11 @@ def test_a_library_that_holds_static_keys(
 
     until(lambda: failures, use_once)
     assert s3.refused
-    STATIC[library](page)()
+    STATIC[library](page, s3)()
 
 
-def duckdb_connection(s3: S3) -> Any:
-    # The extension comes with a package, so that nothing is downloaded.
-    pytest.importorskip("duckdb_extensions").import_extension("httpfs")
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    connection.execute(f"SET s3_endpoint = '{s3.url[7:]}'; SET s3_use_ssl = false; SET s3_url_style = 'path'")
-    return connection
-
-
-def test_the_boto3_adapter_of_obstore_misjudges_the_expiry(page: Any, s3: S3, sts: StsStub) -> None:
+def test_the_boto3_adapter_of_obstore_misjudges_the_expiry(page: Any, s3: S3) -> None:
     """obstore's adapter for boto3 keeps using expired keys, as the page warns."""
-    sts.lifetime = 2
-    page.session.get_credentials().refresh_at = 0.0
     store = S3Store("my-bucket", credential_provider=Boto3CredentialProvider(page.session))
     store.get("greeting.txt")
     with pytest.raises(Exception, match="ExpiredToken"):

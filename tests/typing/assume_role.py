@@ -1,4 +1,4 @@
-"""What type checkers say of the public names; checked by mypy, never run."""
+"""What type checkers say of the public names; checked by mypy and pyright, never run."""
 
 from datetime import timedelta
 
@@ -60,3 +60,4 @@ assume_role(session, "arn", DurationSeconds="900")  # type: ignore[arg-type]  # 
 assume_role(session, "arn", cache=[])  # type: ignore[arg-type]  # no mapping
 _ = lib.unknown  # type: ignore[attr-defined]  # no such name
 hub.assume_role("arn", ExternalID="abc")  # type: ignore[call-arg]  # no such parameter
+lib.aio.get_session(session)  # type: ignore[arg-type]  # assumes no role

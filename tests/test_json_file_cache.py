@@ -12,6 +12,7 @@ import select
 import stat
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from conftest import Forked, needs_fork
@@ -19,6 +20,7 @@ from conftest import Forked, needs_fork
 from aws_assume_role_lib._file_cache import JSONFileCache
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="modes, umask and limits are POSIX's")
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # Python warns of forks
 ENTRY = {"Credentials": {"AccessKeyId": "ASIAEXAMPLE"}}
 
 
@@ -32,22 +34,6 @@ def no_umask():
     before = os.umask(0)
     yield
     os.umask(before)
-
-
-def run_unprivileged(folder: pathlib.Path, code: str) -> str:
-    """Run code with a cache in `folder` as a user whom the folder's mode stops, which it would not stop root."""
-    setup = (
-        "import os, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
-        "os.chdir(sys.argv[1])\n"
-        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        f"cache = JSONFileCache({folder.name!r})\n"
-    )
-    # Only the folder itself must be in the way, not pytest's folder around it.
-    folder.parent.chmod(0o755)
-    command = [sys.executable, "-c", setup + code, str(folder.parent)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stdout.strip()
 
 
 @pytest.mark.parametrize("kind", [str, pathlib.Path])
@@ -100,18 +86,19 @@ def test_modes(folder, no_umask):
 @posix_only
 def test_temporary_file_is_private_from_the_first_byte(folder, no_umask):
     """The file is created with mode 0600 and renamed as it is, with no chmod once it has content."""
-    # Audit events show the file before its rename; an audit hook cannot be removed, so it gets its own process.
-    code = (
-        "import os, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
-        "def show(event, arguments):\n"
-        "    if not str(arguments[:1]).count(sys.argv[1]): return\n"
-        "    if event == 'os.chmod': print('chmod')\n"
-        "    if event == 'os.rename': print(oct(os.stat(arguments[0]).st_mode & 0o777))\n"
-        "sys.addaudithook(show)\n"
-        "JSONFileCache(sys.argv[1])['key'] = {}"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["0o600"]
+
+    def write() -> str:
+        seen: list[str] = []
+
+        def show(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in ("os.chmod", "os.rename") and str(folder) in str(arguments[0]):
+                seen.append(f"{event} {os.stat(arguments[0]).st_mode & 0o777:o}")
+
+        sys.addaudithook(show)  # which cannot be removed
+        JSONFileCache(folder)["key"] = ENTRY
+        return " ".join(seen)
+
+    assert Forked.start(write).result() == "os.rename 600"
 
 
 DAMAGED = {
@@ -213,51 +200,70 @@ def test_full_disk(folder):
     """A write that fails halfway raises an OSError, leaves no temporary file, and leaves the old entry whole."""
     cache = JSONFileCache(folder)
     cache["key"] = ENTRY
-    code = (
-        "import resource, sys; from aws_assume_role_lib._file_cache import JSONFileCache\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))\n"
-        "try: JSONFileCache(sys.argv[1])['key'] = {'padding': 'x' * 100_000}\n"
-        "except OSError: print('OSError')"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "OSError"
+
+    def write() -> str:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+        try:
+            cache["key"] = {"padding": "x" * 100_000}
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return "written"
+
+    assert Forked.start(write).result().startswith("OSError")
     assert os.listdir(folder) == ["key.json"]
     assert cache["key"] == ENTRY
 
 
-READ = "try: print(cache['key'])\nexcept PermissionError: print('refused')\n"
-WRITE = "try: cache['key'] = {}\nexcept PermissionError: print('not written')\n"
+# The modes of a folder and of its entry, and what a user who is stopped by them can do.
 CLOSED = {
     "read-only folder": (0o555, 0o644, f"True {ENTRY} not written"),
     "unreadable folder": (0o000, 0o644, "False refused not written"),
     "unreadable file": (0o555, 0o000, "False refused not written"),
 }
+TRY = """
+import os, sys
+from aws_assume_role_lib._file_cache import JSONFileCache
+os.chdir(sys.argv[1])
+if os.geteuid() == 0:  # whom no mode stops
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for name in sys.argv[2:]:
+    cache = JSONFileCache(name)
+    print("key" in cache, end=" ")
+    try: print(cache["key"], end=" ")
+    except PermissionError: print("refused", end=" ")
+    try: cache["key"] = {}
+    except PermissionError: print("not written")
+"""
 
 
 @posix_only
-@pytest.mark.parametrize("closed", CLOSED)
-def test_what_the_modes_forbid(folder, closed):
+def test_what_the_modes_forbid(tmp_path):
     """What cannot be read is not contained, and raises an OSError; what cannot be written does, and stays as it is."""
-    of_folder, of_file, expected = CLOSED[closed]
-    JSONFileCache(folder)["key"] = ENTRY
-    (folder / "key.json").chmod(of_file)
-    folder.chmod(of_folder)
+    tmp_path.chmod(0o755)  # only the folders themselves must be in the way
+    for name, (of_folder, of_file, _) in CLOSED.items():
+        JSONFileCache(tmp_path / name)["key"] = ENTRY
+        (tmp_path / name / "key.json").chmod(of_file)
+        (tmp_path / name).chmod(of_folder)
     try:
-        assert run_unprivileged(folder, f"print('key' in cache)\n{READ}{WRITE}").split() == expected.split()
+        command = [sys.executable, "-c", TRY, tmp_path, *CLOSED]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     finally:
-        folder.chmod(0o700)
-    assert os.listdir(folder) == ["key.json"]
+        for name in CLOSED:
+            (tmp_path / name).chmod(0o700)
+    assert output.splitlines() == [expected for _, _, expected in CLOSED.values()]
+    assert [os.listdir(tmp_path / name) for name in CLOSED] == [["key.json"]] * 3
 
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_processes_hammering_one_entry(folder):
     """However many processes write an entry, each read returns a whole one, and nothing else is left behind."""
     cache = JSONFileCache(folder)
 
     def write(writer: int) -> str:
         # Entries of varying length: a reader of half a write, or of two mixed writes, would notice.
-        for count in range(200):
+        for count in range(60):
             cache["key"] = {"writer": writer, "padding": [writer] * (count * 37 % 2000), "count": count}
         return "written"
 
@@ -270,7 +276,7 @@ def test_processes_hammering_one_entry(folder):
     assert os.listdir(folder) == ["key.json"]
 
 
-def test_an_entry_can_be_deleted(tmp_path: pathlib.Path) -> None:
+def test_an_entry_can_be_deleted(tmp_path):
     """del removes an entry, and only that one, and cannot remove it twice."""
     cache = JSONFileCache(tmp_path)
     cache["one"], cache["other"] = {"a": 1}, {"b": 2}
@@ -280,7 +286,7 @@ def test_an_entry_can_be_deleted(tmp_path: pathlib.Path) -> None:
         del cache["one"]
 
 
-def test_caches_in_one_folder_are_equal(tmp_path: pathlib.Path) -> None:
+def test_caches_in_one_folder_are_equal(tmp_path):
     """Two caches are equal, and the same key of a dict, if they are in the same folder."""
     one, same, other = JSONFileCache(tmp_path), JSONFileCache(str(tmp_path)), JSONFileCache(tmp_path / "other")
     assert one == same != other
@@ -288,11 +294,9 @@ def test_caches_in_one_folder_are_equal(tmp_path: pathlib.Path) -> None:
     assert len({one, same, other}) == 2
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Windows has no file modes")
+@posix_only
 @pytest.mark.parametrize("change", ["owner", "group", "others"])
-def test_a_file_that_somebody_else_may_have_written_is_ignored(
-    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, change: str
-) -> None:
+def test_a_file_that_somebody_else_may_have_written_is_ignored(tmp_path, caplog, change):
     """A file that another user owns or may write is no entry, and the log says so once."""
     cache = JSONFileCache(tmp_path)
     cache["a"] = {"b": 1}

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 import boto3
+import botocore.client
 import botocore.credentials
 import botocore.utils
 import pytest
@@ -176,8 +177,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Newer botocore versions read this constant in each module that imports it.
-    modules = [module for module in (botocore.credentials, botocore.utils) if hasattr(module, NEW_REFRESH)]
+    # Newer botocore versions read this constant in each module that imports it; the client's is for S3 Express.
+    switched = (botocore.client, botocore.credentials, botocore.utils)
+    modules = [module for module in switched if hasattr(module, NEW_REFRESH)]
     if config.getoption("--new-credential-refresh"):
         if not modules:
             pytest.exit("this botocore has no switch for a new credential refresh", returncode=0)

@@ -24,28 +24,28 @@ def note_of(sts: StsStub, parent: boto3.Session, message: str, **parameters: obj
     return note
 
 
-@pytest.mark.parametrize(
-    ("rest", "cause"),
-    [
-        (" because no identity-based policy allows the sts:AssumeRole action", "no allow in any identity-based policy"),
-        (" with an explicit deny in a resource-based policy", "deny in a resource-based policy (the role's trust"),
-        (" because no session policy allows the sts:AssumeRole action", "session policy (on the caller's side)"),
-        (" with an explicit deny in a service control policy", "service control policy (on the caller's side)"),
-        (" with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/x", "deny in a identity-based"),
-        (" with an explicit deny in a resource control policy", "(of the role's organization)"),
-        ("", ""),
-    ],
-)
-def test_the_side_that_denied(sts: StsStub, parent: boto3.Session, rest: str, cause: str) -> None:
+CAUSES = {
+    " because no identity-based policy allows the sts:AssumeRole action": "no allow in any identity-based policy",
+    " with an explicit deny in a resource-based policy": "deny in a resource-based policy (the role's trust",
+    " because no session policy allows the sts:AssumeRole action": "session policy (on the caller's side)",
+    " with an explicit deny in a service control policy": "service control policy (on the caller's side)",
+    " with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/x": "deny in an identity-based",
+    " with an explicit deny in a resource control policy": "(of the role's organization)",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("rest", CAUSES)
+def test_the_side_that_denied(sts, parent, rest):
     """The note says which side denied the call if STS does, and does not mention it otherwise."""
     note = note_of(sts, parent, DENIED + rest)
     assert note.startswith(f"{ALICE} was denied sts:AssumeRole on {HUB}.")
-    assert cause.replace("a identity", "an identity") in note
-    assert ("STS names the cause" in note) == bool(cause)
+    assert CAUSES[rest] in note
+    assert ("STS names the cause" in note) == bool(rest)
     assert "the caller's policies must allow sts:AssumeRole on this ARN" in note
 
 
-def test_the_permissions_that_parameters_need(sts: StsStub, parent: boto3.Session) -> None:
+def test_the_permissions_that_parameters_need(sts, parent):
     """The note lists the permissions that tags, source identity and contexts need, and repeats no value sent."""
     context = {"ProviderArn": "arn:aws:iam::aws:contextProvider/x", "ContextAssertion": "my-secret"}
     sent = {"Tags": {"a": "my-secret"}, "SourceIdentity": "my-secret", "ProvidedContexts": [context]}
@@ -58,7 +58,7 @@ def test_the_permissions_that_parameters_need(sts: StsStub, parent: boto3.Sessio
     assert "sts:TagSession" not in note_of(sts, parent, DENIED)
 
 
-def test_mfa(sts: StsStub, parent: boto3.Session) -> None:
+def test_mfa(sts, parent):
     """A rejected code is not taken for a missing permission; without a device, MFA is one more thing to check."""
     assert "pass SerialNumber" in note_of(sts, parent, DENIED)
     device = {"SerialNumber": "arn:aws:iam::111111111111:mfa/me", "TokenCode": "123456"}
@@ -69,14 +69,13 @@ def test_mfa(sts: StsStub, parent: boto3.Session) -> None:
     assert "trust policy" not in note
 
 
-def test_a_message_that_names_nobody(sts: StsStub, parent: boto3.Session) -> None:
+def test_a_message_that_names_nobody(sts, parent):
     """If the message does not name the caller, the note names the source of the credentials."""
-    assert note_of(sts, parent, "no").startswith(
-        f"a session with explicit credentials was denied sts:AssumeRole on {HUB}"
-    )
+    note = note_of(sts, parent, "no")
+    assert note.startswith(f"a session with explicit credentials was denied sts:AssumeRole on {HUB}")
 
 
-def test_a_handlers_own_call(sts: StsStub, parent: boto3.Session) -> None:
+def test_a_handlers_own_call(sts, parent):
     """If a handler's own AssumeRole is denied, the error has no note that names this role as the one denied."""
     other = boto3.Session("AKIAOTHER", "other-secret", region_name="us-east-1").client("sts")
 
@@ -91,14 +90,14 @@ def test_a_handlers_own_call(sts: StsStub, parent: boto3.Session) -> None:
 
 
 @pytest.mark.parametrize("operation", ["AbortMultipartUpload", "AssumeRoleWithWebIdentity"])
-def test_a_refusal_of_another_operation(operation: str) -> None:
+def test_a_refusal_of_another_operation(operation):
     """Only a refusal of AssumeRole counts as STS's refusal of the role."""
     assert refusal_code(ClientError({"Error": {"Code": "AccessDenied"}}, "AssumeRole")) == "AccessDenied"
     assert refusal_code(ClientError({"Error": {"Code": "AccessDenied"}}, operation)) == ""
 
 
 @pytest.mark.parametrize("provider", ["an-agent", "sso"])
-def test_the_text_of_another_provider(provider: str) -> None:
+def test_the_text_of_another_provider(provider):
     """Only the text of the library's own errors is quoted: what others say may hold a secret."""
     assert "reason" in in_one_line(CredentialRetrievalError(provider="assume-role", error_msg="reason"))
     assert in_one_line(CredentialRetrievalError(provider=provider, error_msg="token-1")) == "CredentialRetrievalError"

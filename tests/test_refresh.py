@@ -374,7 +374,7 @@ def test_refresh_needed_says_when_the_session_asks_sts(sts, parent, clock):
         (901, None, 0),
         (600, {}, 0),
         (600, {"date": "soon"}, 0),
-        (600, {"date": "Thu, 01 May 2031 12:00:00 -0000"}, 0),
+        (600, {"date": "Thu, 01 May 2031 12:10:00 -0000"}, 0),
     ],
 )
 def test_a_clock_that_is_behind_does_not_make_keys_last(sts, parent, clock, behind, headers, corrected):

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import boto3
 import botocore.endpoint
 import botocore.session
 import pytest
-import time_machine
 from botocore.config import Config
 from botocore.exceptions import ClientError, CredentialRetrievalError
-from botocore.loaders import create_loader
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -92,183 +84,84 @@ def promised(case: Case, moment: str) -> str:
     return case.surfaces if case.surfaces == NEW or moment not in AT_HAND else CURRENT
 
 
-class Seen(NamedTuple):
-    what: str
-    requests: int
-    warnings: list[str]
-    notes: list[str]
-    changed: str  # how a ClientError differs from the one that a plain client raises
-    recovered: bool
-    violations: list[str]
-
-
-# Reading botocore's service models for each session would take most of the time.
-LOADER = create_loader()
-
-
-class World(NamedTuple):
-    sts: StsStub
-    service: StsStub
-    parent: boto3.Session
-    clock: Any
-    warnings: list[str]
-
-    def client(self, session: boto3.Session) -> Any:
-        return session.client("sts", endpoint_url=self.service.url)
-
-    def signer(self, client: Any) -> str:
-        """Return the key that signs a request to a service."""
-        client.get_caller_identity()
-        return self.service.requests[-1].access_key
-
-
-@contextmanager
-def a_world() -> Iterator[World]:
-    """A clock that stands still, an STS, a service that knows its keys, and no pauses between botocore's attempts."""
-    warnings: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: warnings.append(record.getMessage())
-    logger = logging.getLogger("aws_assume_role_lib")
-    with StsStub() as sts, StsStub() as service, pytest.MonkeyPatch.context() as patch:
-        service.issued = sts.issued
-        patch.setenv("AWS_ENDPOINT_URL", sts.url)
-        # The default retry mode has changed between botocore versions; the page is the same on all of them.
-        patch.setenv("AWS_RETRY_MODE", "standard")
-        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
-        logger.addHandler(handler)
-        parent = boto3.Session("AKIAROOT", "s", region_name="us-east-1")
-        parent._session.register_component("data_loader", LOADER)
-        try:
-            with time_machine.travel(datetime(2031, 5, 1, 12, tzinfo=timezone.utc), tick=False) as clock:
-                yield World(sts, service, parent, clock, warnings)
-        finally:
-            logger.removeHandler(handler)
-
-
-@functools.cache
-def seen(name: str, moment: str) -> Seen:
-    case = FAULTS[name]
-    waits = case.fault is not None and (case.fault.before or case.fault.within or case.fault.hangs)
-    options: dict[str, Any] = {"config": Config(read_timeout=0.1)} if waits else {}
-    sent: list[object] = []
-    with a_world() as world:
-        sts = world.sts
-        assumer: Any = assume_role(world.parent, HUB) if moment == HOP else world.parent
-        assumer.events.register("before-send.sts.AssumeRole", lambda request, **_: sent.append(request.url))
-        client = world.client(assume_role(assumer, SPOKE, sts_client_kwargs=options))
-        if moment == HOP:
-            world.signer(world.client(assumer))
-        current = world.signer(client) if moment in AT_HAND else None
-        world.clock.shift(AT_HAND.get(moment, 0))
-        sent.clear()
-
-        if case.fault is None:
-            sts.down()
-        sts.fault, sts.clock_offset = case.fault, -case.ahead
-        notes, changed = [], ""
-        try:
-            what = CURRENT if world.signer(client) == current else NEW
-            requests = len(sent)
-        except Exception as error:
-            requests = len(sent)
-            what, notes = described(error), getattr(error, "__notes__", [])
-            if isinstance(error, ClientError):
-                changed = difference(error, assumer.client("sts", **options))
-        warnings = list(world.warnings)
-
-        sts.up()
-        sts.fault, sts.clock_offset = None, 0
-        world.signer(client)
-        if moment in AT_HAND:
-            world.clock.shift(60)
-        after = world.signer(client)
-        recovered = after != current and sts.issued[after].role_arn == SPOKE
-        return Seen(what, requests, warnings, notes, changed, recovered, sts.violations + world.service.violations)
+@pytest.fixture
+def service(sts, monkeypatch):
+    """A service that knows STS's keys. botocore makes no pauses between its attempts."""
+    # The default retry mode has changed between botocore versions; the page is the same on all of them.
+    monkeypatch.setenv("AWS_RETRY_MODE", "standard")
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
+    with StsStub() as stub:
+        stub.issued = sts.issued
+        yield stub
 
 
 def described(error: Exception) -> str:
     if isinstance(error, ClientError):
         return f"`ClientError`: `{error.response['Error']['Code']}`"
     if isinstance(error, CredentialRetrievalError):
-        reasons = [reason for reason in (NOT_STS, EXPIRED) if reason.partition(": ")[2] in str(error)]
-        return reasons[0] if reasons else str(error)
+        [reason] = [reason for reason in (NOT_STS, EXPIRED) if reason.partition(": ")[2] in str(error)]
+        return reason
     return f"`{type(error).__name__}`"
 
 
-def difference(error: ClientError, client: Any) -> str:
-    with pytest.raises(ClientError) as plain:
-        client.assume_role(RoleArn=SPOKE, RoleSessionName="plain")
-    ours, botocores = [(type(e), e.response, e.operation_name, str(e)) for e in (error, plain.value)]
-    return "" if ours == botocores else f"{ours} is not {botocores}"
-
-
-LIFETIMES = (3600, 900)
-STEP = 75  # seconds between requests
-
-
-def skewed(ahead: int, lifetime: int) -> list[float]:
-    """Live for two lifetimes with a clock this many seconds ahead; return when expired keys were refused."""
-    with a_world() as world:
-        world.sts.clock_offset = world.service.clock_offset = -ahead
-        client = world.client(assume_role(world.parent, HUB, DurationSeconds=lifetime))
-        start, refusals = time.time(), []
-        while (now := time.time()) < start + 2 * lifetime:
-            try:
-                client.get_caller_identity()
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "ExpiredToken":
-                    raise
-                refusals.append(now - start)
-            world.clock.shift(STEP)
-        assert len(world.sts.assumed) > 1
-        return refusals
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_the_user_sees(name: str, moment: str) -> None:
-    """While valid keys remain, no fault surfaces; without them, it surfaces unchanged, after botocore's attempts."""
-    found = seen(name, moment)
-    # An early attempt is made once.
-    requests = 1 if found.what == "current keys" else FAULTS[name].requests
-    assert (found.what, found.requests) == (promised(FAULTS[name], moment), requests)
-    assert found.violations == []
+def test_what_the_user_sees(sts, service, parent, clock, caplog, name, moment):
+    """While valid keys remain, a fault is one warning; without them, it is raised, with a note; then it is over."""
+    case, expected = FAULTS[name], promised(FAULTS[name], moment)
+    waits = case.fault is not None and (case.fault.before or case.fault.within or case.fault.hangs)
+    options: dict[str, Any] = {"config": Config(read_timeout=0.25)} if waits else {}
+    assumer = assume_role(parent, HUB) if moment == HOP else parent
+    source = HUB if moment == HOP else "a session with explicit credentials"
+    client = assume_role(assumer, SPOKE, sts_client_kwargs=options).client("sts", endpoint_url=service.url)
 
+    def signer() -> str:
+        client.get_caller_identity()
+        return service.requests[-1].access_key
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("name", FAULTS)
-def test_what_the_log_says(name: str, moment: str) -> None:
-    """A refresh that fails while the keys are valid logs one warning, which names the role; nothing else logs any."""
-    warnings = seen(name, moment).warnings
-    if promised(FAULTS[name], moment) == CURRENT:
-        [warning] = warnings
-        assert f"while assuming {SPOKE} from a session with explicit credentials" in warning
+    if moment == HOP:
+        key(assumer)
+    current = signer() if moment in AT_HAND else None
+    clock.shift(AT_HAND.get(moment, 0))
+    sent: list[str] = []
+    assumer.events.register("before-send.sts.AssumeRole", lambda request, **_: sent.append(request.url))
+    sts.fault, sts.clock_offset = case.fault, -case.ahead
+    if case.fault is None:
+        sts.down()
+    if expected in (CURRENT, NEW):
+        assert (signer() == current) == (expected == CURRENT)
     else:
-        assert warnings == []
-
-
-@pytest.mark.parametrize("moment", [FIRST, HOP])
-@pytest.mark.parametrize("name", FAULTS)
-def test_the_error_is_stss_own_with_a_note(name: str, moment: str) -> None:
-    """A ClientError is the same as a plain client's; every error names the role, in a note if Python supports notes."""
-    found = seen(name, moment)
-    assert found.changed == ""
-    if promised(FAULTS[name], moment) != NEW:
-        source = HUB if moment == HOP else "a session with explicit credentials"
-        *others, last = found.notes
+        with pytest.raises(Exception) as caught:
+            signer()
+        assert described(caught.value) == expected
+        *others, last = caught.value.__notes__
         assert last == f"Raised while assuming {SPOKE} from {source}."
         explained = ("AccessDenied", "no response", "refused", "reset", "timeout")
         assert len(others) == any(word in name for word in explained)
+    # An early attempt is made once.
+    assert len(sent) == (1 if expected == CURRENT else case.requests)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == (expected == CURRENT)
+    assert all(f"while assuming {SPOKE} from {source}" in warning for warning in warnings)
+    if "ClientError" in expected:
+        # STS's own error, as a plain client raises it.
+        with pytest.raises(ClientError) as plain:
+            assumer.client("sts", **options).assume_role(RoleArn=SPOKE, RoleSessionName="plain")
+        ours, botocores = [(type(e), e.response, e.operation_name, str(e)) for e in (caught.value, plain.value)]
+        assert ours == botocores
+
+    sts.fault, sts.clock_offset = None, 0
+    sts.up()
+    # At once if there are no keys, otherwise within a minute.
+    if moment in AT_HAND:
+        signer()
+        clock.shift(60)
+    assert signer() != current
+    assert sts.issued[signer()].role_arn == SPOKE
+    assert sts.violations + service.violations == []
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("name", FAULTS)
-def test_it_recovers(name: str, moment: str) -> None:
-    """Once the fault is over, the next call gets new keys: at once if there are none, otherwise within a minute."""
-    assert seen(name, moment).recovered
-
-
-def test_every_documented_error_has_its_row() -> None:
+def test_every_documented_error_has_its_row():
     """Each error that botocore's model has for AssumeRole is in the table, with its status."""
     model = botocore.session.Session().get_service_model("sts").operation_model("AssumeRole")
     errors = [shape.metadata["error"] for shape in model.error_shapes]
@@ -276,11 +169,17 @@ def test_every_documented_error_has_its_row() -> None:
     assert {error["code"]: error["httpStatusCode"] for error in errors}.items() <= DOCUMENTED.items()
 
 
-@pytest.mark.parametrize("lifetime", LIFETIMES)
+@pytest.mark.parametrize("lifetime", [3600, 900])
 @pytest.mark.parametrize("ahead", [600, -600])
-def test_a_wrong_clock_fails_no_request(ahead: int, lifetime: int) -> None:
+def test_a_wrong_clock_fails_no_request(sts, service, parent, clock, ahead, lifetime):
     """With the clock off by ten minutes, either way, keys are still replaced before they really expire."""
-    assert skewed(ahead, lifetime) == []
+    sts.clock_offset = service.clock_offset = -ahead
+    client = assume_role(parent, HUB, DurationSeconds=lifetime).client("sts", endpoint_url=service.url)
+    end = time.time() + 2 * lifetime
+    while time.time() < end:
+        client.get_caller_identity()
+        clock.shift(75)
+    assert len(sts.assumed) > 1
 
 
 KINDS = {
@@ -334,7 +233,7 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def test_the_page_is_what_this_run_prints(request: pytest.FixtureRequest) -> None:
+def test_the_page_is_what_this_run_prints(request):
     """The page is what this run writes; `pytest --faults-table docs/reference/faults.md` updates it."""
     if path := request.config.getoption("--faults-table"):
         Path(path).write_text(page(), encoding="utf-8")

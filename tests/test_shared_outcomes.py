@@ -6,7 +6,6 @@ import contextlib
 import gc
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -89,38 +88,24 @@ def test_entries_of_a_cache_do_not_wait_for_each_other(sts, parent):
     assert len(sts.assumed) == len(cache) == 16
 
 
-def web_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    token = tmp_path / "token"
-    token.write_text("web-identity")
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+@pytest.fixture
+def pod(tmp_path, monkeypatch):
+    """A session whose keys botocore fetches, and refreshes, with a web identity."""
+    (tmp_path / "token").write_text("web-identity")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::333333333333:role/Pod")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return boto3.Session()
 
 
-def profile_with_a_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
-    (tmp_path / "config").write_text(
-        "[profile pod]\nrole_arn = arn:aws:iam::333333333333:role/Pod\nsource_profile = root\nregion = us-east-1\n"
-        "[profile root]\naws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
-    )
-    return boto3.Session(profile_name="pod")
-
-
-PARENTS = {"web identity": web_identity, "profile with role_arn": profile_with_a_role}
-
-
-@pytest.mark.parametrize("kind", PARENTS)
 @pytest.mark.parametrize("chained", [False, True])
-def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
-    sts, one_attempt, clock, tmp_path, monkeypatch, kind, chained
-):
+def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(sts, one_attempt, clock, pod, monkeypatch, chained):
     """While STS does not respond and all keys are valid, a family sends it one request, its parent's included."""
     monkeypatch.setattr("aws_assume_role_lib._role.SLOW", 0.2)
-    parent = PARENTS[kind](tmp_path, monkeypatch)
-    parent._session.set_default_client_config(Config(read_timeout=0.25))
-    roles = [assume_role(parent, HUB)]
+    pod._session.set_default_client_config(Config(read_timeout=0.25))
+    roles = [assume_role(pod, HUB)]
     for number in range(4):
-        roles.append(assume_role(roles[-1] if chained else parent, f"{SPOKE}-{number}", DurationSeconds=3000))
+        roles.append(assume_role(roles[-1] if chained else pod, f"{SPOKE}-{number}", DurationSeconds=3000))
     before = [key(role) for role in roles]
     clock.shift(2800)  # the roles are due, and the parent is in botocore's own window
     sts.fault = Fault.hang(everything=True)
@@ -131,16 +116,15 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(
 
 
 @pytest.mark.parametrize("roles", ["siblings", "a chain", "a cached chain"])
-def test_threads_wait_as_long_as_the_parents_source_takes(sts, one_attempt, tmp_path, monkeypatch, roles):
+def test_threads_wait_as_long_as_the_parents_source_takes(sts, one_attempt, pod, monkeypatch, roles):
     """However long a parent's own refresh hangs, all threads that need it share that attempt and do not queue."""
     monkeypatch.setattr("aws_assume_role_lib._role.WAIT_LIMIT", 0.2)
-    parent = web_identity(tmp_path, monkeypatch)
-    parent._session.set_default_client_config(Config(read_timeout=1.5))
+    pod._session.set_default_client_config(Config(read_timeout=1.5))
+    cache: dict[str, Any] | None = {} if roles == "a cached chain" else None
     if roles == "siblings":
-        sessions = [assume_role(parent, f"{SPOKE}-{number}") for number in range(8)]
+        sessions = [assume_role(pod, f"{SPOKE}-{number}") for number in range(8)]
     else:
-        cache: dict[str, Any] | None = {} if roles == "a cached chain" else None
-        sessions = [assume_role(assume_role(parent, HUB, cache=cache), SPOKE, cache=cache)] * 8
+        sessions = [assume_role(assume_role(pod, HUB, cache=cache), SPOKE, cache=cache)] * 8
     sts.fault = Fault.hang(everything=True)
     errors = at_once(lambda index: outcome(sessions[index]), 8)
     assert {type(error) for error in errors} == {ReadTimeoutError}

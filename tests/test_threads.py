@@ -86,19 +86,7 @@ def test_models_that_each_session_reads_for_itself(sts, models_read_anew, switch
     assert [client.meta.service_model.service_name for client in made] == services * 2
 
 
-class Watched(dict[str, Any]):
-    """A cache that reports when it is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = threading.Event()
-
-    def __contains__(self, key: object) -> bool:
-        self.asked.set()
-        return super().__contains__(key)
-
-
-def ask_while_another_refreshes(session: boto3.Session, refreshes: Callable[[], bool]) -> tuple[Any, list[Future[str]]]:
+def ask_while_another_refreshes(session: boto3.Session) -> tuple[Any, list[Future[str]]]:
     """Return a handler that uses a session once another thread is refreshing it, and a list of that thread."""
     started, others = threading.Event(), []
 
@@ -106,17 +94,17 @@ def ask_while_another_refreshes(session: boto3.Session, refreshes: Callable[[], 
         if not started.is_set():
             started.set()
             others.append(later(lambda: key(session)))
-            wait_until(refreshes)
+            wait_until(lambda: is_under_way(session.get_credentials()))
         return key(session)
 
     return ask, others
 
 
-def test_a_handler_asks_for_credentials_that_another_thread_refreshes(sts, parent):
+@pytest.mark.parametrize("cache", [None, {}])
+def test_a_handler_asks_for_credentials_that_another_thread_refreshes(sts, parent, cache):
     """A handler that runs while a client is created gets the keys another thread is fetching, with one AssumeRole."""
-    cache = Watched()
     session = assume_role(parent, HUB, cache=cache).assume_role(SPOKE)
-    ask, others = ask_while_another_refreshes(session, cache.asked.is_set)
+    ask, others = ask_while_another_refreshes(session)
     session.events.register("creating-client-class.s3", ask)
     later(lambda: session.client("s3")).result(HANG)
     assert others[0].result(HANG) == key(session)
@@ -137,7 +125,7 @@ def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts, parent):
         return "111111"
 
     vault = assume_role(parent, SPOKE, SerialNumber=device, TokenCode=code, cache={})
-    ask, others = ask_while_another_refreshes(vault, asked.is_set)
+    ask, others = ask_while_another_refreshes(vault)
     child = assume_role(parent, HUB, SerialNumber=device, TokenCode=lambda: ask() and "222222")
     later(lambda: key(child)).result(HANG)
     assert {others[0].result(HANG), key(vault), key(child)} <= set(sts.issued)
@@ -156,7 +144,7 @@ def test_a_handler_uses_a_session_that_waits_for_the_refresh(sts, parent, clock)
     parent.events.register("before-call.sts.AssumeRole", use)
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE)
-    ask, others = ask_while_another_refreshes(spoke, lambda: is_under_way(spoke.get_credentials()))
+    ask, others = ask_while_another_refreshes(spoke)
     before: list[str] = []
     before += [key(hub), key(spoke)]
     clock.shift(59 * 60 + 20)

@@ -11,7 +11,7 @@ import botocore.endpoint
 import botocore.session
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 from conftest import HUB, SPOKE, key
 from sts_stub import Fault, StsStub
 
@@ -159,6 +159,37 @@ def test_what_the_user_sees(sts, service, parent, clock, caplog, name, moment):
     assert signer() != current
     assert sts.issued[signer()].role_arn == SPOKE
     assert sts.violations + service.violations == []
+
+
+TOO_LONG = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+NO_CODE = "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
+
+
+@pytest.mark.parametrize("retries", ["legacy", "standard"])
+@pytest.mark.parametrize(
+    ("fault", "start", "end"),
+    [
+        (Fault.error(403, "InvalidClientTokenId"), "STS does not know the parent's keys", "ENDPOINTS=regional."),
+        (Fault.error(400, "ValidationError", TOO_LONG), "Leave DurationSeconds out", "maximum session duration."),
+        (Fault.error(403, "AccessDenied", NO_CODE), "STS rejected the MFA code.", "accepts each code only once."),
+        (Fault.error(403, "ExpiredToken"), "The parent's credentials have expired.", "with explicit credentials."),
+        (Fault.reset(), "Check the network first: ", "endpoint URL if one is set."),
+        (None, "Check the network first: ", "endpoint URL if one is set."),
+        # An error that needs no explanation has only the note that names the role.
+        (Fault.error(400, "PackedPolicyTooLarge"), "Raised while assuming", "with explicit credentials."),
+    ],
+)
+def test_the_first_note_is_about_the_cause(sts, one_attempt, parent, monkeypatch, fault, start, end, retries):
+    """The first note is about what STS refused, or about the network if nothing responded."""
+    monkeypatch.setenv("AWS_RETRY_MODE", retries)
+    sts.fault = fault
+    if fault is None:
+        sts.down()
+    with pytest.raises((BotoCoreError, ClientError)) as caught:
+        key(assume_role(parent, HUB))
+    note = caught.value.__notes__[0]
+    assert note.startswith(start)
+    assert note.endswith(end)
 
 
 def test_every_documented_error_has_its_row():

@@ -66,7 +66,7 @@ TESTS = {
     "_command/failures": "command/cli command/loop",
     "_command/formats": "command/cli",
     "_command/run": "command/run",
-    "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs internals faults",
+    "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs internals faults ensure_valid_for",
     "_family": "shared_clients internals inheritance session threads hangs outages",
     "_file_cache": "json_file_cache",
     "_handlers": "shared_clients internals inheritance threads",

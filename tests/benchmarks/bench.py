@@ -98,9 +98,8 @@ class Benchmark:
 
     def __init__(self, quick: bool, delay: float, folder: pathlib.Path, stack: contextlib.ExitStack) -> None:
         self._delay = delay
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        kept.pop("PYTHONDONTWRITEBYTECODE", None)
-        self._env = kept | {
+        ours = ("AWS_", "PYTHONDONTWRITEBYTECODE")
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
             "AWS_ACCESS_KEY_ID": "AKIAROOT",
             "AWS_SECRET_ACCESS_KEY": "root-secret",
             "AWS_DEFAULT_REGION": "us-east-1",

@@ -77,7 +77,7 @@ TESTS = {
     "_parameters": "limits conversions properties mfa",
     "_patch": "patch",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
-    "_session": "session inheritance internals boto3 threads travel/pickling",
+    "_session": "session ensure_valid_for inheritance internals boto3 threads travel/pickling",
     "_source": "refresh outages identity",
     "_sts": "sts_client sts_client_kwargs bad_arguments cache outages inheritance forks threads",
     "_suggest": "bad_arguments command/cli",

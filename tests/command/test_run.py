@@ -91,9 +91,9 @@ def program_of(session: AssumedRoleSession) -> Iterator[None]:
     served.result(HANG)
 
 
-def start(*command: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(*command: str, options: tuple[str, ...] = (), ours: list[str] = OURS) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen([*OURS, *options, "--", *command], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([*ours, *options, "--", *command], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
@@ -311,19 +311,33 @@ def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
     assert process.returncode == 7
 
 
-def test_a_signal_for_the_command_reaches_the_program(sts: StsStub) -> None:
+MACOS = "import sys; from aws_assume_role_lib._command.cli import main; sys.platform = 'darwin'; main()"
+
+
+@pytest.mark.parametrize(
+    ("ours", "last", "code"),
+    [
+        pytest.param(OURS, signal.SIGINT, -signal.SIGINT, id="the program is this process"),
+        pytest.param(
+            [sys.executable, "-c", MACOS, *OURS[3:]], signal.SIGUSR1, 128 + signal.SIGUSR1, id="it is a child, on macOS"
+        ),
+    ],
+)
+def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, ours: list[str], last: int, code: int) -> None:
     """A signal sent to the command reaches the program, which may handle it or die from it."""
     program = (
         "import signal\nfor each in (signal.SIGHUP, signal.SIGTERM):\n  signal.signal(each, lambda n, _: print(n))\n"
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\nprint('on', flush=True)\nwhile True: input()"
     )
-    with start(sys.executable, "-u", "-c", program) as process:
+    with start(sys.executable, "-u", "-c", program, ours=ours) as process:
         assert line_of(process) == "on\n"
         for number in (signal.SIGHUP, signal.SIGTERM):
             process.send_signal(number)
+            # Python may call the handler only after input(), if the signal came just before that.
+            print(file=process.stdin, flush=True)
             assert line_of(process) == f"{int(number)}\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(50) == -signal.SIGINT
+        process.send_signal(last)
+        assert process.wait(50) == code
 
 
 @pytest.mark.parametrize(
@@ -400,13 +414,18 @@ def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str)
     assert HUB in (tmp_path / "answer").read_text()
 
 
-def test_where_no_process_can_become_another(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("system", ["Windows", "macOS"])
+def test_where_the_program_is_a_child(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], system: str
 ) -> None:
-    """On Windows the program is a child process with the same credentials, whose exit code is the command's, unless it
-    cannot be run.
+    """On Windows and macOS the program is a child process with the same credentials, whose exit code is the command's,
+    unless it cannot be run. On macOS, this process does not fork, because a fork cannot look up host names there.
     """
     monkeypatch.delattr(os, "fork")
+    if system == "macOS":
+        monkeypatch.setattr(os, "fork", lambda: pytest.fail("it forks"), raising=False)
+        monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(run, "FORWARDED", ())  # this process keeps its own handlers
 
     def exit_code(*command: str) -> object:
         monkeypatch.setattr(sys, "argv", ["x", HUB, "--profile", "dev", *command])

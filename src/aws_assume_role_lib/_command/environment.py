@@ -108,7 +108,7 @@ def settings_folder(session: AssumedRoleSession) -> tempfile.TemporaryDirectory[
     """
     if hasattr(os, "fork"):  # on Windows, the processes of these folders are not known
         _remove_abandoned_folders()
-    # This process becomes the program.
+    # This process becomes the program, or waits for it.
     folder = tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True)
     Path(folder.name, "credentials").touch()
     # In the encoding in which botocore has read these settings, and SDKs read the user's own file.

@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from typing import NoReturn
-from urllib.request import getproxies
 
 from .._session import AssumedRoleSession
 from .endpoint import Endpoint
 from .environment import environment_for, is_running, settings_folder, static_variables
 from .failures import NOT_EXECUTABLE, NOT_FOUND, OUTPUT, exit_with, or_exit
+
+# Signals that are passed on to a program that is a child. Not SIGINT: a terminal sends it to both, and many programs
+# take a second one as an order to stop without cleaning up.
+FORWARDED = ("SIGHUP", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
 # Serves a program until the given function returns.
 Serve = Callable[[Callable[[], object]], object]
@@ -73,17 +76,14 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     """Replace this process with a program, which then has its own signals, terminal and exit code.
 
     A second process serves it, in a separate session that the program's signals do not reach. Windows cannot replace a
-    process: there, the program is a child of this one, and its exit code is returned.
+    process, and on macOS a forked process crashes when it looks up a host name: there, the program is a child of this
+    one, and its exit code is returned.
 
     Raises:
         OSError: The program cannot be run.
     """
-    if not hasattr(os, "fork"):
+    if not hasattr(os, "fork") or sys.platform == "darwin":
         return _run_child(command, environment, serve)
-    # On macOS, the system library that looks up proxies crashes in a forked process. Python does not call it if the
-    # environment names a proxy. The program has its own environment.
-    proxies = {f"{scheme}_proxy": proxy for scheme, proxy in getproxies().items()}
-    os.environ.update({"no_proxy": "localhost"} | proxies)
     # The server is forked: a new interpreter would take a third of a second to import botocore again, and would have to
     # be sent what MFA codes were typed for. There is one thread at this point, so the copy has no lock that is held.
     # Fork twice, so that the program does not have a child that it did not start.
@@ -141,10 +141,15 @@ def _run_child(command: list[str], environment: dict[str, str], serve: Serve) ->
         # Windows itself only finds .exe files, and many commands are .cmd files.
         program = shutil.which(command[0], path=environment.get("PATH")) or command[0]
         with subprocess.Popen([program, *command[1:]], env=environment) as process:
+            for name in FORWARDED:
+                if hasattr(signal, name):  # Windows has only one of them
+                    signal.signal(getattr(signal, name), lambda number, _: process.send_signal(number))
             while True:
                 # Ctrl-C reaches the program too, which decides what to do.
                 with contextlib.suppress(KeyboardInterrupt):
-                    return process.wait()
+                    code = process.wait()
+                    # A shell's code for a program that a signal has ended.
+                    return code if code >= 0 else 128 - code
     finally:
         ended.set()
         server.join()

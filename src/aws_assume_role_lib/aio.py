@@ -55,10 +55,7 @@ def get_session(session: AssumedRoleSession) -> AioSession:
         '111111111111'
     """
     if not isinstance(session, AssumedRoleSession):
-        raise TypeError(
-            f"session is of type {type(session).__name__}; it must be a session that assume_role() returned. "
-            "For a session that assumes no role, use aiobotocore itself."
-        )
+        raise TypeError(f"session is of type {type(session).__name__}; it must be a session that assume_role() made.")
     try:
         from ._travel.aio import AioChildSession
     except ModuleNotFoundError as error:

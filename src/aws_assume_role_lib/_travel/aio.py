@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import os
 import threading
 import time
@@ -37,12 +36,10 @@ class AioChildSession(InheritingSession, AioSession):
         self.get_component("event_emitter").register_first("choose-signer", sign_as_the_role)
 
     def __copy__(self) -> AioChildSession:
-        copied = object.__new__(type(self))
-        vars(copied).update(vars(self))
-        return copied
+        return self  # copied credentials would refresh separately
 
     def __deepcopy__(self, _: object) -> AioChildSession:
-        return copy.copy(self)  # copied credentials would refresh separately
+        return self
 
     def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
         return load, recipe_of(self._session) if is_open(self) else vars(self)["_recipe"]
@@ -115,7 +112,13 @@ async def _get_keys(credentials: AssumedRoleCredentials) -> Keys:
     own.set_running_or_notify_cancel()
     refresh = _refreshes.setdefault(key, own)
     if refresh is own:
-        _start(key, own)
+        # Not in the event loop's executor: the program may have filled it with threads that wait for a task, and
+        # asyncio.run() waits for its threads on exit.
+        run = contextvars.copy_context().run
+        try:
+            threading.Thread(target=run, args=(_refresh, key, own), daemon=True).start()
+        except RuntimeError:  # the system has no more threads, or the interpreter is about to exit
+            _refresh(key, own)
     outcome = await asyncio.wrap_future(refresh)
     if isinstance(outcome, BaseException):
         raise copy_of(outcome)
@@ -126,24 +129,10 @@ _Key = tuple[int, AssumedRoleCredentials]
 _refreshes: dict[_Key, Future[Keys | BaseException]] = {}
 
 
-def _start(key: _Key, refresh: Future[Keys | BaseException]) -> None:
-    # Not in the event loop's executor: the program may have filled it with threads that wait for a task, and
-    # asyncio.run() waits for its threads on exit.
-    run = contextvars.copy_context().run
-    try:
-        threading.Thread(target=run, args=(_refresh, key, refresh), daemon=True).start()
-    except RuntimeError as error:  # the system has no more threads, or the interpreter is about to exit
-        _end(key, refresh, error)
-
-
 def _refresh(key: _Key, refresh: Future[Keys | BaseException]) -> None:
     try:
         outcome: Keys | BaseException = key[1].get_keys()
     except BaseException as error:
         outcome = error
-    _end(key, refresh, outcome)
-
-
-def _end(key: _Key, refresh: Future[Keys | BaseException], outcome: Keys | BaseException) -> None:
     del _refreshes[key]
     refresh.set_result(outcome)

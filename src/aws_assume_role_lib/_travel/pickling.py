@@ -14,8 +14,6 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import boto3
-import boto3.session
-import botocore
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider
@@ -110,23 +108,24 @@ def is_open(session: object) -> bool:
 
 # Writing
 
-Refusal = Callable[[str], pickle.PicklingError]
 
-
-def _part(refusal: Refusal, content: Mapping[str, Any], objects: dict[str, Any]) -> Part:
+def _part(session: boto3.Session, content: Mapping[str, Any], objects: dict[str, Any]) -> Part:
     known = {name: value for name, value in content.items() if value is not None}
     try:
         return Part(json.dumps(known, sort_keys=True), objects)
     except (TypeError, ValueError, RecursionError) as error:
-        raise refusal(f"a parameter or setting is not plain data. {error}.") from None
+        raise _refusal(session, f"a parameter or setting is not plain data. {error}.") from None
 
 
-def _refusal(owner: str, reason: str) -> pickle.PicklingError:
+def _refusal(session: boto3.Session, reason: str) -> pickle.PicklingError:
+    owner = "The session that assumes the first role"
+    if isinstance(session, AssumedRoleSession):
+        owner = f"The session for {session.role_arn}"
     return pickle.PicklingError(f"{owner} cannot be pickled: {reason}")
 
 
 def _role(session: AssumedRoleSession) -> Part:
-    refusal = functools.partial(_refusal, f"The session for {session.role_arn}")
+    refusal = functools.partial(_refusal, session)
     child: Any = session._session
     if child.get_credentials() is not child.role_credentials:
         raise refusal("its credentials were replaced, and keys are never pickled. Call assume_role() again.")
@@ -143,19 +142,16 @@ def _role(session: AssumedRoleSession) -> Part:
         "request": {name: value for name, value in unordered(request).items() if name not in objects},
         "region_name": child.region_choice,
         "cache": str(cache._folder) if isinstance(cache, JSONFileCache) else None if cache is None else {},
-        "sts_client_kwargs": {
-            name: _options_of(value) if isinstance(value, Config) else value
-            for name, value in sts_client_kwargs.items()
-        },
+        "sts_client_kwargs": {name: _plain(value) for name, value in sts_client_kwargs.items()},
         **_settings_of(child, {}),
     }
-    return _part(refusal, content, objects)
+    return _part(session, content, objects)
 
 
-def _root(root: boto3.session.Session) -> Part:
+def _root(root: boto3.Session) -> Part:
     if _pickles_by_itself(type(root)):
         return Part("", {"session": root})
-    refusal = functools.partial(_refusal, "The session that assumes the first role")
+    refusal = functools.partial(_refusal, root)
     session: Any = root._session
     for kind in (type(root), type(session)):
         if kind not in (boto3.Session, AssumedRoleSession.__base__, botocore.session.Session, ChildSession.__base__):
@@ -163,16 +159,14 @@ def _root(root: boto3.session.Session) -> Part:
             raise refusal(f"it is a {name}. Start from a boto3.Session, or define __reduce__() in that class.")
     credentials = session.get_credentials()
     if not _is_found(session, credentials):
-        raise refusal(
-            f"it has {type(credentials).__name__} that were set in code, and keys are never pickled. Have boto3 find "
-            "credentials in a profile, the environment, or an instance or container role, here and there."
-        )
+        found = type(credentials).__name__
+        raise refusal(f"it has {found} that were set in code. Have boto3 find them, in a profile for example.")
     fresh = {
         "user_agent_name": "Boto3",
         "user_agent_version": boto3.__version__,
         "user_agent_extra": f"Botocore/{botocore.__version__}",
     }
-    return _part(refusal, _settings_of(session, fresh), {})
+    return _part(root, _settings_of(session, fresh), {})
 
 
 def _pickles_by_itself(kind: type) -> bool:
@@ -193,8 +187,7 @@ def _is_found(session: botocore.session.Session, credentials: object) -> bool:
 def _settings_of(session: botocore.session.Session, fresh: Mapping[str, str]) -> dict[str, Any]:
     """Return what was set in code on a botocore session."""
     # The child's own config, not an inherited one.
-    config = botocore.session.Session.get_default_client_config(session)
-    options = None if config is None else _options_of(config)
+    options: Any = _plain(botocore.session.Session.get_default_client_config(session))
     if options and options.get("retries"):
         # botocore makes this change when the first client is created; the pickle must be the same before and after.
         retries = dict(options["retries"])
@@ -209,7 +202,10 @@ def _settings_of(session: botocore.session.Session, fresh: Mapping[str, str]) ->
     }
 
 
-def _options_of(config: Config) -> dict[str, Any]:
+def _plain(config: object) -> object:
+    """Return a Config's options, and any other object as it is."""
+    if not isinstance(config, Config):
+        return config
     # botocore internal: a Config has no public way to tell passed options from defaults. If it is gone, options that
     # differ from the defaults are used. Covered by tests/test_internals.py.
     passed = vars(config).get("_user_provided_options")
@@ -273,9 +269,9 @@ def comparable(part: Part) -> Hashable:
         return object()
 
 
-def _make_root(part: Part, _: None) -> boto3.session.Session:
+def _make_root(part: Part, _: None) -> boto3.Session:
     if not part.text:
-        root: boto3.session.Session = part.objects["session"]
+        root: boto3.Session = part.objects["session"]
         return root
     content, session = json.loads(part.text), botocore.session.get_session()
     # Before creating the boto3 session, which reads the profile and the data path, and again after it, because it sets
@@ -286,7 +282,7 @@ def _make_root(part: Part, _: None) -> boto3.session.Session:
     return root
 
 
-def _make_role(part: Part, parent: boto3.session.Session) -> AssumedRoleSession:
+def _make_role(part: Part, parent: boto3.Session) -> AssumedRoleSession:
     content = json.loads(part.text)
     cache, options = content.get("cache"), content["sts_client_kwargs"]
     if "config" in options:

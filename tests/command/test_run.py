@@ -219,7 +219,7 @@ def test_a_failed_refresh_is_reported(sts: StsStub) -> None:
     assert errors == f"aws_assume_role_lib: {failure}\n"
 
 
-NO_CODE = "a new MFA code is needed, which cannot be entered while the program runs. "
+NO_CODE = "a new MFA code is needed. "
 
 
 def test_a_code_cannot_be_asked_for_while_the_program_runs(
@@ -236,17 +236,18 @@ def test_a_code_cannot_be_asked_for_while_the_program_runs(
             with pytest.raises(CredentialRetrievalError, match=NO_CODE):
                 client.get_caller_identity()
     errors = capsys.readouterr().err
-    assert errors.startswith(f"aws_assume_role_lib: {HUB} could not be refreshed: {NO_CODE}Start it again, or pass ")
+    assert errors.startswith(
+        f"aws_assume_role_lib: {HUB} could not be refreshed: {NO_CODE}Start the program again, or "
+    )
     assert errors.count("\n") == 1
 
 
-def test_a_prompt_of_botocores_has_no_reader(parent: boto3.Session) -> None:
+def test_a_prompt_of_botocores_has_no_reader() -> None:
     """botocore's own prompt for a code fails at once if no one can type, and the error says so."""
-    session = assume_role(parent, HUB)
-    assert server._reason(session, EOFError()).startswith(NO_CODE)
+    assert server._reason(EOFError()).startswith(NO_CODE)
     with pytest.raises(CredentialRetrievalError) as caught:
         MfaDevice(DEVICE, None).code()
-    assert server._reason(session, caught.value).startswith(NO_CODE)
+    assert server._reason(caught.value).startswith(NO_CODE)
 
 
 def test_a_code_typed_in_another_shell_serves_a_running_program(
@@ -271,7 +272,7 @@ def reason(session: boto3.Session) -> str:
     hub = assume_role(session, HUB)
     with pytest.raises(Exception) as raised:
         hub.export_credentials()
-    return server._reason(hub, raised.value)
+    return server._reason(raised.value)
 
 
 def test_keys_of_the_source_that_expire(
@@ -298,7 +299,7 @@ def test_a_source_that_can_be_renewed(sts: StsStub, tmp_path: Path) -> None:
     session = boto3.Session(profile_name="dev")
     session.get_credentials()
     (tmp_path / "keys").unlink()
-    assert reason(session).endswith(". Log in again with profile 'dev'; the program can then go on")
+    assert reason(session).endswith(". Log in again; the program can then go on")
 
 
 # The process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import os
 import secrets
 import socket
 import socketserver
@@ -13,17 +14,10 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-import boto3
 from botocore import exceptions
-from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError, SSOError, TokenRetrievalError
 
 from .._answers import in_one_line, refusal_code
 from .._session import AssumedRoleSession
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]  # a module elsewhere
 
 PATH = "/credentials"
 # An SDK sends one short request immediately. These limits bound the cost of other clients.
@@ -36,7 +30,7 @@ MIN_FILES = MAX_WAITING + 32
 _Request = socket.socket | tuple[bytes, socket.socket]
 
 # What a source that can be renewed raises. The last one is `aws login`'s, which older botocore versions do not have.
-_RENEWABLE = (SSOError, TokenRetrievalError, getattr(exceptions, "LoginError", SSOError))
+_RENEWABLE = (exceptions.SSOError, exceptions.TokenRetrievalError, getattr(exceptions, "LoginError", ()))
 
 
 class Endpoint(socketserver.ThreadingTCPServer):
@@ -53,9 +47,12 @@ class Endpoint(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
     def __init__(self, session: AssumedRoleSession) -> None:
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if resource else MIN_FILES
-        if limit < MIN_FILES:
-            raise OSError(f"the limit on open files is {limit}; it must be {MIN_FILES}. Run ulimit -n {MIN_FILES}")
+        if hasattr(os, "fork"):
+            import resource  # Windows does not have it
+
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            if limit < MIN_FILES:
+                raise OSError(f"the limit on open files is {limit}; it must be {MIN_FILES}. Run ulimit -n {MIN_FILES}")
         super().__init__(("127.0.0.1", 0), _Handler)
         self.session = session
         self.host = f"127.0.0.1:{self.server_address[1]}"
@@ -94,7 +91,6 @@ class Endpoint(socketserver.ThreadingTCPServer):
         if failure and failure != self._reported:
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 self._stderr.write(f"aws_assume_role_lib: {failure}\n")
-                self._stderr.flush()
         self._reported = failure
 
 
@@ -121,11 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             keys = session.export_credentials()
         except Exception as error:
-            failure = f"{session.role_arn} could not be refreshed: {_reason(session, error)}."
+            failure = f"{session.role_arn} could not be refreshed: {_reason(error)}."
             self.server.report(failure)
             # Some SDKs read capitalized names, others lower-case ones. Some show the message only if the status is 4xx.
-            names = {"Code": "RefreshFailed", "Message": failure}
-            self._answer(424, names | {name.lower(): value for name, value in names.items()})
+            code = "RefreshFailed"
+            self._answer(424, {"Code": code, "code": code, "Message": failure, "message": failure})
             return
         self.server.report(None)
         credentials = {
@@ -149,22 +145,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: stderr belongs to the program."""
 
 
-def _reason(session: AssumedRoleSession, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     # The errors of botocore's prompt, of our own prompt, and of a single code that has been used.
-    if isinstance(error, (EOFError, RefreshWithMFAUnsupportedError)) or "no terminal to prompt on" in str(error):
-        return (
-            "a new MFA code is needed, which cannot be entered while the program runs. "
-            "Start it again, or pass a longer --DurationSeconds"
-        )
-    root: boto3.session.Session = session
-    while isinstance(root, AssumedRoleSession):
-        root = root.assume_role_parent_session
-    is_from_source = isinstance(error, CredentialRetrievalError) and error.kwargs.get("provider") != "assume-role"
+    needs_code = isinstance(error, (EOFError, exceptions.RefreshWithMFAUnsupportedError))
+    if needs_code or "no terminal to prompt on" in str(error):
+        return "a new MFA code is needed. Start the program again, or pass a longer --DurationSeconds"
     # The text is botocore's, about keys in the environment that have an expiry.
     if refusal_code(error) == "ExpiredToken" or "are still expired" in str(error):
-        advice = ". The source's keys have expired. Get new ones, and start the command again"
-    elif is_from_source or isinstance(error, _RENEWABLE):
-        advice = f". Log in again with profile {root.profile_name!r}; the program can then go on"
-    else:
-        advice = ""
-    return in_one_line(error) + advice
+        return f"{in_one_line(error)}. The source's keys have expired. Get new ones, and start the command again"
+    provider = error.kwargs.get("provider") if isinstance(error, exceptions.CredentialRetrievalError) else None
+    if provider not in (None, "assume-role") or isinstance(error, _RENEWABLE):
+        return f"{in_one_line(error)}. Log in again; the program can then go on"
+    return in_one_line(error)

@@ -29,8 +29,6 @@ HINTS = {
     SOURCE: "Log in again, pass --profile or --region, or correct the AWS config file.",
     ROLE: "Check the role's trust policy, the caller's permission to assume it, and network access to STS.",
 }
-_HINT_FOR_ENVIRONMENT = "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, or pass --profile."
-_HINT_FOR_CODE = "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode."
 
 
 @contextlib.contextmanager
@@ -73,9 +71,9 @@ def _hint(error: Exception, code: int, environment: bool) -> str:
     if isinstance(error, NoRegionError):
         return "Pass --region or set AWS_DEFAULT_REGION."
     if isinstance(error, EOFError) or (code == SOURCE and "TokenCode" in str(error)):
-        return _HINT_FOR_CODE
+        return "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode."
     if code == SOURCE and environment:
-        return _HINT_FOR_ENVIRONMENT
+        return "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, or pass --profile."
     if code in (SOURCE, ROLE) and (is_unreachable(error) or "MultiFactorAuthentication" in message_of(error)):
         return note_for(error, {}, "", is_from_file=False) or HINTS[code]
     if code == ROLE and isinstance(error, CredentialRetrievalError):

@@ -24,9 +24,8 @@ def _shell(remove: str, line: str, quote: Callable[[str], str]) -> _Format:
     def write(keys: ExportedCredentials, role_arn: str) -> str:
         # With the role's name, a later run can say whose keys it finds in the environment.
         variables = environment_variables(keys) | {PRINTED: f"{keys.access_key}:{role_arn}"}
-        lines = [
-            remove.format(name) for name in credential_variables() if name.isidentifier() and name not in variables
-        ]
+        others = [name for name in credential_variables() if name.isidentifier() and name not in variables]
+        lines = [remove.format(name) for name in others]
         lines += [line.format(name, quote(value)) for name, value in variables.items()]
         return "".join(each + "\n" for each in lines)
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .._session import AssumedRoleSession
 from .endpoint import Endpoint
@@ -24,8 +24,8 @@ from .failures import NOT_EXECUTABLE, NOT_FOUND, OUTPUT, exit_with, or_exit
 # take a second one as an order to stop without cleaning up.
 FORWARDED = ("SIGHUP", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
-# Serves a program until the given function returns.
-Serve = Callable[[Callable[[], object]], object]
+# Serves a program until the given function returns, and returns what that returned: an exit code, if it is known.
+Serve = Callable[[Callable[[], object]], Any]
 
 
 def run_program(session: AssumedRoleSession, command: list[str], *, static: bool) -> NoReturn:
@@ -60,11 +60,11 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
     endpoint = None if static else Endpoint(session)
     folder = settings_folder(session)
 
-    def serve(wait: Callable[[], object]) -> None:
+    def serve(wait: Callable[[], object]) -> object:
         try:
             if endpoint:
                 threading.Thread(target=endpoint.serve_forever, daemon=True).start()
-            wait()
+            return wait()
         finally:
             folder.cleanup()
 
@@ -83,7 +83,8 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
         OSError: The program cannot be run.
     """
     if not hasattr(os, "fork") or sys.platform == "darwin":
-        return _run_child(command, environment, serve)
+        code: int = serve(functools.partial(_run_child, command, environment))
+        return code
     # The server is forked: a new interpreter would take a third of a second to import botocore again, and would have to
     # be sent what MFA codes were typed for. There is one thread at this point, so the copy has no lock that is held.
     # Fork twice, so that the program does not have a child that it did not start.
@@ -133,23 +134,16 @@ def _wait_for(program: int) -> None:
         time.sleep(0.5)  # without pidfd_open(), nothing tells when a process that is not a child ends
 
 
-def _run_child(command: list[str], environment: dict[str, str], serve: Serve) -> int:
-    ended = threading.Event()
-    server = threading.Thread(target=serve, args=(ended.wait,))
-    server.start()
-    try:
-        # Windows itself only finds .exe files, and many commands are .cmd files.
-        program = shutil.which(command[0], path=environment.get("PATH")) or command[0]
-        with subprocess.Popen([program, *command[1:]], env=environment) as process:
-            for name in FORWARDED:
-                if hasattr(signal, name):  # Windows has only one of them
-                    signal.signal(getattr(signal, name), lambda number, _: process.send_signal(number))
-            while True:
-                # Ctrl-C reaches the program too, which decides what to do.
-                with contextlib.suppress(KeyboardInterrupt):
-                    code = process.wait()
-                    # A shell's code for a program that a signal has ended.
-                    return code if code >= 0 else 128 - code
-    finally:
-        ended.set()
-        server.join()
+def _run_child(command: list[str], environment: dict[str, str]) -> int:
+    # Windows itself only finds .exe files, and many commands are .cmd files.
+    program = shutil.which(command[0], path=environment.get("PATH")) or command[0]
+    with subprocess.Popen([program, *command[1:]], env=environment) as process:
+        for name in FORWARDED:
+            if hasattr(signal, name):  # Windows has only one of them
+                signal.signal(getattr(signal, name), lambda number, _: process.send_signal(number))
+        while True:
+            # Ctrl-C reaches the program too, which decides what to do.
+            with contextlib.suppress(KeyboardInterrupt):
+                code = process.wait()
+                # A shell's code for a program that a signal has ended.
+                return code if code >= 0 else 128 - code

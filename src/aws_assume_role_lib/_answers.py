@@ -146,10 +146,11 @@ _EXTRA_PERMISSIONS = {
 # Where STS's messages name the caller, the action and the kind of policy. Nothing else in them is repeated.
 _DENIED = re.compile(r"User: (?P<caller>arn:[\w+=,.@:/-]+) is not authorized to perform: (?P<action>sts:\w+)")
 _CAUSE = re.compile(
-    r"(?P<how>with an explicit deny in an?|because no) (?P<policy>(?:identity-based|resource-based|session|"
-    r"service control|resource control|VPC endpoint) policy|permissions boundary)"
+    r"(?P<how>with an explicit deny in (?:an?|the)|because no) (?P<policy>(?:identity-based|role trust|"
+    r"resource-based|session|service control|resource control|VPC endpoint) policy|permissions boundary)"
 )
 _SIDES = {
+    "role trust policy": "on the role's side",
     "resource-based policy": "the role's trust policy",
     "resource control policy": "of the role's organization",
     "VPC endpoint policy": "between the caller and STS",

@@ -27,7 +27,7 @@ def note_of(sts: StsStub, parent: boto3.Session, message: str, **parameters: obj
 CAUSES = {
     " because no identity-based policy allows the sts:AssumeRole action": "no allow in any identity-based policy",
     " with an explicit deny in a resource-based policy": "deny in a resource-based policy (the role's trust",
-    " because no role trust policy allows the sts:AssumeRole action": "no allow in any role trust policy (on the role's",
+    " because no role trust policy allows the sts:AssumeRole action": "no allow in any role trust policy (on",
     " with an explicit deny in the role trust policy": "an explicit deny in the role trust policy (on the role's side)",
     " because no session policy allows the sts:AssumeRole action": "session policy (on the caller's side)",
     " with an explicit deny in a service control policy": "service control policy (on the caller's side)",

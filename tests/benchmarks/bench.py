@@ -197,11 +197,8 @@ class Benchmark:
 
     def memory_of_ec2(self, roles: int) -> Row:
         with self._worker("ours") as worker:
-            worker.ask("keep", 0)
-            start = worker.ask("memory", 0)
-            for number in range(1, roles + 1):
-                worker.ask("keep", number)
-            end = worker.ask("memory", 0)
+            sizes = [worker.ask("keep", number) for number in range(roles + 1)]
+            start, end = sizes[0], sizes[-1]
         return Row("memory of a further role and EC2 client", end and (end - start) / roles / 1e6, 0.5, unit=" MB")
 
     def threads(self, roles: int, rounds: int) -> Iterator[Row]:

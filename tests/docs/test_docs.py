@@ -45,21 +45,14 @@ def run_examples(example: doctest.DocTest) -> None:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def aws(root_keys: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """moto in this process, and the environment that the pages describe: keys, a region, a Lambda instance."""
-    environment = {
-        "AWS_ACCESS_KEY_ID": "AKIAREADER",
-        "AWS_SECRET_ACCESS_KEY": "reader-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_LAMBDA_FUNCTION_NAME": "report",
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_LOG_STREAM_NAME": "2030/01/31/[$LATEST]0123456789abcdef0123456789abcdef",
-        "EXTERNAL_ID": "abc",
-        "TARGET_ROLE_ARN": "arn:aws:iam::222222222222:role/Target",
-        "HOME": str(tmp_path),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "report")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+    monkeypatch.setenv("AWS_LAMBDA_LOG_STREAM_NAME", "2030/01/31/[$LATEST]0123456789abcdef0123456789abcdef")
+    monkeypatch.setenv("EXTERNAL_ID", "abc")
+    monkeypatch.setenv("TARGET_ROLE_ARN", "arn:aws:iam::222222222222:role/Target")
+    monkeypatch.setenv("HOME", str(tmp_path))
     for owner in (boto3, boto3.Session):
         # Afterwards, monkeypatch removes what patch_boto3() has added.
         monkeypatch.setattr(owner, "assume_role", None, raising=False)

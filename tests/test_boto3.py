@@ -1,8 +1,7 @@
-"""What boto3 does with a session: transfers, presigned URLs, paginators, waiters, resources and stubs."""
+"""What boto3 does with a session: transfers, presigned URLs, resources and stubs."""
 
 from __future__ import annotations
 
-import io
 import os
 import urllib.request
 from urllib.parse import parse_qs, urlsplit
@@ -68,18 +67,6 @@ def test_a_chain_acts_in_its_accounts(parent, child, spoke, bucket):
         assert ("bucket-of-spoke" in names) is (session is spoke)
 
 
-def test_s3_upload_and_download(spoke, bucket, tmp_path):
-    """S3's transfer methods work on a client, a bucket and an object."""
-    (tmp_path / "up").write_bytes(b"content")
-    client = spoke.client("s3")
-    client.upload_file(str(tmp_path / "up"), bucket.name, "by-client")
-    bucket.upload_fileobj(io.BytesIO(b"content"), "by-bucket")
-    bucket.Object("by-object").upload_file(str(tmp_path / "up"))
-    for key in ("by-client", "by-bucket", "by-object"):
-        client.download_file(bucket.name, key, str(tmp_path / key))
-        assert (tmp_path / key).read_bytes() == b"content"
-
-
 def test_s3_multipart(child, spoke, bucket, tmp_path):
     """Files of several parts, sent and fetched by two roles at once, each on many threads, arrive whole."""
     config = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
@@ -114,16 +101,6 @@ def test_presigned_url_and_form(spoke, bucket):
     key = fields.get("AWSAccessKeyId") or fields["x-amz-credential"].split("/")[0]
     assert key == credentials.access_key
     assert fields["x-amz-security-token"] == credentials.token
-
-
-def test_paginator_and_waiter(spoke, bucket):
-    """A paginator of a role's client walks through all pages, and a waiter notices what it waits for."""
-    client = spoke.client("s3")
-    for number in range(5):
-        bucket.put_object(Key=f"key{number}", Body=b"")
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, PaginationConfig={"PageSize": 2})
-    assert [len(page["Contents"]) for page in pages] == [2, 2, 1]
-    client.get_waiter("object_exists").wait(Bucket=bucket.name, Key="key1")
 
 
 def test_resource(spoke):

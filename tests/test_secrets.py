@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import conftest
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -25,23 +26,16 @@ from aws_assume_role_lib import JSONFileCache, assume_role
 EXTERNAL_ID = "kept-secret-id"
 POLICY = {"Statement": [{"Sid": "KeptSecretPolicy"}]}
 CODE = "135790"
-# The stub issues ASIA..., secret-N and token-N.
-SECRET = re.compile(rf"A[KS]IA[A-Z0-9]|root-secret|secret-\d|token-\d|{EXTERNAL_ID}|KeptSecretPolicy|{CODE}")
+SECRET = re.compile(f"{conftest.SECRET.pattern}|{CODE}")
 
 FAULTS = {
     "refusal": Fault.error(403, "AccessDenied", f"Not with {EXTERNAL_ID}, {CODE} and AKIAROOT"),
     "validation": Fault.error(400, "ValidationError", f"Value '{CODE}' at 'tokenCode' failed"),
-    "unavailable": Fault.error(503, "ServiceUnavailable"),
     "html": Fault.html(),
-    "empty": Fault.empty(),
-    "empty-result": Fault.empty_result(),
     "truncated": Fault.truncated(),
     "reset": Fault.reset(),
     "no-key": Fault.without("AccessKeyId"),
-    "no-secret": Fault.without("SecretAccessKey"),
     "no-token": Fault.without("SessionToken"),
-    "no-credentials": Fault.without("Credentials"),
-    "no-expiry": Fault.expiration(None),
     "bad-expiry": Fault.expiration("soon"),
     "past-expiry": Fault.expiration("2001-01-01T00:00:00Z"),
     "keys-elsewhere": Fault.body(
@@ -121,36 +115,6 @@ def test_a_bad_code_is_not_logged(sts, parent, clock, said, code):
     assert use(session) == ""
     assert "Early refresh failed" in said()
     assert not SECRET.search(said())
-
-
-class Broken(dict[str, Any]):
-    """A cache whose errors quote their arguments."""
-
-    def __contains__(self, key: object) -> bool:
-        raise RuntimeError(f"{EXTERNAL_ID} AKIAROOT")
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        raise OSError(5, f"cannot write {value}")
-
-
-class Odd(dict[str, Any]):
-    """A cache that has an entry for every key, but never the one that was written."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __getitem__(self, key: str) -> Any:
-        return {"Credentials": {"AccessKeyId": "ASIA1", "SecretAccessKey": "secret-1", "SessionToken": "token-1"}}
-
-
-@pytest.mark.parametrize("cache", [Broken(), Odd(), {}], ids=["broken", "odd", "good"])
-def test_a_cache_tells_no_secret(sts, parent, said, cache):
-    """Neither log messages about a cache nor its keys contain a secret."""
-    for _ in range(2):
-        assert use(with_secrets(parent, cache=cache)) == ""
-    assert "ache" in said()
-    assert not SECRET.search(said())
-    assert not SECRET.search(str(list(cache)))
 
 
 WRONG: list[dict[str, Any]] = [
@@ -297,7 +261,7 @@ def test_a_password_in_an_endpoint_url_is_not_told(sts, parent, clock, said, mon
     """A password in AWS_ENDPOINT_URL_STS, which is not validated, is neither logged nor part of one of our errors."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url.replace("://", "://me:Hunter2@"))
-    child = assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=0.25)})
+    child = assume_role(parent, HUB, sts_client_kwargs={"config": Config(read_timeout=1)})
     assert use(child) == ""
     clock.shift(3600 - 800)
     if fault is None:

@@ -284,7 +284,8 @@ class OwnBotocoreSession(botocore.session.Session):
     """A custom class."""
 
 
-FETCHER = AssumeRoleCredentialFetcher(boto3.client, Credentials("AKIAROOT", "root-secret"), HUB)
+CREATE_CLIENT = botocore.session.Session().create_client
+FETCHER = AssumeRoleCredentialFetcher(CREATE_CLIENT, Credentials("AKIAROOT", "root-secret"), HUB)
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
     assert process.returncode == 7
 
 
-MACOS = "import sys; from aws_assume_role_lib._command.cli import main; sys.platform = 'darwin'; main()"
+MACOS = "import sys; from aws_assume_role_lib._command.cli import main; import os; del os.pidfd_open; main()"
 
 
 @pytest.mark.parametrize(
@@ -423,9 +423,9 @@ def test_where_the_program_is_a_child(
     unless it cannot be run. On macOS, this process does not fork, because a fork cannot look up host names there.
     """
     monkeypatch.delattr(os, "fork")
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
     if system == "macOS":
         monkeypatch.setattr(os, "fork", lambda: pytest.fail("it forks"), raising=False)
-        monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(run, "FORWARDED", ())  # this process keeps its own handlers
 
     def exit_code(*command: str) -> object:
@@ -447,44 +447,16 @@ def test_where_the_program_is_a_child(
 # Its end, and what may be left
 
 
-@pytest.mark.parametrize("has_pidfd", [True, False])
-def test_the_end_of_a_process_is_noticed(monkeypatch: pytest.MonkeyPatch, has_pidfd: bool) -> None:
-    """Waiting for a process ends when the process does, with and without pidfd_open()."""
-    if not has_pidfd:
-        monkeypatch.delattr(os, "pidfd_open", raising=False)
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        waiting = later(lambda: run._wait_for(process.pid))
-        assert not waiting.done()
-        process.communicate()
-        waiting.result(HANG)
-
-
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has pidfd_open()")
-def test_a_descriptor_of_a_large_number_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has inherited more than a thousand open files notices the end of a program that is a zombie."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
-    try:
-        opened = os.pidfd_open
-        monkeypatch.setattr(os, "pidfd_open", lambda pid: fcntl.fcntl(opened(pid), fcntl.F_DUPFD, 1100))
-        with subprocess.Popen(["true"]) as process:
-            later(lambda: run._wait_for(process.pid)).result(HANG)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_a_process_of_another_user_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that now runs as another user, as with sudo, cannot be signalled but still counts as running."""
-    monkeypatch.delattr(os, "pidfd_open", raising=False)
-    answers: list[type[OSError]] = [PermissionError, ProcessLookupError]
-
-    def kill(_: int, number: int) -> None:
-        assert number == 0  # which only asks
-        raise answers.pop(0)
-
-    monkeypatch.setattr(os, "kill", kill)
-    run._wait_for(1)
-    assert answers == []
+def test_a_command_that_inherits_many_files(sts: StsStub, tmp_path: Path) -> None:
+    """A command that has inherited more than a thousand open files serves the program, and notices its end."""
+    many = (
+        "import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, (2048, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
+        "for _ in range(1100): os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    with start(sys.executable, "-c", ASK, ours=[sys.executable, "-c", many, *OURS]) as process:
+        assert HUB in process.communicate(timeout=50)[0]
+    wait_until(lambda: folders(tmp_path) == [])
 
 
 def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,8 +469,11 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
 
     Forked.start(die).result()
     [abandoned] = folders(tmp_path)
-    another_programs = tmp_path / f"{environment.FOLDER_PREFIX}of-another-program"
-    another_programs.mkdir()
+    kept = {
+        tmp_path / f"{environment.FOLDER_PREFIX}{name}" for name in ("of-another-program", "1-of-the-first-process")
+    }
+    for folder in kept:
+        folder.mkdir()
     with monkeypatch.context() as another_user:
         another_user.setattr(os, "getuid", lambda: abandoned.stat().st_uid + 1)
         environment.settings_folder(hub).cleanup()
@@ -509,7 +484,7 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
     assert os.path.exists(running.name)
     for folder in (running, another):
         folder.cleanup()
-    assert folders(tmp_path) == [another_programs]
+    assert set(folders(tmp_path)) == kept
 
 
 def test_a_server_that_fails_leaves_no_folder(hub: AssumedRoleSession, tmp_path: Path) -> None:

@@ -90,16 +90,6 @@ def printed_role() -> str | None:
     return role_arn if access_key and access_key == os.environ.get("AWS_ACCESS_KEY_ID") else None
 
 
-def is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it now runs as another user, as with sudo
-    return True
-
-
 def settings_folder(session: AssumedRoleSession) -> tempfile.TemporaryDirectory[str]:
     """Create a folder with a program's AWS config file, and an empty file that replaces all others.
 
@@ -120,11 +110,13 @@ def settings_folder(session: AssumedRoleSession) -> tempfile.TemporaryDirectory[
 def _remove_abandoned_folders() -> None:
     """Remove the folders of programs that have ended, and whose server process was killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            process = int(folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0])
+        with contextlib.suppress(OSError, ValueError):  # such as PermissionError if sudo has changed the process's user
             # Nobody else can have changed what is in a folder of this user.
-            if folder.lstat().st_uid == os.getuid() and not is_running(process):
-                shutil.rmtree(folder)
+            if folder.lstat().st_uid == os.getuid():
+                try:
+                    os.kill(int(folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]), 0)
+                except ProcessLookupError:
+                    shutil.rmtree(folder)
 
 
 def environment_for(session: AssumedRoleSession, folder: str) -> dict[str, str]:

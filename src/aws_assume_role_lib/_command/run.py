@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .._session import AssumedRoleSession
 from .endpoint import Endpoint
-from .environment import environment_for, is_running, settings_folder, static_variables
+from .environment import environment_for, settings_folder, static_variables
 from .failures import NOT_EXECUTABLE, NOT_FOUND, OUTPUT, exit_with, or_exit
 
 # Signals that are passed on to a program that is a child. Not SIGINT: a terminal sends it to both, and many programs
@@ -75,20 +74,21 @@ def prepare(session: AssumedRoleSession, *, static: bool) -> tuple[dict[str, str
 def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     """Replace this process with a program, which then has its own signals, terminal and exit code.
 
-    A second process serves it, in a separate session that the program's signals do not reach. Windows cannot replace a
-    process, and on macOS a forked process crashes when it looks up a host name: there, the program is a child of this
-    one, and its exit code is returned.
+    A second process serves it, in a separate session that the program's signals do not reach. Only Linux tells when a
+    process ends that is not a child. Windows cannot even replace a process, and on macOS a forked process crashes when
+    it looks up a host name. There, the program is a child of this one, and its exit code is returned.
 
     Raises:
         OSError: The program cannot be run.
     """
-    if not hasattr(os, "fork") or sys.platform == "darwin":
+    try:
+        program = os.pidfd_open(os.getpid())
+    except (AttributeError, OSError):  # not Linux; or an old kernel, or a sandbox
         code: int = serve(functools.partial(_run_child, command, environment))
         return code
     # The server is forked: a new interpreter would take a third of a second to import botocore again, and would have to
     # be sent what MFA codes were typed for. There is one thread at this point, so the copy has no lock that is held.
     # Fork twice, so that the program does not have a child that it did not start.
-    program = os.getpid()
     starter = os.fork() or _start_server(serve, program)
     with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, there is nothing to wait for
         os.waitpid(starter, 0)
@@ -103,7 +103,10 @@ def _start_server(serve: Serve, program: int) -> NoReturn:
         os.setsid()
         if not os.fork():
             _leave_streams()
-            serve(functools.partial(_wait_for, program))
+            # Not select(), which refuses descriptors from 1024 on.
+            end = select.poll()
+            end.register(program, select.POLLIN)
+            serve(end.poll)
     finally:
         os._exit(0)
 
@@ -120,18 +123,6 @@ def _leave_streams() -> None:
             with contextlib.suppress(OSError):
                 if int(name) > 2 and os.get_inheritable(int(name)):
                     os.close(int(name))
-
-
-def _wait_for(program: int) -> None:
-    if hasattr(os, "pidfd_open"):
-        with contextlib.suppress(OSError):  # an old kernel, or a sandbox
-            # Not select(), which refuses descriptors from 1024 on.
-            end = select.poll()
-            end.register(os.pidfd_open(program), select.POLLIN)
-            end.poll()
-            return
-    while is_running(program):
-        time.sleep(0.5)  # without pidfd_open(), nothing tells when a process that is not a child ends
 
 
 def _run_child(command: list[str], environment: dict[str, str]) -> int:

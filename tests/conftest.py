@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -38,6 +39,13 @@ _models: dict[tuple[str, ...], dict[Any, Any]] = defaultdict(dict)
 _event_names: dict[str, str] = {}
 Loader._cache = property(lambda self: _models[tuple(dict.fromkeys(self.search_paths))], lambda self, _: None)
 EventAliaser._alias_name_cache = property(lambda self: _event_names, lambda self, _: None)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often, and not among what lives as long as the run: it took a third of the CPU time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.hookimpl(optionalhook=True)

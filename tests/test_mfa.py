@@ -114,10 +114,11 @@ def test_a_callable_that_raises_early_costs_nothing(sts, parent, clock):
 
 # Run in its own process: the second use is in the refresh window, for which this process moves its clock.
 SCRIPT = f"""
-import fcntl, sys, termios, time
+import sys, time
 import boto3, time_machine
 from aws_assume_role_lib import assume_role
 if "terminal" in sys.argv:
+    import fcntl, termios
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 session = boto3.Session("AKIAROOT", "root-secret", region_name="us-east-1")
 credentials = assume_role(session, "{HUB}", SerialNumber="{DEVICE}").get_credentials()

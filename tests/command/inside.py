@@ -28,6 +28,7 @@ def run(*arguments: str) -> Finished:
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", ["aws-assume-role-lib", *arguments]),
+        mock.patch.object(sys, "stdin", sys.stdin),  # replaced where there is no terminal
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
@@ -39,11 +40,11 @@ def run(*arguments: str) -> Finished:
 
 
 def run_without_terminal(*arguments: str) -> Finished:
-    """Do the same in a forked process, which has no terminal."""
+    """Do the same in a forked process, which has no terminal; its stdin looks like a code."""
 
     def work() -> str:
         os.setsid()
-        with mock.patch.object(sys, "stdin", io.StringIO()):
+        with mock.patch.object(sys, "stdin", io.StringIO("123456\n")):
             return json.dumps(run(*arguments))
 
     return Finished(*json.loads(Forked.start(work).result()))

@@ -471,7 +471,9 @@ def test_a_profile_whose_own_role_fails(
 @needs_fork
 @pytest.mark.filterwarnings("ignore::getpass.GetPassWarning")
 def test_without_a_terminal(sts: StsStub) -> None:
-    """A code that cannot be asked for, of the role or of a source profile, makes the run fail with one line."""
+    """A code that cannot be asked for, of the role or of a source profile, makes the run fail with one line. It is not
+    read from stdin, which is the program's.
+    """
     configure(f"{PROFILE}mfa_serial = {DEVICE}\n")
     what_to_type = "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode.\n"
     assert_failed(run_without_terminal("--profile", "dev", SPOKE), 3, f"No MFA code was given. {what_to_type}")

@@ -12,8 +12,10 @@ import boto3
 import inside
 import pytest
 from botocore.exceptions import CredentialRetrievalError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_posix
 from sts_stub import StsStub
+
+pytestmark = needs_posix
 
 COMMAND = [sys.executable, "-m", "aws_assume_role_lib", "--format", "process"]
 KEYS = "aws_access_key_id = AKIADEV\naws_secret_access_key = dev-secret\n"

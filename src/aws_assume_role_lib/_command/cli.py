@@ -57,8 +57,11 @@ def _assume(source: boto3.Session, options: argparse.Namespace, cache: RunCache 
         say(f"The source is the environment's keys, printed for {role_arn}. For another source, pass --profile.")
     with or_exit(USAGE):
         sessions = _chain(source, options, cache)
-    # Without a terminal, botocore prompts for the code of a profile's mfa_serial on stderr, after a warning.
-    aside = contextlib.nullcontext() if has_terminal() else contextlib.redirect_stderr(io.StringIO())
+    aside: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if not has_terminal():
+        # botocore's prompt for the code of a profile's mfa_serial then fails at once. It would print a warning and read
+        # the program's stdin; on Windows, it would wait for a key that nobody can press.
+        sys.stdin, aside = io.StringIO(), contextlib.redirect_stderr(io.StringIO())
     with or_exit(SOURCE, environment=environment), aside:
         if role_credentials(sessions[0]).fetcher.cached_keys() is None:
             credentials.get_frozen_credentials()

@@ -6,6 +6,7 @@ What the program would do with the environment that it is given, most tests do i
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -503,6 +504,7 @@ def test_no_folder_for_settings(sts: StsStub, tmp_path: Path, size: int) -> None
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         finished = inside.run(HUB, "--profile", "dev", "--", "true", "it is")
+        gc.collect()  # which the end of a process does
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))  # coverage writes a file at the end
         return json.dumps(finished)
 

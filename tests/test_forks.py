@@ -37,19 +37,6 @@ def test_a_pre_fork_server(sts, parent, clock):
     assert sts.violations == []
 
 
-def test_a_chain_in_a_fork(sts, parent, clock):
-    """In a forked child, the roles of a chain call STS over a connection of the child's own."""
-    hub = assume_role(parent, HUB)
-    spoke = hub.assume_role(SPOKE)
-    key(spoke)
-    clock.shift(2 * 3600)
-    assert Forked.start(lambda: key(spoke)).result() == "ASIA0000000000000004"
-    assert [request.params["RoleArn"] for request in sts.assumed] == [HUB, SPOKE] * 2
-    connections = [request.connection for request in sts.assumed]
-    assert not set(connections[:2]) & set(connections[2:])
-    assert sts.violations == []
-
-
 @pytest.mark.parametrize("seconds", [0, 50 * 60, 2 * 3600])
 def test_a_fork_in_the_middle_of_a_refresh(sts, parent, clock, seconds):
     """A fork while another thread waits for STS, at first use or later, leaves the child free to refresh."""

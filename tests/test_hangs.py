@@ -27,12 +27,6 @@ def family() -> list[boto3.Session]:
     return [root, hub, hub.assume_role(SPOKE)]
 
 
-def use(session: boto3.Session) -> str:
-    """Make a client and use it."""
-    arn: str = session.client("sts").get_caller_identity()["Arn"]
-    return arn
-
-
 def guarded(create: Callable[..., Any], held: Any) -> Callable[..., Any]:
     """Return client() with a lock of the program's around it."""
 
@@ -60,7 +54,7 @@ def test_a_lock_around_client(sts, monkeypatch, where):
         if where == "for each session":
             for session in sessions:
                 session.client = guarded(session.client, threading.RLock())
-        at_once(lambda index, sessions=sessions: use(sessions[index % 3]), 8)
+        at_once(lambda index, sessions=sessions: sessions[index % 3].client("sts").get_caller_identity(), 8)
     assert len(sts.assumed) == 2 * ROUNDS
     assert sts.violations == []
 
@@ -93,19 +87,18 @@ def test_two_callables_that_use_each_others_sessions(sts, parent):
     """Two sessions whose TokenCode callables use each other's session, in two threads at once, both get keys."""
     both, met = threading.Barrier(2), threading.local()
 
-    def code_from(name: str) -> str:
+    def code_from(other: int) -> str:
         if not hasattr(met, "other"):
             met.other = both.wait(HANG)
         with contextlib.suppress(CredentialRetrievalError):  # raised in the callable that runs inside its own refresh
-            key(sessions[name])
+            key(sessions[other])
         return "123456"
 
-    sessions = {
-        "one": assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=lambda: code_from("two")),
-        "two": assume_role(parent, SPOKE, SerialNumber=DEVICE, TokenCode=lambda: code_from("one")),
-    }
-    names = ["one", "two"]
-    keys = at_once(lambda index: key(sessions[names[index]]), 2)
+    sessions = [
+        assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=lambda: code_from(1)),
+        assume_role(parent, SPOKE, SerialNumber=DEVICE, TokenCode=lambda: code_from(0)),
+    ]
+    keys = at_once(lambda index: key(sessions[index]), 2)
     assert [sts.issued[each].role_arn for each in keys] == [HUB, SPOKE]
     assert sts.violations == []
 

@@ -23,7 +23,6 @@ from sts_stub import Fault, StsStub
 from aws_assume_role_lib import _mfa, assume_role
 
 DEVICE = "arn:aws:iam::111111111111:mfa/mario"
-HOUR = 3600
 
 
 def codes_sent(sts: StsStub) -> list[str | None]:
@@ -82,7 +81,7 @@ def test_each_hop_asks_when_its_turn_comes(sts, parent, clock):
     hub = assume_role(parent, HUB, SerialNumber=DEVICE, TokenCode=lambda: code(HUB))
     spoke = assume_role(hub, SPOKE, SerialNumber=DEVICE, TokenCode=lambda: code(SPOKE))
     key(spoke)
-    clock.shift(2 * HOUR)
+    clock.shift(2 * 3600)
     key(spoke)
     assert asked == [(HUB, 0), (SPOKE, 1), (HUB, 2), (SPOKE, 3)]
 
@@ -233,8 +232,7 @@ def test_a_mistyped_code_is_asked_for_again(monkeypatch, sts, parent):
 
 def test_a_code_is_mistyped_three_times(monkeypatch, sts, parent):
     """After three mistyped codes, an error names the device and repeats none of them, and STS is not called."""
-    getpass_ = Mock(side_effect=["12345", "abcdef", "1234567"])
-    monkeypatch.setattr(getpass, "getpass", getpass_)
+    monkeypatch.setattr(getpass, "getpass", Mock(side_effect=["12345", "abcdef", "1234567"]))
     with pytest.raises(CredentialRetrievalError, match=f"3 times.*{DEVICE}") as caught:
         key(assume_role(parent, HUB, SerialNumber=DEVICE))
     assert "12345" not in str(caught.value).replace(DEVICE, "")

@@ -86,66 +86,21 @@ def test_models_that_each_session_reads_for_itself(sts, models_read_anew, switch
     assert [client.meta.service_model.service_name for client in made] == services * 2
 
 
-def ask_while_another_refreshes(session: boto3.Session) -> tuple[Any, list[Future[str]]]:
-    """Return a handler that uses a session once another thread is refreshing it, and a list of that thread."""
-    started, others = threading.Event(), []
-
-    def ask(**_: Any) -> str:
-        if not started.is_set():
-            started.set()
-            others.append(later(lambda: key(session)))
-            wait_until(lambda: is_under_way(session.get_credentials()))
-        return key(session)
-
-    return ask, others
-
-
-@pytest.mark.parametrize("cache", [None, {}])
-def test_a_handler_asks_for_credentials_that_another_thread_refreshes(sts, parent, cache):
-    """A handler that runs while a client is created gets the keys another thread is fetching, with one AssumeRole."""
-    session = assume_role(parent, HUB, cache=cache).assume_role(SPOKE)
-    ask, others = ask_while_another_refreshes(session)
-    session.events.register("creating-client-class.s3", ask)
-    later(lambda: session.client("s3")).result(HANG)
-    assert others[0].result(HANG) == key(session)
-    assert len(sts.assumed) == 2
-    assert sts.violations == []
-
-
-def test_a_code_comes_from_a_session_that_needs_a_code_itself(sts, parent):
-    """A TokenCode callable may use a session with MFA, even while another thread gets that session's code."""
-    device = "arn:aws:iam::111111111111:mfa/me"
-    asked, asked_again = threading.Event(), threading.Event()
-
-    def code() -> str:
-        if asked.is_set():
-            asked_again.set()
-        asked.set()
-        assert asked_again.wait(HANG)
-        return "111111"
-
-    vault = assume_role(parent, SPOKE, SerialNumber=device, TokenCode=code, cache={})
-    ask, others = ask_while_another_refreshes(vault)
-    child = assume_role(parent, HUB, SerialNumber=device, TokenCode=lambda: ask() and "222222")
-    later(lambda: key(child)).result(HANG)
-    assert {others[0].result(HANG), key(vault), key(child)} <= set(sts.issued)
-    # The callable does not wait for the other thread, which could be waiting for this one.
-    assert sorted(request.params["TokenCode"] for request in sts.assumed) == ["111111", "111111", "222222"]
-
-
 def test_a_handler_uses_a_session_that_waits_for_the_refresh(sts, parent, clock):
     """A handler that a hub's refresh runs may use a spoke whose own refresh, in another thread, waits for the hub's."""
+    before: list[str] = []
     found: list[str] = []
+    others: list[Future[str]] = []
 
     def use(**_: Any) -> None:
-        if before:
-            found.append(ask())
+        if before and not others:
+            others.append(later(lambda: key(spoke)))
+            wait_until(lambda: is_under_way(spoke.get_credentials()))
+            found.append(key(spoke))
 
     parent.events.register("before-call.sts.AssumeRole", use)
     hub = assume_role(parent, HUB)
     spoke = assume_role(hub, SPOKE)
-    ask, others = ask_while_another_refreshes(spoke)
-    before: list[str] = []
     before += [key(hub), key(spoke)]
     clock.shift(59 * 60 + 20)
     after = [later(lambda: key(hub)).result(HANG), others[0].result(HANG)]

@@ -313,6 +313,18 @@ def test_connections_of_a_fork_are_never_half_made(sts, parent):
     assert Forked.start(use).result() == "[True] True"
 
 
+def test_connections_of_another_process_are_renewed(sts, parent):
+    """Connections opened in another process are left as they are, and requests use new ones."""
+    client = assume_role(parent, HUB).client("s3")
+    call(client)
+    connections = connections_of(client)
+    connections._process, before = 0, vars(connections)
+    call(client)
+    call(client)
+    assert len(set(calls(sts))) == 2
+    assert connections.inherited is before
+
+
 # TLS and proxies
 
 
@@ -426,6 +438,7 @@ def test_a_before_send_handler_answers_for_its_client_alone(sts, parent):
 
 def test_threads_load_a_model_once(monkeypatch, sts, models_read_anew):
     """Eight threads that each make the first client of a service read its model from disk once."""
+    monkeypatch.setattr("aws_assume_role_lib._session.LOADING_WAIT_LIMIT", HANG)
     loaded: list[str] = []
     load = JSONFileLoader.load_file
     monkeypatch.setattr(JSONFileLoader, "load_file", lambda self, path: loaded.append(path) or load(self, path))

@@ -216,7 +216,7 @@ def test_a_config_tells_what_was_passed():
     passed = {"connect_timeout": 60, "s3": {"addressing_style": "path"}}
     assert vars(config)["_user_provided_options"] == passed
     del config._user_provided_options
-    assert pickling._options_of(config) == {"s3": {"addressing_style": "path"}}
+    assert pickling._plain(config) == {"s3": {"addressing_style": "path"}}
 
 
 INSTRUMENTED = (

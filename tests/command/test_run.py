@@ -313,7 +313,9 @@ def test_the_exit_code_and_streams_are_the_programs(sts: StsStub) -> None:
     assert process.returncode == 7
 
 
-MACOS = "import sys; from aws_assume_role_lib._command.cli import main; import os; del os.pidfd_open; main()"
+MACOS = (
+    "import os, signal; from aws_assume_role_lib._command.cli import main; del os.pidfd_open, signal.SIGUSR2; main()"
+)
 
 
 @pytest.mark.parametrize(

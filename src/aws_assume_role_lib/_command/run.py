@@ -101,14 +101,17 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
 def _start_server(serve: Serve, program: int) -> NoReturn:
     try:
         os.setsid()
-        if not os.fork():
-            _leave_streams()
-            # Not select(), which refuses descriptors from 1024 on.
-            end = select.poll()
-            end.register(program, select.POLLIN)
-            serve(end.poll)
+        os.fork() or _serve(serve, program)
     finally:
         os._exit(0)
+
+
+def _serve(serve: Serve, program: int) -> object:
+    _leave_streams()
+    # Not select(), which refuses descriptors from 1024 on.
+    end = select.poll()
+    end.register(program, select.POLLIN)
+    return serve(end.poll)
 
 
 def _leave_streams() -> None:

@@ -220,7 +220,7 @@ REGIONS = {
 
 @pytest.mark.parametrize("region_name", REGIONS)
 def test_region_name(parent, monkeypatch, region_name):
-    """None follows the parent, True freezes it, a string sets one, False reads the environment; the child's own wins."""
+    """None follows the parent, True freezes it, a string sets one, False reads the environment; the child's wins."""
     child = assume_role(parent, HUB, region_name=region_name)
     grandchild = child.assume_role(SPOKE)
     first, second, last = REGIONS[region_name]

@@ -78,7 +78,7 @@ TESTS = {
     "_patch": "patch",
     "_role": "sts_client identity outages mfa logging shared_outcomes cache hangs threads forks session refresh",
     "_session": "session inheritance internals boto3 threads travel/pickling refresh",
-    "_source": "refresh outages identity",
+    "_source": "sts_client refresh outages identity",
     "_sts": "sts_client sts_client_kwargs bad_arguments cache outages inheritance forks threads",
     "_suggest": "bad_arguments command/cli",
     "_travel/pickling": "travel/pickling internals",

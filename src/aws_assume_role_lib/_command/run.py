@@ -133,7 +133,7 @@ def _run_child(command: list[str], environment: dict[str, str]) -> int:
     program = shutil.which(command[0], path=environment.get("PATH")) or command[0]
     with subprocess.Popen([program, *command[1:]], env=environment) as process:
         for name in FORWARDED:
-            if hasattr(signal, name):  # Windows has only one of them
+            if hasattr(signal, name):  # pragma: no branch  # Windows has only one of them
                 signal.signal(getattr(signal, name), lambda number, _: process.send_signal(number))
         while True:
             # Ctrl-C reaches the program too, which decides what to do.

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import InvalidRegionError, NoCredentialsError
-from conftest import HUB, SPOKE
+from conftest import HUB, SPOKE, needs_posix
 from parameters import SERIAL, cases, refusal
 
 from aws_assume_role_lib import JSONFileCache, assume_role
@@ -141,6 +141,7 @@ def test_no_credentials_is_found_at_the_call(sts, validate):
     assert "DurationSeconds" in refusal(session, "nonsense", DurationSeconds=1)
 
 
+@needs_posix
 def test_mistakes_are_told_before_a_program_is_run(tmp_path):
     """A refused call does not run a profile's credential_process; an accepted call may."""
     ran = tmp_path / "ran"

@@ -365,6 +365,8 @@ def test_a_profile_uses_the_command_as_its_credential_process(sts: StsStub, monk
         ((HUB, "--"), "COMMAND is missing"),
         ((HUB, "--", ""), "COMMAND is missing"),
         ((HUB, "--", "", "arguments"), "COMMAND is missing"),
+        ((HUB, "--static"), "--static needs -- COMMAND"),
+        ((HUB, "--json", "--", "true"), "nothing is printed: leave out --format"),
         ((HUB, "--env", "--json"), "not allowed with"),
         ((HUB, "--ExternalId"), "--ExternalId: expected one argument"),
         ((HUB, "--Policy", "{"), "--Policy: this is not JSON"),

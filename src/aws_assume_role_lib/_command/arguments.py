@@ -103,6 +103,10 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
         yield "ROLE_ARN is missing"
     if options.command is not None and not any(options.command[:1]):
         yield "COMMAND is missing after --"
+    if options.static and not options.command:
+        yield "--static needs -- COMMAND"
+    if options.format and options.command:
+        yield "with a COMMAND, nothing is printed: leave out --format, --json and --env"
 
 
 def _flag(name: str) -> str:

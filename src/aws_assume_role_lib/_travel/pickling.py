@@ -126,6 +126,9 @@ def _refusal(session: boto3.Session, reason: str) -> pickle.PicklingError:
 
 def _role(session: AssumedRoleSession) -> Part:
     refusal = functools.partial(_refusal, session)
+    if type(session).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        name = f"{type(session).__module__}.{type(session).__qualname__}"
+        raise refusal(f"it is a {name}. Define __reduce_ex__() in that class.")
     child: Any = session._session
     if child.get_credentials() is not child.role_credentials:
         raise refusal("its credentials were replaced, and keys are never pickled. Call assume_role() again.")
@@ -159,8 +162,11 @@ def _root(root: boto3.Session) -> Part:
             raise refusal(f"it is a {name}. Start from a boto3.Session, or define __reduce__() in that class.")
     credentials = session.get_credentials()
     if not _is_found(session, credentials):
-        found = type(credentials).__name__
-        raise refusal(f"it has {found} that were set in code. Have boto3 find them, in a profile for example.")
+        what = "access keys" if getattr(credentials, "method", None) == "explicit" else type(credentials).__name__
+        raise refusal(
+            f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
+            "profile, the environment, or an instance or container role, here and in the other process."
+        )
     fresh = {
         "user_agent_name": "Boto3",
         "user_agent_version": boto3.__version__,

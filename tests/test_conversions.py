@@ -133,6 +133,7 @@ def test_a_callers_own_objects_are_copied(parent, sts, name, value, change):
 
 NAMES: list[tuple[dict[str, Any], str | None]] = [
     ({"RoleSessionName": "given"}, "given"),
+    ({"RoleSessionName": lambda: "given"}, "given"),
     ({"RoleSessionName": "given", "SourceIdentity": "jane"}, "given"),
     ({"SourceIdentity": "jane"}, "jane"),
     ({"SourceIdentity": "jane" * 16}, "jane" * 16),

@@ -87,7 +87,7 @@ def test_sts_client_kwargs_api_version(sts, parent):
     """api_version selects the version of STS's API, and an unknown one fails at the call."""
     params_sent(parent, sts, sts_client_kwargs={"api_version": "2011-06-15"})
     assert len(sts.assumed) == 1
-    with pytest.raises(DataNotFoundError, match="sts/2000-01-01"):
+    with pytest.raises(DataNotFoundError, match="sts.2000-01-01"):
         assume_role(parent, HUB, sts_client_kwargs={"api_version": "2000-01-01"})
 
 

@@ -269,6 +269,16 @@ def _describe(app: Sphinx, pagename: str, templatename: str, context: dict[str, 
             context["meta"] = {**(context["meta"] or {}), "og:description": meta["content"]}
 
 
+def _let_code_break(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Let code in a table break after punctuation, where a phone has no room for it, and not within a word."""
+    for table in doctree.findall(nodes.table):
+        for literal in list(table.findall(nodes.literal)):
+            pieces = re.split(r"(?<=[_.:(=/,])", literal.astext())
+            literal.children = []
+            for piece in pieces:
+                literal += [nodes.Text(piece), nodes.raw("", "<wbr>", format="html")]
+
+
 def setup(app: Sphinx) -> None:
     # Before napoleon, which has the default priority of 500.
     app.connect("autodoc-process-docstring", _group_parameters, priority=400)
@@ -276,5 +286,6 @@ def setup(app: Sphinx) -> None:
     app.connect("html-page-context", _describe, priority=400)
     app.add_directive("benchmark", Benchmark)
     app.add_directive("soak", Soak)
+    app.connect("doctree-resolved", _let_code_break)
     # After intersphinx, which has the default priority of 500.
     app.connect("missing-reference", _without_link, priority=900)

@@ -26,7 +26,7 @@ from botocore.credentials import AssumeRoleProvider
 from botocore.exceptions import CredentialRetrievalError
 from botocore.loaders import Loader
 from conftest import HUB, SPOKE, Forked, needs_fork, needs_posix, needs_terminal
-from inside import Finished, run, run_without_terminal, type_in
+from inside import ASK, Finished, run, run_without_terminal, type_in
 from sts_stub import Fault, StsStub
 
 import aws_assume_role_lib
@@ -316,6 +316,31 @@ def test_a_policy_is_read_from_a_file(
     for path in (tmp_path / "policy.json", "~/policy.json"):
         credentials(run("--json", HUB, "--Policy", f"file://{path}"))
     assert [json.loads(request.params["Policy"]) for request in sts.requests] == [policy, policy]
+
+
+# Running a program, where it is a child of the command
+
+
+def test_where_the_program_is_a_child(
+    sts: StsStub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On Windows and macOS the program is a child process with the same credentials, whose exit code is the command's,
+    unless it cannot be run. This process does not fork: Windows cannot, and on macOS a fork cannot look up host names.
+    """
+    monkeypatch.delattr(os, "fork", raising=False)
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    monkeypatch.setattr("aws_assume_role_lib._command.run.FORWARDED", ())  # this process keeps its own handlers
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)  # this process may have looked TMPDIR up
+    assert run(HUB, "--", sys.executable, "-c", f"{ASK}\nexit(3)") == (3, "", "")
+    assert HUB in capfd.readouterr().out
+    show = "import os; print(os.environ['AWS_SESSION_TOKEN'])"
+    assert run(HUB, "--static", "--", sys.executable, "-c", show) == (0, "", "")
+    assert capfd.readouterr().out.split() == ["token-2"]
+    finished = run(HUB, "--", "/no/such/program")
+    assert finished.returncode == 127
+    assert "/no/such/program could not be run: " in finished.stderr
+    assert list(tmp_path.glob("aws-assume-role-lib-*")) == []
 
 
 # As a credential_process

@@ -32,11 +32,12 @@ import time_machine
 from botocore.exceptions import CredentialRetrievalError
 from botocore.utils import ContainerMetadataFetcher
 from conftest import HANG, HUB, Forked, later, wait_until
+from inside import ASK
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import AssumedRoleSession, JSONFileCache, assume_role
-from aws_assume_role_lib._command import cli, environment, run
 from aws_assume_role_lib._command import endpoint as server
+from aws_assume_role_lib._command import environment, run
 from aws_assume_role_lib._mfa import MfaDevice
 
 fcntl = pytest.importorskip("fcntl", reason="on Windows the program is a child process")
@@ -50,16 +51,6 @@ becomes_the_program = pytest.mark.skipif(
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
 HOSTILE = "aws_access_key_id = AKIAHOSTILE\naws_secret_access_key = s\n"
 OURS = [sys.executable, "-m", "aws_assume_role_lib", HUB, "--profile", "dev"]
-# Programs. This one prints the answer of its endpoint, which is quicker than importing boto3.
-ASK = """
-import os, urllib.error, urllib.request
-token = {"Authorization": os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]}
-request = urllib.request.Request(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers=token)
-try:
-    print(urllib.request.urlopen(request).read().decode())
-except urllib.error.HTTPError as error:
-    print(error.read().decode())
-"""
 PRINT_ARN = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
 
 
@@ -423,32 +414,6 @@ def test_a_closed_stream_stays_closed(sts: StsStub, tmp_path: Path, closed: str)
     command = [*OURS, "--", sys.executable, "-c", program]
     assert subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], timeout=50).returncode == 0
     assert HUB in (tmp_path / "answer").read_text()
-
-
-def test_where_the_program_is_a_child(
-    sts: StsStub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """On Windows and macOS the program is a child process with the same credentials, whose exit code is the command's,
-    unless it cannot be run. This process does not fork: Windows cannot, and on macOS a fork cannot look up host names.
-    """
-    monkeypatch.delattr(os, "fork")
-    monkeypatch.delattr(os, "pidfd_open", raising=False)
-    monkeypatch.setattr(run, "FORWARDED", ())  # this process keeps its own handlers
-
-    def exit_code(*command: str) -> object:
-        monkeypatch.setattr(sys, "argv", ["x", HUB, "--profile", "dev", *command])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        return exit.value.code
-
-    assert exit_code("--", sys.executable, "-c", f"{ASK}\nexit(3)") == 3
-    assert HUB in capfd.readouterr().out
-    show = "import os; print(os.environ['AWS_SESSION_TOKEN'])"
-    assert exit_code("--static", "--", sys.executable, "-c", show) == 0
-    assert capfd.readouterr().out == "token-2\n"
-    assert exit_code("--", "/no/such/program") == 127
-    assert "/no/such/program could not be run: " in capfd.readouterr().err
-    assert folders(tmp_path) == []
 
 
 # Its end, and what may be left

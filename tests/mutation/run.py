@@ -65,7 +65,7 @@ TESTS = {
     "_command/environment": "command/run",
     "_command/failures": "command/cli command/loop",
     "_command/formats": "command/cli",
-    "_command/run": "command/run",
+    "_command/run": "command/run command/cli",
     "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs faults",
     "_family": "shared_clients internals inheritance session threads hangs outages",
     "_file_cache": "json_file_cache",

@@ -325,3 +325,8 @@ def bucket(spoke: boto3.Session) -> Iterator[Any]:
     yield bucket
     bucket.objects.delete()
     bucket.delete()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    spent = sum(os.times()[:4])
+    terminalreporter.write_line(f"{spent:.0f} CPU seconds; the limit for the tests that run by default is 150")

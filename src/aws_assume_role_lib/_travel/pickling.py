@@ -162,9 +162,8 @@ def _root(root: boto3.Session) -> Part:
             raise refusal(f"it is a {name}. Start from a boto3.Session, or define __reduce__() in that class.")
     credentials = session.get_credentials()
     if not _is_found(session, credentials):
-        what = "access keys" if getattr(credentials, "method", None) == "explicit" else type(credentials).__name__
         raise refusal(
-            f"it has {what} that were set in code, and keys are never pickled. Have boto3 find credentials in a "
+            f"its {type(credentials).__name__} were set in code, and keys are never pickled. Have boto3 find them in a "
             "profile, the environment, or an instance or container role, here and in the other process."
         )
     fresh = {

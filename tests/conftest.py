@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
@@ -299,6 +301,29 @@ def clients_made(parent: boto3.Session) -> list[str]:
     made: list[str] = []
     parent.events.register("creating-client-class.sts", lambda **_: made.append("sts"))
     return made
+
+
+class _Metadata(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        credentials = {"AccessKeyId": "AKIAROOT", "SecretAccessKey": "root-secret", "Token": "token-0"}
+        document = {**credentials, "Expiration": "2099-01-01T00:00:00Z", "Code": "Success"}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"the-role" if self.path.endswith("security-credentials/") else json.dumps(document).encode())
+
+    do_PUT = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def metadata() -> Iterator[str]:
+    """A server that returns credentials, as a container's or an instance's metadata service does."""
+    with HTTPServer(("127.0.0.1", 0), _Metadata) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 import sys
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,33 +103,6 @@ def test_a_web_identity_is_known_by_its_token(sts, config, tmp_path, monkeypatch
     sts.fault = Fault.error(400, "InvalidIdentityToken", everything=True)
     with pytest.raises(ClientError, match="InvalidIdentityToken"):
         key(role_of("bob"))
-
-
-class Metadata(BaseHTTPRequestHandler):
-    """The metadata service of an instance and of a container."""
-
-    def do_GET(self) -> None:
-        keys = {"AccessKeyId": "AKIAROOT", "SecretAccessKey": "s", "Token": "t", "Expiration": EXPIRES}
-        self.answer("role" if self.path.endswith("security-credentials/") else json.dumps({"Code": "Success", **keys}))
-
-    def do_PUT(self) -> None:
-        self.answer("token")
-
-    def answer(self, text: str) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def metadata() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Metadata) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 FULL, TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
@@ -274,26 +244,22 @@ def test_ignored_endpoints_are_not_those_that_are_used(config, monkeypatch, thro
         key(assume_role(parent, HUB, cache=cache, sts_client_kwargs=options))
 
 
-def test_an_endpoint_that_changes_while_a_parent_lives(sts, monkeypatch, clock, parent):
-    """A parent whose endpoint setting changes calls the new endpoint, and caches its keys under the new one's name."""
+@pytest.mark.parametrize("through", ["profile", "sts_client_kwargs", "environment"])
+def test_endpoints_keep_stores_apart(config, monkeypatch, through):
+    """The same keys at two stores, each with its own endpoint, are two identities, even of one parent that lives."""
     cache: dict[str, Any] = {}
-    key(assume_role(parent, HUB, cache=cache))
-    with StsStub() as other:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", other.url)
-        key(assume_role(parent, HUB, cache=cache))
-        assert (len(sts.assumed), len(other.assumed), len(cache)) == (1, 1, 2)
-
-
-@pytest.mark.parametrize("through", ["profile", "sts_client_kwargs"])
-def test_endpoints_keep_stores_apart(config, through):
-    """The same keys at two stores, each with its own endpoint, are two identities."""
-    cache: dict[str, Any] = {}
+    living = user("SAME")
     with StsStub() as one, StsStub() as two:
         for store in (one, two):
-            setting = f"endpoint_url = {store.url}" if through == "profile" else ""
-            config.write_text(f"[default]\nregion = us-east-1\n{keys('SAME')}{setting}")
-            options = {"endpoint_url": store.url} if through == "sts_client_kwargs" else None
-            key(assume_role(boto3.Session(), HUB, cache=cache, sts_client_kwargs=options))
+            parent, options = living, None
+            if through == "profile":
+                config.write_text(f"[default]\nregion = us-east-1\n{keys('SAME')}endpoint_url = {store.url}")
+                parent = boto3.Session()
+            if through == "sts_client_kwargs":
+                options = {"endpoint_url": store.url}
+            if through == "environment":
+                monkeypatch.setenv("AWS_ENDPOINT_URL_STS", store.url)
+            key(assume_role(parent, HUB, cache=cache, sts_client_kwargs=options))
         assert len(one.assumed) == len(two.assumed) == 1
 
 
@@ -345,36 +311,24 @@ def root_of(sts: StsStub, access_key: str) -> str:
     return sts.issued[sts.issued[access_key].by].by
 
 
-def test_credentials_replaced_above_a_hub_in_use(sts, clock):
-    """Until a hub refreshes, its keys belong to whoever assumed it, and so do the entries of roles that it assumes."""
+def test_credentials_replaced_above_a_hub(sts, clock):
+    """Until a hub's keys expire, they belong to whoever assumed it, as do the entries of roles that it assumes."""
     cache: dict[str, Any] = {}
 
-    def spoke_of(access_key: str) -> str:
-        return key(assume_role(assume_role(user(access_key), HUB), SPOKE, cache=cache))
+    def spoke_of(hub: boto3.Session) -> str:
+        return key(assume_role(hub, SPOKE, cache=cache))
 
     parent = user("AKIAONE")
     hub = assume_role(parent, HUB)
     key(hub)
     parent._session.set_credentials("AKIAOTHER", "s")
-    spoke = assume_role(hub, SPOKE, cache=cache)
-    first = key(spoke)
-    assert spoke_of("AKIAONE") == first != spoke_of("AKIAOTHER")
-    clock.shift(3600)
-    second = key(spoke)
-    assert spoke_of("AKIAOTHER") == second != spoke_of("AKIAONE")
-
-
-def test_credentials_replaced_above_a_hub_that_has_expired(sts, clock):
-    """Once a hub's keys have expired, the entries of roles that it assumes belong to its parent's new credentials."""
-    cache: dict[str, Any] = {}
-    parent = user("AKIAONE")
-    hub = assume_role(parent, HUB)
-    key(hub)
     clock.shift(40 * 60)
-    assert root_of(sts, key(assume_role(hub, SPOKE, cache=cache))) == "AKIAONE"
-    parent._session.set_credentials("AKIAOTHER", "s")
+    first = spoke_of(hub)
+    assert spoke_of(assume_role(user("AKIAONE"), HUB)) == first
+    other = spoke_of(assume_role(user("AKIAOTHER"), HUB))
     clock.shift(25 * 60)
-    assert root_of(sts, key(assume_role(hub, SPOKE, cache=cache))) == "AKIAOTHER"
+    assert spoke_of(hub) == other
+    assert [root_of(sts, each) for each in (first, other)] == ["AKIAONE", "AKIAOTHER"]
 
 
 @BOTH_ORDERS

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import multiprocessing
 import os
 import pickle
 import re
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -166,32 +163,6 @@ def test_it_signs_with_the_keys_of_where_it_is_used(
 
 
 # Secrets
-
-
-@pytest.fixture
-def metadata() -> Iterator[str]:
-    """A server that returns credentials, as a container's or an instance's metadata server does."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            credentials = {"AccessKeyId": "AKIAROOT", "SecretAccessKey": "root-secret", "Token": "token-0"}
-            document = {**credentials, "Expiration": "2099-01-01T00:00:00Z", "Code": "Success"}
-            body = b"the-role" if self.path.endswith("security-credentials/") else json.dumps(document).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_PUT = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 KEYS = "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\naws_session_token = token-0\n"

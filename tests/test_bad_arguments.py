@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import InvalidRegionError, NoCredentialsError
 from conftest import HUB, SPOKE, needs_posix
-from parameters import SERIAL, cases, refusal
+from parameters import cases, refusal
 
 from aws_assume_role_lib import JSONFileCache, assume_role
 
@@ -151,35 +151,3 @@ def test_mistakes_are_told_before_a_program_is_run(tmp_path):
     with pytest.raises(ValueError):  # it prints no credentials
         assume_role(boto3.Session(), HUB)
     assert ran.exists()
-
-
-SECRETS: list[tuple[str, list[Any]]] = [
-    ("ExternalId", ["se cret-7531", "s", 7531, ["7531"], "secret-7531" * 200]),
-    ("TokenCode", ["7531", "75317531", 7531, ["7531"]]),
-    ("ProvidedContexts", ["7531", [{"ProviderArn": HUB, "ContextAssertion": b"7531"}]]),
-    ("Policy", [b'{"Id": "7531"}', "{7531", '["7531"]', {"7531": "x" * 3000}, ["7531"], 7531, {"7531": {1}}]),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), cases(SECRETS))
-@pytest.mark.parametrize("additional", [False, True])
-def test_no_error_text_has_a_secret(parent, name, value, additional):
-    """An error says which parameter is wrong and does not repeat an external ID, a code, a policy or an assertion."""
-    given: dict[str, Any] = {"additional_kwargs": {name: value}} if additional else {name: value}
-    text = refusal(parent, SerialNumber=SERIAL, **given)
-    assert name in text
-    assert "7531" not in text
-
-
-def test_no_error_text_has_the_secret_of_another_parameter(parent):
-    """An error about an invalid parameter does not quote a valid one."""
-    text = refusal(
-        parent,
-        "Hub",
-        ExternalId="secret-7531",
-        SerialNumber=SERIAL,
-        TokenCode="753175",
-        Policy={"Id": "7531"},
-        additional_kwargs={"NoSuchParameter": "x"},
-    )
-    assert "7531" not in text

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
-from botocore.credentials import Credentials, DeferredRefreshableCredentials
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from conftest import HUB, SPOKE, NotSent, at_once, do_not_send
@@ -26,22 +26,6 @@ def child(moto, parent) -> AssumedRoleSession:
 def spoke(child) -> AssumedRoleSession:
     """The end of a chain of two."""
     return assume_role(child, SPOKE)
-
-
-@pytest.mark.parametrize("first", ["access_key", "secret_key", "token", "get_frozen_credentials"])
-def test_credentials_are_held_read_and_frozen(sts, parent, first):
-    """get_credentials() returns one object, which can be read and frozen in any order and costs one request."""
-    child = assume_role(parent, HUB)
-    credentials = child.get_credentials()
-    assert child.get_credentials() is child._session.get_credentials() is credentials
-    assert isinstance(credentials, DeferredRefreshableCredentials)
-    assert credentials.method == "assume-role"
-    assert sts.requests == []
-    assert getattr(credentials, first)
-    expected = ("ASIA0000000000000001", "secret-1", "token-1")
-    assert (credentials.access_key, credentials.secret_key, credentials.token) == expected
-    assert {credentials.get_frozen_credentials()[:3] for _ in range(3)} == {expected}
-    assert len(sts.requests) == 1
 
 
 @pytest.mark.skipif(not hasattr(Credentials("a", "b"), "account_id"), reason="this botocore has no account ids")

@@ -122,6 +122,12 @@ def user_agent(session: boto3.session.Session) -> str:
     return session._session.user_agent()
 
 
+def another_store(attempts: int) -> Any:
+    store = store_of(botocore.session.Session())
+    store.set_config_variable("max_attempts", attempts)
+    return store
+
+
 # How a value is set on a botocore session; what reads it from a session; values, which read differently.
 SETTERS: dict[str, tuple[Callable[[Any, Any], object], Callable[[Any], Any], list[Any]]] = {
     "variable": (lambda s, value: s.set_config_variable("max_attempts", value), retries, [9, None, 8]),
@@ -130,6 +136,11 @@ SETTERS: dict[str, tuple[Callable[[Any, Any], object], Callable[[Any], Any], lis
     "provider in the store": (
         lambda s, value: store_of(s).set_config_provider("max_attempts", ConstantProvider(value)),
         retries,
+        [9, 8],
+    ),
+    "another store": (
+        lambda s, value: s.register_component("config_store", another_store(value)),
+        variable("max_attempts"),
         [9, 8],
     ),
     "session variable": (
@@ -169,14 +180,6 @@ def test_changes_of_a_child_are_its_own(family, name):
     sibling = assume_role(parent, SPOKE)
     assert [show(parent), show(sibling)] == [before, before]
     assert show(child) == show(grandchild) != before
-
-
-def test_another_config_store_is_inherited(family):
-    """A config store registered on the parent later is the one that child and grandchild use."""
-    store = botocore.session.Session().get_component("config_store")
-    store.set_config_variable("max_attempts", 5)
-    family[0]._session.register_component("config_store", store)
-    assert [variable("max_attempts")(session) for session in family] == [5, 5, 5]
 
 
 def test_a_value_in_the_store_of_a_child_can_be_cleared(family):
@@ -233,13 +236,6 @@ def test_region_name(parent, monkeypatch, region_name):
     assert [child.region_name, parent.region_name] == ["sa-east-1", "eu-west-2"]
 
 
-def test_no_region_frozen(monkeypatch):
-    """If the parent has no region at the call, True keeps it that way."""
-    child = assume_role(boto3.Session("AKIAROOT", "secret"), HUB, region_name=True)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert child.region_name is None
-
-
 def test_region_of_the_config_file(config_file):
     """False uses the region of the parent's profile if the environment has none."""
     config_file("[default]\nregion = eu-west-1\n[profile team]\nregion = eu-west-3\n")
@@ -249,10 +245,13 @@ def test_region_of_the_config_file(config_file):
 
 
 def test_region_of_a_grandchild_is_its_own(parent):
-    """Each role of a chain has its own region_name."""
+    """Each role of a chain has its own region_name; True keeps the lack of a region, too."""
     child = assume_role(parent, HUB, region_name="eu-west-1")
     regions = [child.assume_role(SPOKE, region_name=given).region_name for given in ("eu-west-2", True, False)]
     assert regions == ["eu-west-2", "eu-west-1", None]
+    child = assume_role(parent, HUB, region_name=False).assume_role(SPOKE, region_name=True)
+    child.assume_role_parent_session._session.set_config_variable("region", "eu-west-1")
+    assert child.region_name is None
 
 
 # Not inherited: who the parent is

@@ -117,21 +117,21 @@ def test_a_bad_code_is_not_logged(sts, parent, clock, said, code):
     assert not SECRET.search(said())
 
 
-WRONG: list[dict[str, Any]] = [
+OF_STS: list[dict[str, Any]] = [
     {"RoleSessionName": "?"},
     {"DurationSeconds": 1},
     {"Tags": {"": ""}},
     {"SerialNumber": "brief"},
     {"SerialNumber": 1},
-    {"ExternalId": [EXTERNAL_ID]},
-    {"ExternalId": f"{EXTERNAL_ID} "},
-    {"ExternalId": f"{EXTERNAL_ID}\ud800"},
-    {"Policy": json.dumps(POLICY)[:-1]},
-    {"Policy": [POLICY]},
-    {"Policy": POLICY | {"Id": object()}},
-    {"Policy": POLICY | {"Id": "x" * 2048}},
-    {"TokenCode": int(CODE)},
-    {"TokenCode": f"{CODE}1"},
+    *({"ExternalId": value} for value in ([EXTERNAL_ID], f"{EXTERNAL_ID} ", f"{EXTERNAL_ID}\ud800", EXTERNAL_ID * 100)),
+    *({"TokenCode": value} for value in (int(CODE), f"{CODE}1", [CODE])),
+    *({"Policy": value} for value in (json.dumps(POLICY)[:-1], [POLICY], json.dumps([POLICY]), str(POLICY).encode())),
+    *({"Policy": POLICY | {"Id": value}} for value in (object(), "x" * 2048)),
+    *({"ProvidedContexts": value} for value in (CODE, [{"ProviderArn": HUB, "ContextAssertion": CODE.encode()}])),
+]
+WRONG: list[dict[str, Any]] = [
+    *OF_STS,
+    *({**dict.fromkeys(each), "additional_kwargs": each} for each in OF_STS),
     {"SerialNumber": None},
     {"additional_kwargs": {"ExternalId": EXTERNAL_ID}},
     {"additional_kwargs": [EXTERNAL_ID]},
@@ -141,11 +141,12 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: "+".join(wrong))
+@pytest.mark.parametrize("wrong", WRONG, ids="+".join)
 def test_a_wrong_call_tells_no_secret(parent, said, wrong):
-    """The error of a call repeats no secret, neither from the parameter that is wrong nor from those that are right."""
+    """The error of a call names a parameter that is wrong, and repeats no secret of it nor of those that are right."""
     with pytest.raises((TypeError, ParamValidationError)) as caught:
         with_secrets(parent, **wrong)
+    assert next(iter(wrong)) in str(caught.value)
     assert not SECRET.search(shown(caught.value) + said())
 
 

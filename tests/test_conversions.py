@@ -10,7 +10,6 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-import boto3
 import pytest
 import time_machine
 from conftest import HUB
@@ -18,7 +17,9 @@ from parameters import MEMBERS, POLICY_ARN, SERIAL, context, params_sent, refusa
 
 from aws_assume_role_lib import AUTOMATIC_ROLE_SESSION_NAME, assume_role
 
-POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "é*"}]}
+POLICY: Any = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "é*"}]}
+COMPACT = json.dumps(POLICY, separators=(",", ":"))
+MANY_KEYS = json.dumps({str(number): 0 for number in range(257)}, separators=(",", ":"))
 
 
 def test_every_parameter_of_sts_is_a_keyword():
@@ -46,7 +47,8 @@ def listed(name: str, *items: str | dict[str, str]) -> dict[str, str]:
 ARN, OTHER_ARN = {"arn": POLICY_ARN}, {"arn": POLICY_ARN + "2"}
 TEAM, EMPTY = {"Key": "Team", "Value": "blue"}, {"Key": "Empty", "Value": ""}
 TEXTS = {"ExternalId": "abc", "SerialNumber": SERIAL, "TokenCode": "012345", "SourceIdentity": "jane"}
-SENT: list[tuple[dict[str, Any], dict[str, str]]] = [
+knows_sizes = pytest.mark.skipif("MinimumSessionTokenSize" not in MEMBERS, reason="this botocore does not know it")
+SENT: list[Any] = [
     ({"PolicyArns": [POLICY_ARN, POLICY_ARN + "2"]}, listed("PolicyArns", ARN, OTHER_ARN)),
     ({"PolicyArns": [ARN]}, listed("PolicyArns", ARN)),
     ({"PolicyArns": (ARN, POLICY_ARN + "2")}, listed("PolicyArns", ARN, OTHER_ARN)),
@@ -62,6 +64,17 @@ SENT: list[tuple[dict[str, Any], dict[str, str]]] = [
     ),
     ({"additional_kwargs": {"ExternalId": None, "SourceIdentity": "me"}}, {"SourceIdentity": "me"}),
     ({}, {}),
+    *(
+        pytest.param({"MinimumSessionTokenSize": n}, {"MinimumSessionTokenSize": str(n)}, marks=knows_sizes)
+        for n in (0, 4096)
+    ),
+    # A policy keeps its content and order, and has no whitespace between its tokens.
+    ({"Policy": POLICY}, {"Policy": COMPACT}),
+    ({"Policy": MappingProxyType(OrderedDict(POLICY))}, {"Policy": COMPACT}),
+    ({"Policy": {**POLICY, "Statement": [MappingProxyType(POLICY["Statement"][0])]}}, {"Policy": COMPACT}),
+    ({"Policy": json.dumps(POLICY, ensure_ascii=False)}, {"Policy": COMPACT}),
+    ({"Policy": json.dumps(POLICY, indent=4)}, {"Policy": COMPACT}),
+    ({"Policy": MANY_KEYS}, {"Policy": MANY_KEYS}),  # none is mistaken for a duplicate
 ]
 
 
@@ -71,34 +84,6 @@ def test_sends_what_was_given(sts, parent, parameters, expected, validate):
     """Each convenient form arrives in the API's form, validated or not, and nothing else arrives."""
     sent = params_sent(parent, sts, RoleSessionName="name", validate=validate, **parameters)
     assert sent == {"RoleSessionName": "name", **expected}
-
-
-@pytest.mark.skipif("MinimumSessionTokenSize" not in MEMBERS, reason="this botocore does not know the parameter")
-@pytest.mark.parametrize("size", [0, 4096])
-def test_sends_a_token_size(sts, parent, size):
-    """A size within the limits is sent, even if it is 0."""
-    assert params_sent(parent, sts, MinimumSessionTokenSize=size)["MinimumSessionTokenSize"] == str(size)
-
-
-POLICIES = {
-    "dict": POLICY,
-    "other mapping": MappingProxyType(OrderedDict(POLICY)),
-    "nested mapping": {**POLICY, "Statement": [MappingProxyType(POLICY["Statement"][0])]},
-    "JSON": json.dumps(POLICY, ensure_ascii=False),
-    "indented JSON": json.dumps(POLICY, indent=4),
-}
-
-
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-def test_sends_a_policy_as_compact_json(sts, parent, policy):
-    """A policy arrives with its content and order unchanged, and without whitespace between its tokens."""
-    assert params_sent(parent, sts, Policy=policy)["Policy"] == json.dumps(POLICY, separators=(",", ":"))
-
-
-def test_sends_a_policy_of_many_keys(sts, parent):
-    """However many keys one object in a policy's text has, none is mistaken for a duplicate."""
-    policy = {str(number): 0 for number in range(257)}
-    assert json.loads(params_sent(parent, sts, Policy=json.dumps(policy))["Policy"]) == policy
 
 
 def test_a_policy_with_a_key_twice_is_not_widened(parent, sts):
@@ -168,16 +153,3 @@ def test_session_name(sts, parent, parameters, expected, validate):
 def test_the_automatic_name_shows_what_it_is():
     """The repr of AUTOMATIC_ROLE_SESSION_NAME, which an error or a debugger shows, is its name."""
     assert repr(AUTOMATIC_ROLE_SESSION_NAME) == "AUTOMATIC_ROLE_SESSION_NAME"
-
-
-def test_additional_kwargs_carry_what_aws_adds(sts, tmp_path, monkeypatch):
-    """A parameter that only a newer STS model knows passes the check and is sent."""
-    folder = tmp_path / "models" / "sts" / "2011-06-15"
-    folder.mkdir(parents=True)
-    member = {"Tomorrow": {"shape": "nonNegativeIntegerType"}}
-    extras = {"version": 1.0, "merge": {"shapes": {"AssumeRoleRequest": {"members": member}}}}
-    (folder / "service-2.sdk-extras.json").write_text(json.dumps(extras))
-    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path / "models"))
-    parent = boto3.Session("AKIAROOT", "secret", region_name="us-east-1")
-    assert params_sent(parent, sts, additional_kwargs={"Tomorrow": 7})["Tomorrow"] == "7"
-    assert "Tomorrow" in refusal(parent, additional_kwargs={"Tomorrow": "seven"})

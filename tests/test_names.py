@@ -26,53 +26,35 @@ VALID = {"account_id": 1, "role_name": "r"}
 BUILDERS = {get_role_arn: VALID, get_assumed_role_session_arn: {**VALID, "role_session_name": "me"}}
 
 
-def cases(table):
-    """Each builder with each of the arguments that it takes, and each value for it."""
-    return [
-        (build, argument, value)
-        for build in BUILDERS
-        for argument in inspect.signature(build).parameters
-        for value in table[argument]
-    ]
-
-
-ROLE_ARNS = [
-    (("123456789012", "reader"), "arn:aws:iam::123456789012:role/reader"),
-    ((123456789012, "reader", "/team/app/", "aws-us-gov"), "arn:aws-us-gov:iam::123456789012:role/team/app/reader"),
+ENUMS = [enum.Enum("Account", {"PROD": value}, type=type(value)).PROD for value in (12345, "12345")]
+ARNS = [
+    (get_role_arn, ("123456789012", "r"), "arn:aws:iam::123456789012:role/r"),
+    (get_role_arn, (1, "r", "/team/app/", "aws-us-gov"), "arn:aws-us-gov:iam::000000000001:role/team/app/r"),
     # A path means the same with and without a slash at either end, and may be in the name.
-    *(((1, "r", path), "arn:aws:iam::000000000001:role/a/b/r") for path in ("a/b", "/a/b", "a/b/", "/a/b/")),
-    *(((1, name), "arn:aws:iam::000000000001:role/a/b/r") for name in ("a/b/r", "/a/b/r")),
+    *((get_role_arn, (1, "r", path), "arn:aws:iam::000000000001:role/a/b/r") for path in ("a/b", "/a/b", "a/b/")),
+    *((get_role_arn, (1, name), "arn:aws:iam::000000000001:role/a/b/r") for name in ("a/b/r", "/a/b/r")),
     # The root path, as IAM reports it for a role without a path, adds nothing.
-    *(((1, *rest), "arn:aws:iam::000000000001:role/r") for rest in (("r", ""), ("r", "/"), ("/r", ""))),
+    *((get_role_arn, (1, *rest), "arn:aws:iam::000000000001:role/r") for rest in (("r", ""), ("r", "/"), ("/r", ""))),
     # IAM allows 512 characters, including the slashes.
-    ((1, "r", "p" * 510), f"arn:aws:iam::000000000001:role/{'p' * 510}/r"),
+    (get_role_arn, (1, "r", "p" * 510), f"arn:aws:iam::000000000001:role/{'p' * 510}/r"),
+    # An account ID that lost its leading zeros gets them back, and a member of an enum is what it represents.
+    *((get_role_arn, (account, "r"), "arn:aws:iam::000000012345:role/r") for account in ("000000012345", *ENUMS)),
+    # A session's ARN ends in the role's name, without a path, and the session's name.
+    *(
+        (
+            get_assumed_role_session_arn,
+            (*ENUMS[:1], name, "me", "aws-cn"),
+            "arn:aws-cn:sts::000000012345:assumed-role/r/me",
+        )
+        for name in ("r", "a/b/r", "/a/b/r")
+    ),
 ]
-SESSION_ARNS = [
-    ((123456789012, "reader", "nightly", "aws-cn"), "arn:aws-cn:sts::123456789012:assumed-role/reader/nightly"),
-    *(((1, name, "me"), "arn:aws:sts::000000000001:assumed-role/r/me") for name in ("r", "a/b/r", "/a/b/r")),
-]
 
 
-@pytest.mark.parametrize(("arguments", "arn"), ROLE_ARNS)
-def test_role_arn(arguments, arn):
-    """A role's ARN names the partition, the account, the path and the name."""
-    assert get_role_arn(*arguments) == arn
-
-
-@pytest.mark.parametrize(("arguments", "arn"), SESSION_ARNS)
-def test_session_arn(arguments, arn):
-    """A session's ARN is an STS ARN that ends in the role's name, without a path, and the session's name."""
-    assert get_assumed_role_session_arn(*arguments) == arn
-
-
-MEMBERS = [enum.Enum("Account", {"PROD": value}, type=type(value)).PROD for value in (12345, "12345")]
-
-
-@pytest.mark.parametrize("account_id", [12345, "12345", "000000012345", *MEMBERS])
-def test_account_is_padded(account_id):
-    """An account ID that lost its leading zeros gets them back, and a member of an enum is what it represents."""
-    assert get_role_arn(account_id, "r") == "arn:aws:iam::000000012345:role/r"
-    assert get_assumed_role_session_arn(account_id, "r", "me") == "arn:aws:sts::000000012345:assumed-role/r/me"
+@pytest.mark.parametrize(("build", "arguments", "arn"), ARNS)
+def test_arn(build, arguments, arn):
+    """An ARN names the partition, the account, a role's path and name, or a session's role and name."""
+    assert build(*arguments) == arn
 
 
 def test_two_paths():
@@ -92,19 +74,22 @@ WRONG_TYPES = {
     "account_id": [1.0, float("nan"), True, None, b"1", ["1"]],
     **{name: [None, 1, 1.5, True, b"aws"] for name in ("role_name", "partition", "path", "role_session_name")},
 }
+REFUSED = [
+    (build, argument, value, error)
+    for build in BUILDERS
+    for argument in inspect.signature(build).parameters
+    for error, table in ((ValueError, IMPOSSIBLE), (TypeError, WRONG_TYPES))
+    for value in table[argument]
+]
 
 
-@pytest.mark.parametrize(("build", "argument", "value"), cases(IMPOSSIBLE))
-def test_impossible(build, argument, value):
-    """A value that AWS does not allow, such as an ARN as a name, raises a ValueError that shows it and says what is."""
-    with pytest.raises(ValueError, match=rf"^{argument} is {re.escape(repr(str(value)))}; it must be .*\.$"):
-        build(**{**BUILDERS[build], argument: value})
-
-
-@pytest.mark.parametrize(("build", "argument", "value"), cases(WRONG_TYPES))
-def test_wrong_type(build, argument, value):
-    """A value of the wrong type raises a TypeError that shows it and says what to pass."""
-    with pytest.raises(TypeError, match=rf"^{argument} is {re.escape(repr(value))}; it must be .*str.*\.$"):
+@pytest.mark.parametrize(("build", "argument", "value", "error"), REFUSED)
+def test_refused(build, argument, value, error):
+    """A value that AWS does not allow raises a ValueError, and one of the wrong type a TypeError, which show it and
+    say what to pass."""
+    shown = re.escape(repr(str(value) if error is ValueError else value))
+    expected = ".*" if error is ValueError else ".*str.*"
+    with pytest.raises(error, match=rf"^{argument} is {shown}; it must be {expected}\.$"):
         build(**{**BUILDERS[build], argument: value})
 
 

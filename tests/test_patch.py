@@ -34,20 +34,16 @@ def test_boto3_assumes_roles_with_its_default_session(sts, root_keys):
 
 
 def test_each_session_has_assume_role(parent):
-    """boto3.Session.assume_role() uses that session as the parent, and an assumed-role session keeps its own method."""
-    patch_boto3()
-    hub = parent.assume_role(HUB)
-    assert isinstance(hub, AssumedRoleSession)
-    assert hub.assume_role_parent_session is parent
-    assert hub.assume_role(SPOKE).assume_role_parent_session is hub
-
-
-def test_again_changes_nothing():
-    """A second patch_boto3() leaves in place what the first one added."""
+    """boto3.Session.assume_role() uses that session as the parent, and an assumed-role session keeps its own method;
+    a second patch_boto3() changes nothing."""
     patch_boto3()
     before = boto3.assume_role, boto3.Session.assume_role
     patch_boto3()
     assert (boto3.assume_role, boto3.Session.assume_role) == before
+    hub = parent.assume_role(HUB)
+    assert isinstance(hub, AssumedRoleSession)
+    assert hub.assume_role_parent_session is parent
+    assert hub.assume_role(SPOKE).assume_role_parent_session is hub
 
 
 @pytest.mark.parametrize("name", ["boto3", "boto3.Session"])

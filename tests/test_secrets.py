@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import boto3
 import conftest
@@ -102,13 +103,7 @@ def test_an_outage_tells_no_secret(sts, parent, clock, said, monkeypatch, fault)
 @pytest.mark.parametrize("code", [int(CODE), [CODE], "", CODE.encode(), RuntimeError(CODE)])
 def test_a_bad_code_is_not_logged(sts, parent, clock, said, code):
     """An invalid code from an MFA callable, or the text of its exception, is not logged when a refresh fails."""
-    codes = [code, CODE]
-
-    def ask() -> Any:
-        if isinstance(given := codes.pop(), Exception):
-            raise given
-        return given
-
+    ask = Mock(side_effect=[CODE, code])
     session = with_secrets(parent, TokenCode=ask)
     assert use(session) == ""
     clock.shift(3600 - 800)

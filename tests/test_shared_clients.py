@@ -327,7 +327,7 @@ def test_connections_of_another_process_are_renewed(sts, parent):
 def tls(monkeypatch: pytest.MonkeyPatch) -> Iterator[TlsStub]:
     with TlsStub() as stub:
         monkeypatch.setenv("AWS_ENDPOINT_URL", stub.url)
-        monkeypatch.setenv("AWS_CA_BUNDLE", str(stub.authority.bundle))
+        monkeypatch.setenv("AWS_CA_BUNDLE", stub.bundle)
         yield stub
 
 
@@ -356,11 +356,11 @@ def test_client_certificates_are_not_mixed_up(monkeypatch, sts, parent):
     child = assume_role(parent, HUB, sts_client_kwargs={"endpoint_url": sts.url})
     with TlsStub(asks_for_certificate=True) as tls:
         monkeypatch.setenv("AWS_ENDPOINT_URL", tls.url)
-        monkeypatch.setenv("AWS_CA_BUNDLE", str(tls.authority.bundle))
-        alice, bob = (str(tls.authority.issue(name)) for name in ("alice", "bob"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", tls.bundle)
+        alice, bob = (tls.trusted_client(name) for name in ("alice", "bob"))
         for certificate in (alice, bob, alice, bob):
             call(child.client("s3", config=Config(client_cert=certificate)))
-        os.replace(tls.authority.issue("carol"), alice)
+        os.replace(tls.trusted_client("carol"), alice)
         call(child.client("s3", config=Config(client_cert=alice)))
         assert tls.peers == ["alice", "bob", "carol"]
         with pytest.raises(botocore.exceptions.BotoCoreError):

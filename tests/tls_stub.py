@@ -1,4 +1,4 @@
-"""The STS stub behind TLS, with its own certificate authority, created when it starts."""
+"""The STS stub behind TLS, with certificates that are created when it starts."""
 
 from __future__ import annotations
 
@@ -18,74 +18,54 @@ from cryptography.x509.oid import NameOID
 from sts_stub import StsStub, _Handler
 
 
-class Authority:
-    """A certificate authority; `bundle` is certifi's plus its own certificate, so it is as large as in production."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("Authority of the tests")
-        self._certificate = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None))
-        self.bundle = folder / "bundle.pem"
-        self.bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + _pem(self._certificate))
-        self.certificate = folder / "authority.pem"
-        self.certificate.write_bytes(_pem(self._certificate))
-
-    def issue(self, name: str, *hosts: str) -> Path:
-        """Write a certificate and its key into one file."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts or ["client"]])
-        file = self._folder / f"{name}.pem"
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        file.write_bytes(secret + _pem(self._sign(_name(name), key, names)))
-        return file
-
-    def _sign(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: Any) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-        return builder.sign(self._key, hashes.SHA256())
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
+def _certificate(name: str, *hosts: str) -> tuple[bytes, bytes]:
+    """Return a key and its certificate, which is signed with that key, so that whoever trusts it needs no other."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now, day = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(days=1)
+    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in (name, *hosts)])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return secret, certificate.public_bytes(pem)
 
 
 class TlsStub(StsStub):
-    """The stub at https://localhost, and at any other name that resolves to this machine."""
+    """The stub at https://localhost, and at any other name that resolves to this machine.
 
-    def __init__(self, *hosts: str, asks_for_certificate: bool = False, delay: float = 0.0) -> None:
+    `bundle` is certifi's plus the stub's own certificate, so it is as large as in production.
+    """
+
+    def __init__(self, *hosts: str, asks_for_certificate: bool = False) -> None:
         super().__init__()
-        self.delay = delay  # additional seconds that a handshake takes, as over a wide-area network
+        self.delay = 0.0  # additional seconds that a handshake takes, as over a wide-area network
         self.handshakes = 0
         self.peers: list[str] = []  # the names on the clients' certificates
         self._folder = tempfile.TemporaryDirectory()
-        self.authority = Authority(Path(self._folder.name))
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(self.authority.issue("server", "localhost", *hosts))
+        secret, certificate = _certificate("localhost", *hosts)
+        self._context.load_cert_chain(self._write("server.pem", secret + certificate))
+        self.bundle = self._write("bundle.pem", Path(certifi.where()).read_bytes() + b"\n" + certificate)
         if asks_for_certificate:
             self._context.verify_mode = ssl.CERT_REQUIRED
-            self._context.load_verify_locations(self.authority.certificate)
         self.url = f"https://localhost:{self.server.server_port}"
         server: Any = self.server
         self._serve = server.finish_request
         server.finish_request = self._shake_hands
         server.RequestHandlerClass = _TlsHandler
+
+    def _write(self, name: str, content: bytes) -> str:
+        file = Path(self._folder.name, name)
+        file.write_bytes(content)
+        return str(file)
+
+    def trusted_client(self, name: str) -> str:
+        """Write a client's key and certificate, which the stub accepts from now on, into one file."""
+        secret, certificate = _certificate(name)
+        self._context.load_verify_locations(cadata=certificate.decode())
+        return self._write(f"{name}.pem", secret + certificate)
 
     def _shake_hands(self, connection: socket.socket, address: Any) -> None:
         threading.Event().wait(self.delay)

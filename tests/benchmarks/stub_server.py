@@ -13,7 +13,7 @@ from tls_stub import TlsStub
 
 if __name__ == "__main__":
     with TlsStub(*(f"s3.{region}.localhost" for region in REGIONS)) as stub:
-        print(json.dumps({"AWS_ENDPOINT_URL": stub.url, "AWS_CA_BUNDLE": str(stub.authority.bundle)}), flush=True)
+        print(json.dumps({"AWS_ENDPOINT_URL": stub.url, "AWS_CA_BUNDLE": stub.bundle}), flush=True)
         for line in sys.stdin:
             stub.delay = float(line)
             print(stub.handshakes, flush=True)

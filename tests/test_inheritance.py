@@ -184,13 +184,11 @@ def test_changes_of_a_child_are_its_own(family, name):
 
 def test_a_value_in_the_store_of_a_child_can_be_cleared(family):
     """A child whose own value is cleared from its config store follows the parent again."""
-    parent, child, _ = family
-    store = child._session.get_component("config_store")
+    store = store_of(family[1]._session)
     store.set_config_variable("region", "eu-west-1")
-    assert child.region_name == "eu-west-1"
+    assert [session.region_name for session in family] == ["us-east-1", "eu-west-1", "eu-west-1"]
     store.clear_config_variable("region")
-    parent._session.set_config_variable("region", "eu-west-2")
-    assert child.region_name == "eu-west-2"
+    assert [session.region_name for session in family] == ["us-east-1"] * 3
 
 
 def test_making_a_client_changes_no_setting(config_file):

@@ -60,12 +60,6 @@ def test_expiry_time_is_where_other_libraries_look(sts, parent):
     assert abs(credentials._expiry_time.timestamp() - sts.issued["ASIA0000000000000001"].expires) < 1
 
 
-def test_the_fetcher_takes_a_client_credentials_and_a_role():
-    """AssumeRoleCredentialFetcher has the constructor arguments that _role.py passes by name."""
-    parameters = inspect.signature(AssumeRoleCredentialFetcher).parameters
-    assert {"client_creator", "source_credentials", "role_arn"} <= set(parameters)
-
-
 def test_a_boto3_session_keeps_its_botocore_session_in_session(parent):
     """boto3.Session._session is the botocore session."""
     found = getattr(parent, "_session", None)
@@ -116,9 +110,10 @@ def test_children_do_without_prepared_handlers(monkeypatch, sts, parent, kind):
 
 
 def test_what_a_fetcher_asks_for_and_as_whom():
-    """_identity.py reads RefreshableCredentials._refresh_using, and a fetcher's _cache_key and _source_credentials."""
+    """_role.py creates a fetcher with these arguments; _identity.py reads its _cache_key and _source_credentials, and
+    RefreshableCredentials._refresh_using."""
     source = Credentials("AKIA", "s")
-    fetcher = AssumeRoleCredentialFetcher(print, source, HUB)
+    fetcher = AssumeRoleCredentialFetcher(client_creator=print, source_credentials=source, role_arn=HUB)
     credentials = DeferredRefreshableCredentials(create_mfa_serial_refresher(fetcher.fetch_credentials), "assume-role")
     assert credentials._refresh_using._refresh.__self__ is fetcher
     assert fetcher._source_credentials is source
@@ -137,18 +132,18 @@ def test_configs_are_told_apart_by_their_attributes():
 def test_the_parsers_module_is_in_the_traceback(sts, parent):
     """botocore's parser raises a plain KeyError on an empty answer, from the module of its ResponseParserError, and
     what a handler raises comes through the module of HierarchicalEmitter."""
+
+    def modules() -> set[str]:
+        with pytest.raises(KeyError) as caught:
+            parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
+        return {entry.frame.f_globals["__name__"] for entry in caught.traceback}
+
     sts.fault = Fault.body("<a><b/></a>")
-    with pytest.raises(KeyError) as caught:
-        parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
-    modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
-    assert ResponseParserError.__module__ in modules, (
-        "botocore's parser has moved: _answers.py takes its errors for yours"
-    )
+    where = "botocore's parser has moved: _answers.py takes its errors for yours"
+    assert ResponseParserError.__module__ in modules(), where
     parent.events.register("before-call.sts.AssumeRole", lambda **_: {}["yours"])
-    with pytest.raises(KeyError) as caught:
-        parent.client("sts").assume_role(RoleArn=HUB, RoleSessionName="me")
-    modules = {entry.frame.f_globals["__name__"] for entry in caught.traceback}
-    assert HierarchicalEmitter.__module__ in modules, "botocore's hooks have moved: _answers.py takes yours for STS's"
+    where = "botocore's hooks have moved: _answers.py takes yours for STS's"
+    assert HierarchicalEmitter.__module__ in modules(), where
 
 
 def test_the_search_path_of_boto3_is_there_once(parent):

@@ -268,7 +268,7 @@ def test_processes_hammering_one_entry(folder):
 def test_an_entry_can_be_deleted(tmp_path):
     """del removes an entry, and only that one, and cannot remove it twice."""
     cache = JSONFileCache(tmp_path)
-    cache["one"], cache["other"] = {"a": 1}, {"b": 2}
+    cache["one"] = cache["other"] = ENTRY
     del cache["one"]
     assert ("one" in cache, "other" in cache) == (False, True)
     with pytest.raises(KeyError, match="one"):

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import boto3
 import botocore.session
 import pytest
+from botocore.config import Config
 from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
 from botocore.exceptions import ClientError
 from conftest import HUB, SPOKE, key
@@ -95,12 +96,16 @@ def test_a_deep_copy_has_settings_and_handlers_of_its_own(sts, parent):
     """A handler or region that is set on a deep copy does not change the original, nor the other way round."""
     child, seen = assume_role(parent, HUB), []
     child._session.set_config_variable("retry_mode", "adaptive")
+    child._session.set_default_client_config(Config(connect_timeout=17))
+    child._session.user_agent_extra = "mine/1"
     child.events.register("before-call.sts", lambda **_: seen.append("original"))
     copied = copy.deepcopy(child)
     copied.events.register("before-call.sts", lambda **_: seen.append("copy"))
     copied._session.set_config_variable("region", "eu-west-1")
     assert (child.region_name, copied.region_name) == ("us-east-1", "eu-west-1")
-    assert copied.client("s3").meta.config.retries["mode"] == "adaptive"
+    config = copied.client("s3").meta.config
+    assert (config.retries["mode"], config.connect_timeout) == ("adaptive", 17)
+    assert "mine/1" in config.user_agent
     for session in (child, copied):
         session.client("sts").get_caller_identity()
     copied.resource("s3")

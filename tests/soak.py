@@ -55,10 +55,10 @@ FAULTS = [
     Fault.error(500, "InternalFailure"),
     Fault.error(503, "ServiceUnavailable"),
     Fault.html(),
-    Fault.empty(),
+    Fault.body(""),
     Fault.empty_result(),
-    Fault.truncated(),
-    Fault.reset(),
+    Fault(cut=True),
+    Fault(resets=True),
     Fault.without("SessionToken"),
     Fault.expiration(None),
     Fault.expiration("2001-01-01T00:00:00Z"),
@@ -78,7 +78,7 @@ class FlakySts(StsStub):
         self.seen: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.lineages = [lineage for _, _, lineage in requests()]
-        self.any_root, self.roots = False, set(ROOTS)
+        self.roots = set(ROOTS)
         # A request may arrive after the keys that signed it have expired: a second later if 32 threads share two
         # busy cores. This STS's clock is behind, so that only a request that is far too late is a violation.
         self.clock_offset = -3.0

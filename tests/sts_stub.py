@@ -70,24 +70,14 @@ class Fault:
 
     before: float = 0.0  # seconds before the first byte
     within: float = 0.0  # seconds between the halves of the body
-    hangs: bool = False
-    resets: bool = False
-    cut: bool = False
+    hangs: bool = False  # no response until `StsStub.fault` is assigned; a client still waiting then is answered
+    resets: bool = False  # the head and half of the body, then a TCP reset
+    cut: bool = False  # the first half of the XML as if it were the whole
     instead: Answer | None = None  # sent instead of the real response
     element: str = ""  # the part of the real response that `text` replaces
     text: str = ""
     times: int | None = None  # requests until it clears itself; None: never
     everything: bool = False  # affects every request, not only AssumeRole
-
-    @classmethod
-    def hang(cls, **options: Any) -> Fault:
-        """Do not respond until `StsStub.fault` is assigned; a client still waiting then is answered."""
-        return cls(hangs=True, **options)
-
-    @classmethod
-    def reset(cls, **options: Any) -> Fault:
-        """Send the head and half of the body, then a TCP reset."""
-        return cls(resets=True, **options)
 
     @classmethod
     def error(cls, status: int, code: str, message: str = "", **options: Any) -> Fault:
@@ -96,15 +86,6 @@ class Fault:
     @classmethod
     def html(cls, **options: Any) -> Fault:
         return cls.body("<!DOCTYPE html><html><meta charset=utf-8><title>Sign in</title>Wi-Fi<br></html>", **options)
-
-    @classmethod
-    def truncated(cls, **options: Any) -> Fault:
-        """Send the first half of the XML as if it were the whole."""
-        return cls(cut=True, **options)
-
-    @classmethod
-    def empty(cls, **options: Any) -> Fault:
-        return cls.body("", **options)
 
     @classmethod
     def empty_result(cls, **options: Any) -> Fault:
@@ -144,8 +125,7 @@ class StsStub:
         self.gate = threading.Event()
         self.gate.set()
         self.arrived = threading.Semaphore(0)
-        self.roots = {"AKIAROOT"}
-        self.any_root = True
+        self.roots: set[str] | None = None  # keys that are valid without having been issued; None: all
         self.lock = threading.Lock()
         self._fault: Fault | None = None
         self._times_left: int | None = None
@@ -226,7 +206,7 @@ class StsStub:
                     wrong = "InvalidClientTokenId", f"{what} and {request.token!r}, which is not its token"
             elif not key and request.action and request.action != WEB_IDENTITY:
                 wrong = "MissingAuthenticationToken", what
-            elif key and not self.any_root and key not in self.roots:
+            elif key and self.roots is not None and key not in self.roots:
                 wrong = "InvalidClientTokenId", f"{what}, which was never issued"
             if wrong:
                 self.violations.append(": ".join(wrong))

@@ -52,10 +52,10 @@ XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><
 
 FAULTS: dict[str, Case] = {
     "connection refused": Case(None, "`EndpointConnectionError`", ALL_ATTEMPTS),
-    "connection reset during the response": Case(Fault.reset(), "`ConnectionClosedError`", ALL_ATTEMPTS),
+    "connection reset during the response": Case(Fault(resets=True), "`ConnectionClosedError`", ALL_ATTEMPTS),
     "first byte later than the read timeout": Case(Fault(before=30), "`ReadTimeoutError`", ALL_ATTEMPTS),
     "body later than the read timeout": Case(Fault(within=30), "`ReadTimeoutError`", ALL_ATTEMPTS),
-    "no response at all": Case(Fault.hang(), "`ReadTimeoutError`", ALL_ATTEMPTS),
+    "no response at all": Case(Fault(hangs=True), "`ReadTimeoutError`", ALL_ATTEMPTS),
     **{f"{status} {code}": refused(status, code) for code, status in DOCUMENTED.items()},
     "403 AccessDenied": refused(403, "AccessDenied"),
     "403 SignatureDoesNotMatch": refused(403, "SignatureDoesNotMatch"),
@@ -65,8 +65,8 @@ FAULTS: dict[str, Case] = {
     "503 ServiceUnavailable": refused(503, "ServiceUnavailable", ALL_ATTEMPTS),
     "200 with a page of HTML": Case(Fault.html(), NOT_STS),
     "200 with a page of XHTML": Case(Fault.body(XHTML), NOT_STS),
-    "200 with half the XML": Case(Fault.truncated(), NOT_STS),
-    "200 with an empty body": Case(Fault.empty(), NOT_STS),
+    "200 with half the XML": Case(Fault(cut=True), NOT_STS),
+    "200 with an empty body": Case(Fault.body(""), NOT_STS),
     "an empty `AssumeRoleResult`": Case(Fault.empty_result(), NOT_STS),
     **{
         f"no `{field}`": Case(Fault.without(field), NOT_STS)
@@ -173,7 +173,7 @@ NO_CODE = "MultiFactorAuthentication failed, must provide both MFA serial number
         (Fault.error(400, "ValidationError", TOO_LONG), "Leave DurationSeconds out", "maximum session duration."),
         (Fault.error(403, "AccessDenied", NO_CODE), "STS rejected the MFA code.", "accepts each code only once."),
         (Fault.error(403, "ExpiredToken"), "The parent's credentials have expired.", "with explicit credentials."),
-        (Fault.reset(), "Check the network first: ", "endpoint URL if one is set."),
+        (Fault(resets=True), "Check the network first: ", "endpoint URL if one is set."),
         (None, "Check the network first: ", "endpoint URL if one is set."),
         # An error that needs no explanation has only the note that names the role.
         (Fault.error(400, "PackedPolicyTooLarge"), "Raised while assuming", "with explicit credentials."),

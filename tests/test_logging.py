@@ -42,7 +42,7 @@ def test_info_tells_of_each_assumed_role(sts, parent, log, clock):
     [
         (Fault.error(503, "ServiceUnavailable"), "AssumeRole failed with ServiceUnavailable"),
         (Fault.html(), "is not an AssumeRole response (ResponseParserError)"),
-        (Fault.reset(), "endpoint URL"),
+        (Fault(resets=True), "endpoint URL"),
     ],
 )
 def test_a_failed_early_refresh_is_one_line(sts, parent, caplog, clock, fault, reason):

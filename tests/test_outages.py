@@ -29,7 +29,7 @@ SHORT = {"config": Config(connect_timeout=0.25, read_timeout=0.25, retries={"tot
 FAULTS = {
     "503": Fault.error(503, "ServiceUnavailable"),
     "denied": Fault.error(403, "AccessDenied", "Not authorized"),
-    "hang": Fault.hang(),
+    "hang": Fault(hangs=True),
     "captive portal": Fault.html(),
     "odd expiration": Fault.expiration("soon"),
     "down": None,
@@ -263,7 +263,7 @@ def test_siblings_in_threads_try_an_sts_that_hangs_once_a_minute(sts, clock, par
         return key(roles[index])
 
     clock.shift(46 * MINUTE)
-    sts.fault = Fault.hang()
+    sts.fault = Fault(hangs=True)
     assert key(roles[0]) == before[0]
     for attempts in (2, 3):
         clock.shift(61)

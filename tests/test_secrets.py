@@ -33,8 +33,8 @@ FAULTS = {
     "refusal": Fault.error(403, "AccessDenied", f"Not with {EXTERNAL_ID}, {CODE} and AKIAROOT"),
     "validation": Fault.error(400, "ValidationError", f"Value '{CODE}' at 'tokenCode' failed"),
     "html": Fault.html(),
-    "truncated": Fault.truncated(),
-    "reset": Fault.reset(),
+    "truncated": Fault(cut=True),
+    "reset": Fault(resets=True),
     "no-key": Fault.without("AccessKeyId"),
     "no-token": Fault.without("SessionToken"),
     "bad-expiry": Fault.expiration("soon"),
@@ -251,7 +251,7 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(sts, clock, caplog):
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.hang(), Fault.reset(), Fault.html(), None], ids=["hang", "reset", "html", "down"]
+    "fault", [Fault(hangs=True), Fault(resets=True), Fault.html(), None], ids=["hang", "reset", "html", "down"]
 )
 def test_a_password_in_an_endpoint_url_is_not_told(sts, parent, clock, said, monkeypatch, fault):
     """A password in AWS_ENDPOINT_URL_STS, which is not validated, is neither logged nor part of one of our errors."""

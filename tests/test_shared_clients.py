@@ -241,7 +241,7 @@ def test_an_error_that_the_program_handles_is_not_the_connections(sts, parent):
     """A request that fails while the program handles a lack of descriptors of its own is not sent again."""
     client = assume_role(parent, HUB).client("s3", config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}))
     call(client)
-    sts.fault = Fault.hang(everything=True)
+    sts.fault = Fault(hangs=True, everything=True)
     try:
         raise OSError(errno.EMFILE, "Too many open files")
     except OSError:

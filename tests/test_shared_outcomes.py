@@ -40,7 +40,7 @@ def test_an_sts_that_hangs_costs_all_who_wait_one_timeout(sts, parent, cache):
     sessions = [
         assume_role(parent, HUB, cache=cache, sts_client_kwargs=ONCE) for _ in range(1 if cache is None else 16)
     ]
-    sts.fault = Fault.hang()
+    sts.fault = Fault(hangs=True)
     errors = at_once(lambda index: outcome(sessions[index % len(sessions)]), 16)
     assert {type(error) for error in errors} == {ReadTimeoutError}
     assert len(sts.assumed) == 1
@@ -100,7 +100,7 @@ def test_a_parent_that_botocore_refreshes_fails_once_for_the_family(sts, one_att
         roles.append(assume_role(roles[-1] if chained else pod, f"{SPOKE}-{number}", DurationSeconds=3000))
     before = [key(role) for role in roles]
     clock.shift(2800)  # the roles are due, and the parent is in botocore's own window
-    sts.fault = Fault.hang(everything=True)
+    sts.fault = Fault(hangs=True, everything=True)
     sent = len(sts.requests)
     for _ in range(2):
         assert [key(role) for role in reversed(roles)] == before[::-1]
@@ -117,7 +117,7 @@ def test_threads_wait_as_long_as_the_parents_source_takes(sts, one_attempt, pod,
         sessions = [assume_role(pod, f"{SPOKE}-{number}") for number in range(8)]
     else:
         sessions = [assume_role(assume_role(pod, HUB, cache=cache), SPOKE, cache=cache)] * 8
-    sts.fault = Fault.hang(everything=True)
+    sts.fault = Fault(hangs=True, everything=True)
     errors = at_once(lambda index: outcome(sessions[index]), 8)
     assert {type(error) for error in errors} == {ReadTimeoutError}
     assert len(sts.requests) == 1

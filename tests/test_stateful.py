@@ -28,8 +28,8 @@ FAULTS = [
     Fault.error(403, "ExpiredToken"),
     Fault.error(503, "ServiceUnavailable"),
     Fault.html(),
-    Fault.reset(),
-    Fault.truncated(),
+    Fault(resets=True),
+    Fault(cut=True),
     Fault.empty_result(),
     Fault.without("SessionToken"),
     Fault.expiration("2001-01-01T00:00:00Z"),
@@ -247,7 +247,7 @@ def quick_collections() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_no_session_ever_signs_with_expired_or_another_identitys_credentials(sts, one_attempt):
     """Whatever happens in whatever order, each session signs as its role through its chain, or raises in an outage."""
-    sts.any_root, sts.roots = False, set(ROOTS)
+    sts.roots = set(ROOTS)
     loader = botocore.session.Session().get_component("data_loader")
     run(
         lambda: Sessions(sts, loader),

@@ -477,7 +477,7 @@ REJECTED = Fault.error(403, "AccessDenied", "MultiFactorAuthentication failed wi
     [
         pytest.param(Fault.error(403, "AccessDenied", "not you"), "Log in again, pass --profile", id="denied"),
         pytest.param(Fault.error(403, "InvalidClientTokenId"), "Log in again, pass --profile", id="bad keys"),
-        pytest.param(Fault.truncated(), "Log in again, pass --profile", id="cut"),
+        pytest.param(Fault(cut=True), "Log in again, pass --profile", id="cut"),
         pytest.param(REJECTED, "STS rejected the MFA code.", id="rejected code"),
         pytest.param(None, "Check the network first", id="down"),
     ],
@@ -535,8 +535,8 @@ def test_no_region(sts: StsStub, monkeypatch: pytest.MonkeyPatch) -> None:
         (Fault.error(503, "ServiceUnavailable"), 4, ("ServiceUnavailable",)),
         (Fault.error(400, "RegionDisabledException"), 4, ("and network access to STS.\n",)),
         (Fault.html(), 4, ("Check for a proxy or an endpoint URL that is not STS's.\n",)),
-        (Fault.empty(), 4, ("proxy",)),
-        (Fault.truncated(), 4, ("proxy",)),
+        (Fault.body(""), 4, ("proxy",)),
+        (Fault(cut=True), 4, ("proxy",)),
         (Fault.without("SessionToken"), 4, ("SessionToken",)),
         (Fault.expiration("2001-01-01T00:00:00Z"), 4, ("clock",)),
         (Fault.expiration("soon"), 4, ("not an AssumeRole response",)),
@@ -573,7 +573,7 @@ def test_the_hop_that_failed_is_named(sts: StsStub) -> None:
     """If STS refuses the second role, for any reason, the run exits with 4 and its ARN: the source is not at fault. If
     it does not know keys that it has just handed out, the hint names the setting to change.
     """
-    sts.any_root = False
+    sts.roots = {"AKIAROOT"}
     sts.fault = Fault(element="AccessKeyId", text="<AccessKeyId>ASIAUNKNOWN</AccessKeyId>")
     advice = "get them with AWS_STS_REGIONAL_ENDPOINTS=regional.\n"
     assert_failed(run(HUB, SPOKE), 4, f"{SPOKE} could not be assumed", "InvalidClientTokenId", "opt-in region", advice)
@@ -626,7 +626,7 @@ def test_the_printed_keys_have_expired(printed: None, monkeypatch: pytest.Monkey
             400, "ValidationError", "1 error: Value 'my-secret-id' at 'externalId' failed, Value '246810' at 'x'"
         ),
         Fault.error(403, "SignatureDoesNotMatch", "no match\n\nshould have been\nx-amz-security-token:root-token\n"),
-        Fault.truncated(),
+        Fault(cut=True),
         Fault.body("my-secret-id 246810 root-token"),
         Fault.error(500, "InternalFailure"),
     ],

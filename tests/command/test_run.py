@@ -62,11 +62,11 @@ def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "credentials").write_text(f"[default]\n{HOSTILE}")
     (tmp_path / "config").write_text(
         f"[default]\nregion = ap-south-1\n{HOSTILE}"
-        "[profile dev]\nregion = eu-west-1\nretry_mode = standard\nservices = local\nnote = Jörg\n"
+        "[profile dev]\nregion = eu-west-1\nretry_mode = standard\nservices = our local\nnote = Jörg\n"
         "user_agent_appid = one\n  two\ns3 =\n"
         "  addressing_style = path\n"
         "aws_access_key_id = AKIAROOT\naws_secret_access_key = root-secret\n"
-        "[services local]\ndynamodb =\n  endpoint_url = http://127.0.0.1:9\n"
+        "[services 'our local']\ndynamodb =\n  endpoint_url = http://127.0.0.1:9\n"
     )
 
 
@@ -154,13 +154,13 @@ def test_settings_of_the_source_profile_come_along(
         assert session._session.get_scoped_config() == {
             "region": "eu-west-1",
             "retry_mode": "standard",
-            "services": "local",
+            "services": "our local",
             "note": "Jörg",
             "user_agent_appid": "one\ntwo",
             "s3": {"addressing_style": "path"},
         }
         assert session._session.full_config["services"] == {
-            "local": {"dynamodb": {"endpoint_url": "http://127.0.0.1:9"}}
+            "our local": {"dynamodb": {"endpoint_url": "http://127.0.0.1:9"}}
         }
         assert ":assumed-role/Hub/" in session.client("sts").get_caller_identity()["Arn"]
     assert folders(tmp_path) == []
@@ -442,7 +442,9 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
     Forked.start(die).result()
     [abandoned] = folders(tmp_path)
     kept = {
-        tmp_path / f"{environment.FOLDER_PREFIX}{name}" for name in ("of-another-program", "1-of-the-first-process")
+        tmp_path / f"{environment.FOLDER_PREFIX}{name}"
+        # The second one is process 1's; the last one is that of a machine whose name starts with this one's.
+        for name in ("of-another-program", "1-process", "99999999-1-process")
     }
     for folder in kept:
         folder.mkdir()

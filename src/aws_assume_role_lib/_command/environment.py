@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -114,7 +115,8 @@ def _remove_abandoned_folders() -> None:
             # Nobody else can have changed what is in a folder of this user.
             if folder.lstat().st_uid == os.getuid():
                 try:
-                    os.kill(int(folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]), 0)
+                    # The rest is "pid-random". It has another hyphen if a machine's name starts with this one's.
+                    os.kill(int(folder.name.removeprefix(FOLDER_PREFIX).rpartition("-")[0]), 0)
                 except ProcessLookupError:
                     shutil.rmtree(folder)
 
@@ -154,7 +156,9 @@ def _config_of(session: AssumedRoleSession) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
     config["default"] = {name: _text(profile[name]) for name in profile if not _CREDENTIAL_SETTINGS.match(name)}
     if services:
-        config[f"services {profile['services']}"] = {name: _text(value) for name, value in services.items()}
+        # The name is quoted in the file if it has a space.
+        section = f"services {shlex.quote(profile['services'])}"
+        config[section] = {name: _text(value) for name, value in services.items()}
     return config
 
 

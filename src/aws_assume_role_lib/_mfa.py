@@ -15,9 +15,10 @@ from ._parameters import check_token_code
 
 # How many times a person may mistype a code.
 MAX_PROMPTS = 3
-# There is one prompt at a time, as for any attempt that threads share. How many seconds the others wait for their turn.
+# There is one prompt at a time, as for any attempt that threads share. The others wait a day for
+# their turn.
 TERMINAL = "terminal"
-PROMPT_LIMIT = 24 * 3600
+PROMPT_LIMIT = 86400
 
 
 class TerminalWasTaken(Exception):
@@ -70,9 +71,10 @@ class MfaDevice:
         share(TERMINAL, prompt, PROMPT_LIMIT, patient=True)
         if not typed:
             raise TerminalWasTaken
-        if isinstance(typed[0], Exception):
-            raise typed[0]
-        return typed[0]
+        [outcome] = typed
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def _typed_code(self) -> str:
         # A notebook replaces getpass.getpass, and needs no terminal.

@@ -241,7 +241,7 @@ def _problems(name: str, value: object, shape: StructureShape) -> _Lines:
 def _shape_problems(path: str, value: object, shape: Shape) -> _Lines:
     """Compare a value, and what is in it, with its shape in botocore's model."""
     low, high = shape.metadata.get("min", 0), shape.metadata.get("max", math.inf)
-    limits = f"{low} to {high}" if low < high < math.inf else f"{low}" if low == high else f"at least {low}"
+    limits = f"{low} to {high}" if "max" in shape.metadata else f"at least {low}"
     if isinstance(shape, StructureShape):
         if isinstance(value, Mapping) and set(shape.required_members) <= value.keys() <= shape.members.keys():
             for key, item in value.items():

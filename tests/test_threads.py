@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import queue
 import signal
 import sys
 import threading
@@ -107,6 +109,23 @@ def test_a_handler_uses_a_session_that_waits_for_the_refresh(sts, parent, clock)
     assert found == [before[1]]
     assert not {*before} & {*after}
     assert sts.violations == []
+
+
+def test_a_context_that_is_copied_to_another_thread(sts, parent):
+    """A thread in a copy of the context of one that refreshes, as by asyncio.to_thread(), waits for that refresh."""
+    contexts: queue.SimpleQueue[contextvars.Context] = queue.SimpleQueue()
+
+    def started(**_: Any) -> None:
+        contexts.put(contextvars.copy_context())
+        wait_until(lambda: waiting_threads() == 1)
+
+    parent.events.register("before-call.sts.AssumeRole", started)
+    for number in (1, 2):
+        session = assume_role(parent, HUB)
+        calls = [lambda: key(session), lambda: contexts.get(timeout=HANG).run(key, session)]  # noqa: B023
+        other = later(calls[number - 2])
+        assert calls[number - 1]() == other.result(HANG)
+        assert len(sts.assumed) == number
 
 
 def test_siblings_and_the_parent_share_from_cold(sts, parent, clients_made, switching):

@@ -63,7 +63,7 @@ TESTS = {
     "_command/cli": "command/cli command/run command/loop",
     "_command/endpoint": "command/run",
     "_command/environment": "command/run command/cli",
-    "_command/failures": "command/cli command/loop",
+    "_command/failures": "command/cli command/loop command/run",
     "_command/formats": "command/cli",
     "_command/run": "command/run command/cli",
     "_credentials": "refresh identity outages mfa logging threads forks shared_outcomes hangs faults",

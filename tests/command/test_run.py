@@ -350,7 +350,7 @@ def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, ours: list[s
 )
 def test_a_program_that_cannot_be_run(sts: StsStub, command: str, code: int, reason: str) -> None:
     """A missing or non-executable program produces one line and the exit code that shells use."""
-    finished = inside.run_without_terminal(HUB, "--profile", "dev", "--", command)
+    finished = inside.run_without_terminal(HUB, "--profile", "dev", "--", command, "argument")
     assert finished == (code, "", f"aws_assume_role_lib: {command} could not be run: {reason}.\n")
 
 
@@ -490,7 +490,7 @@ def test_no_folder_for_settings(sts: StsStub, tmp_path: Path, size: int) -> None
 
 def test_too_few_open_files(sts: StsStub) -> None:
     """If the endpoint may open too few files, the program is not started: exit code 1, and one line with the limit."""
-    command = ["sh", "-c", 'ulimit -n 8; exec "$@"', "sh", *OURS, "--", "echo", "started"]
+    command = ["sh", "-c", 'ulimit -Sn 8; exec "$@"', "sh", *OURS, "--", "echo", "started"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert (finished.returncode, finished.stdout) == (1, "")
     assert finished.stderr == (

@@ -124,7 +124,7 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"TokenCode": lambda: "012345"}, DEVICE),
     ({"TokenCode": 123456, **BESIDE["TokenCode"]}, f"TokenCode {CODE_SHAPE}"),
     ({"ExternalId": ""}, f"ExternalId {EMPTY}"),
-    ({"SourceIdentity": ""}, f"SourceIdentity {EMPTY}"),
+    ({"RoleSessionName": ""}, f"RoleSessionName {EMPTY}"),
     ({"additional_kwargs": {"Tomorrow": 7}}, f"Tomorrow {UNKNOWN}"),
 ]
 

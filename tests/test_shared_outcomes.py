@@ -168,7 +168,7 @@ class Lossy(BotoCoreError):
         return Lossy, ("less",)
 
 
-@pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts.example"), Stubborn(), Lossy()])
+@pytest.mark.parametrize("error", [ReadTimeoutError(endpoint_url="https://sts"), Stubborn(), Lossy(), Lossy("a")])
 def test_an_error_of_botocores_reaches_all_who_wait(sts, parent, error):
     """Threads that wait for an attempt get its error, with its whole text, even if it cannot be copied."""
     outcomes, calls = shared(parent, error)

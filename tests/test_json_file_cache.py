@@ -278,7 +278,7 @@ def test_an_entry_can_be_deleted(tmp_path):
 def test_caches_in_one_folder_are_equal(tmp_path):
     """Two caches are equal, and the same key of a dict, if they are in the same folder."""
     one, same, other = JSONFileCache(tmp_path), JSONFileCache(str(tmp_path)), JSONFileCache(tmp_path / "other")
-    assert one == same != other
+    assert one == same != other != one
     assert one != tmp_path
     assert len({one, same, other}) == 2
 

@@ -36,7 +36,6 @@ def tags_of(count: int) -> dict[str, str]:
 
 # What some parameters need beside them.
 BESIDE: dict[str, dict[str, Any]] = {
-    "SourceIdentity": {"RoleSessionName": "name"},
     "TokenCode": {"SerialNumber": SERIAL},
     "TransitiveTagKeys": {"Tags": tags_of(50)},
 }

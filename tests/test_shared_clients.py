@@ -202,6 +202,7 @@ def test_hosts_without_end_leave_few_descriptors_open(s3):
     before = len(os.listdir("/proc/self/fd"))
     for number in range(_family.MAX_IDLE + 100):
         s3.head_bucket(Bucket=f"bucket-{number}")
+    assert len(_family._idle) <= _family.MAX_IDLE
     # The stub runs in this process, so each connection has two ends here, of which the stub closes its own later.
     assert len(os.listdir("/proc/self/fd")) - before <= 3 * _family.MAX_IDLE
 

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import ParamValidationError
 from botocore.model import ListShape, Shape, StringShape, StructureShape
 
-from ._names import MAX_LENGTH, SESSION_NAME
+from ._names import SESSION_NAME
 
 # Messages, by the name of the parameter that they are about.
 Problems = dict[str, list[str]]
@@ -70,8 +70,8 @@ def build_request(given: Mapping[str, object], additional_kwargs: Mapping[str, o
             # Copied, because STS is called later, and the caller may modify the list for the next role.
             request[name] = [dict(item) if isinstance(item, Mapping) else item for item in value]
     identity = request.get("SourceIdentity")
-    # An identity may be longer than a name.
-    if isinstance(identity, str) and len(identity) <= MAX_LENGTH:
+    # An identity may be longer than a name, or invalid, and is then the only parameter to blame.
+    if isinstance(identity, str) and re.fullmatch(SESSION_NAME, identity):
         request.setdefault("RoleSessionName", identity)
     if isinstance(request.get("RoleSessionName"), AutomaticRoleSessionName):
         del request["RoleSessionName"]

@@ -329,7 +329,7 @@ def test_where_the_program_is_a_child(
     """
     monkeypatch.delattr(os, "fork", raising=False)
     monkeypatch.delattr(os, "pidfd_open", raising=False)
-    monkeypatch.setattr("aws_assume_role_lib._command.run.FORWARDED", ())  # this process keeps its own handlers
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own handlers
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)  # this process may have looked TMPDIR up
     assert run(HUB, "--", sys.executable, "-c", f"{ASK}\nexit(3)") == (3, "", "")
@@ -387,6 +387,7 @@ def test_a_profile_uses_the_command_as_its_credential_process(sts: StsStub, monk
         ((HUB, "--Policy", "foo.json"), "did you mean file://foo.json?"),
         ((HUB, "--"), "COMMAND is missing"),
         ((HUB, "--", "", "arguments"), "COMMAND is missing"),
+        ((HUB, "--cache="), "--cache is empty"),
         ((HUB, "--static"), "--static needs -- COMMAND"),
         ((HUB, "--json", "--", "true"), "nothing is printed: leave out --format"),
         ((HUB, "--env", "--json"), "not allowed with"),

@@ -341,6 +341,19 @@ def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, ours: list[s
         assert process.wait(50) == code
 
 
+@becomes_the_program
+def test_a_system_without_processes(sts: StsStub) -> None:
+    """If the server of the credentials cannot be started, the program is not run without it."""
+    script = (
+        "import itertools, os\nfrom aws_assume_role_lib._command.cli import main\n"
+        "fork, n = os.fork, itertools.count()\nos.fork = lambda: fork() if next(n) < 1 else 1 / 0\nmain()"
+    )
+    with start("echo", "run", ours=[sys.executable, "-c", script, *OURS[3:]]) as process:
+        output, errors = process.communicate(timeout=50)
+    assert (process.returncode, output) == (126, "")
+    assert "echo could not be run: there are too many processes" in errors
+
+
 @pytest.mark.parametrize(
     ("command", "code", "reason"),
     [
@@ -443,8 +456,8 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
     [abandoned] = folders(tmp_path)
     kept = {
         tmp_path / f"{environment.FOLDER_PREFIX}{name}"
-        # The second one is process 1's; the last one is that of a machine whose name starts with this one's.
-        for name in ("of-another-program", "1-process", "99999999-1-process")
+        # The second one is process 1's; the third one is that of a machine whose name starts with this one's.
+        for name in ("of-another-program", "1-process", "99999999-1-process", f"{10**22}-process")
     }
     for folder in kept:
         folder.mkdir()
@@ -602,6 +615,13 @@ def test_smuggled_requests(sts: StsStub, endpoint: server.Endpoint) -> None:
     body = f"{head}{host}\r\n"
     answer = say(endpoint, f"{head}{host}Content-Length: {len(body)}\r\n\r\n{body}")
     assert answer.count(b"AccessKeyId") == 1
+
+
+def test_a_request_is_read_to_16_kilobytes(endpoint: server.Endpoint) -> None:
+    """Whatever a client sends, the server keeps little of it: a token behind 120,000 characters is not found."""
+    padding = f"a: {'x' * 60_000}\r\n" * 2
+    head = f"GET /credentials HTTP/1.1\r\nHost: {endpoint.host}\r\n{padding}Authorization: {endpoint.token}\r\n\r\n"
+    assert b" 200 " not in say(endpoint, head)
 
 
 def test_32_connections_may_be_silent(endpoint: server.Endpoint) -> None:

@@ -103,6 +103,8 @@ def _problems(options: argparse.Namespace) -> Iterator[str]:
         yield "ROLE_ARN is missing"
     if options.command is not None and not any(options.command[:1]):
         yield "COMMAND is missing after --"
+    if options.cache == "":
+        yield "--cache is empty; it must be a folder, or stand alone for the default one"
     if options.static and not options.command:
         yield "--static needs -- COMMAND"
     if options.format and options.command:

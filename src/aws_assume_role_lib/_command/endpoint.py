@@ -12,7 +12,7 @@ import socketserver
 import sys
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore import exceptions
 
@@ -22,6 +22,7 @@ from .._session import AssumedRoleSession
 PATH = "/credentials"
 # An SDK sends one short request immediately. These limits bound the cost of other clients.
 MAX_WAITING = 32
+MAX_HEAD = 16 * 1024
 TIMEOUT = 10
 # Connections to the endpoint, connections to STS, and what Python itself opens.
 MIN_FILES = MAX_WAITING + 32
@@ -94,10 +95,29 @@ class Endpoint(socketserver.ThreadingTCPServer):
         self._reported = failure
 
 
+class _Head:
+    """A request's first lines. http.server itself accepts a hundred headers of 64 KB each."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = MAX_HEAD
+        self.close = file.close
+
+    def readline(self, limit: int) -> bytes:
+        line = self._file.readline(limit)
+        self._left -= len(line)
+        # A line that is too long, which http.server refuses.
+        return line if self._left >= 0 else b" " * limit
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Endpoint
     timeout = TIMEOUT
     server_version, sys_version = "aws-assume-role-lib", ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile: Any = _Head(self.rfile)
 
     def do_GET(self) -> None:
         self.server.is_read(self.request)

@@ -17,8 +17,9 @@ from .._keys import ExportedCredentials, environment_variables
 from .._session import AssumedRoleSession
 from .failures import SOURCE, exit_with
 
-# With the machine's name, because machines and containers may share a folder for temporary files.
-FOLDER_PREFIX = f"aws-assume-role-lib-{platform.node()}-"
+# Machines and containers may share a folder for temporary files, and containers the name of their machine.
+_NAMESPACE = os.stat("/proc/self/ns/pid").st_ino if os.path.exists("/proc/self/ns/pid") else 0
+FOLDER_PREFIX = f"aws-assume-role-lib-{platform.node()}-{_NAMESPACE}-"
 
 # Set for processes that this one starts to load the source's credentials: the profiles that are being loaded.
 LOADING = "AWS_ASSUME_ROLE_LIB_LOADING"
@@ -111,11 +112,10 @@ def settings_folder(session: AssumedRoleSession) -> tempfile.TemporaryDirectory[
 def _remove_abandoned_folders() -> None:
     """Remove the folders of programs that have ended, and whose server process was killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        with contextlib.suppress(OSError, ValueError):  # such as PermissionError if sudo has changed the process's user
+        with contextlib.suppress(OSError, OverflowError, ValueError):  # such as PermissionError if sudo has changed the process's user
             # Nobody else can have changed what is in a folder of this user.
             if folder.lstat().st_uid == os.getuid():
                 try:
-                    # The rest is "pid-random". It has another hyphen if a machine's name starts with this one's.
                     os.kill(int(folder.name.removeprefix(FOLDER_PREFIX).rpartition("-")[0]), 0)
                 except ProcessLookupError:
                     shutil.rmtree(folder)

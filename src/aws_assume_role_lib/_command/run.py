@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import select
@@ -91,7 +92,8 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
     # Fork twice, so that the program does not have a child that it did not start.
     starter = os.fork() or _start_server(serve, program)
     with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, there is nothing to wait for
-        os.waitpid(starter, 0)
+        if os.waitpid(starter, 0)[1]:
+            raise OSError(errno.EAGAIN, "there are too many processes to start the server of the credentials")
     # Python ignores these signals, and the program would inherit that.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
@@ -99,11 +101,13 @@ def run(command: list[str], environment: dict[str, str], serve: Serve) -> int:
 
 
 def _start_server(serve: Serve, program: int) -> NoReturn:
+    code = 1
     try:
         os.setsid()
         os.fork() or _serve(serve, program)
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _serve(serve: Serve, program: int) -> object:
@@ -135,9 +139,8 @@ def _run_child(command: list[str], environment: dict[str, str]) -> int:
         for name in FORWARDED:
             if hasattr(signal, name):  # pragma: no branch  # Windows has only one of them
                 signal.signal(getattr(signal, name), lambda number, _: process.send_signal(number))
-        while True:
-            # Ctrl-C reaches the program too, which decides what to do.
-            with contextlib.suppress(KeyboardInterrupt):
-                code = process.wait()
-                # A shell's code for a program that a signal has ended.
-                return code if code >= 0 else 128 - code
+        # Ctrl-C reaches the program too, which decides what to do. KeyboardInterrupt could lose what wait() returns.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        code = process.wait()
+        # A shell's code for a program that a signal has ended.
+        return code if code >= 0 else 128 - code

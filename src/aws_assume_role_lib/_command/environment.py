@@ -112,7 +112,8 @@ def settings_folder(session: AssumedRoleSession) -> tempfile.TemporaryDirectory[
 def _remove_abandoned_folders() -> None:
     """Remove the folders of programs that have ended, and whose server process was killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        with contextlib.suppress(OSError, OverflowError, ValueError):  # such as PermissionError if sudo has changed the process's user
+        # Such as PermissionError, if sudo has changed the process's user.
+        with contextlib.suppress(OSError, OverflowError, ValueError):
             # Nobody else can have changed what is in a folder of this user.
             if folder.lstat().st_uid == os.getuid():
                 try:

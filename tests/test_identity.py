@@ -113,6 +113,7 @@ OF_KEYS = {"AWS_CREDENTIAL_EXPIRATION": EXPIRES, "AWS_SECRET_ACCESS_KEY": "s"}
 MACHINES = {
     "container": ({FULL: "{url}/one"}, {FULL: "{url}/two"}, [1, 1, 2]),
     "its token file": ({FULL: "{url}", f"{TOKEN}_FILE": "{tmp}/a"}, {f"{TOKEN}_FILE": "{tmp}/b"}, [1, 1, 2]),
+    "another token in its file": ({FULL: "{url}", f"{TOKEN}_FILE": "{tmp}/a"}, {}, [1, 1, 2]),
     # The current keys may have been requested with another token.
     "its token": ({FULL: "{url}", TOKEN: "alice"}, {TOKEN: "bob"}, [1, 2, 3]),
     "instance": ({INSTANCE: "{url}/"}, {INSTANCE: "{url}/two/"}, [1, 1, 2]),
@@ -130,6 +131,8 @@ def test_a_machine_is_known_by_what_it_requests(sts, monkeypatch, tmp_path, meta
         (tmp_path / name).write_text(name)
     counts = []
     for settings in (first, first, second):
+        if settings is second:
+            (tmp_path / "a").write_text("another")
         for name, value in settings.items():
             monkeypatch.setenv(name, value.format(url=metadata, tmp=tmp_path))
         key(assume_role(boto3.Session(region_name="us-east-1"), HUB, cache=cache))

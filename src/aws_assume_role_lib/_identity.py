@@ -10,6 +10,7 @@ import platform
 import subprocess
 import uuid
 import weakref
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -83,7 +84,7 @@ def requested(credentials: object) -> object:
         if type(refresh) is FunctionType:
             return _of_function(refresh, vars(credentials)["_frozen_credentials"])
         return _of_fetcher(refresh.__self__)
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         return None
 
 
@@ -144,8 +145,10 @@ def _of_function(refresh: FunctionType, frozen: object) -> object:
     if kind is ContainerProvider and type(provider._fetcher) is ContainerMetadataFetcher:
         if "AWS_CONTAINER_AUTHORIZATION_TOKEN" in provider._environ:
             return _object(refresh)  # the current keys may have been requested with another token
+        # Two containers may have the same machine's name and file, but not the same token.
         token_file = provider._environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-        return [name, found["full_uri"], token_file, platform.node()]
+        token = token_file and digest(Path(token_file).read_text("utf-8"))
+        return [name, found["full_uri"], token, platform.node()]
     return None
 
 

@@ -192,7 +192,7 @@ class Benchmark:
             runs = [(ours.ask("create", n), plain.ask("create", n)) for n in range(rounds + 1)][1:]
         for index, service in enumerate(SERVICES):
             mine, theirs = (median(run[side][index] for run in runs) for side in (0, 1))
-            what = f"creating a further role and {service} client, against a plain session's client"
+            what = f"creating a further role's {service} client, against a plain session's further client"
             yield Row(what, mine / theirs, 1.1, f"{ms(mine)}, plain {ms(theirs)}")
 
     def memory_of_ec2(self, roles: int) -> Row:

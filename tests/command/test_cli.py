@@ -500,7 +500,7 @@ def test_without_a_terminal(sts: StsStub) -> None:
     read from stdin, which is the program's.
     """
     configure(f"{PROFILE}mfa_serial = {DEVICE}\n")
-    what_to_type = "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode.\n"
+    what_to_type = "Type the six digits that the profile's MFA device shows, on a terminal.\n"
     assert_failed(run_without_terminal("--profile", "dev", SPOKE), 3, f"No MFA code was given. {what_to_type}")
     finished = run_without_terminal(HUB, "--SerialNumber", DEVICE)
     assert_failed(finished, 4, DEVICE, "no terminal", "Pass TokenCode: six digits.\n")

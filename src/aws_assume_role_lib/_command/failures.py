@@ -71,7 +71,8 @@ def _hint(error: Exception, code: int, environment: bool) -> str:
     if isinstance(error, NoRegionError):
         return "Pass --region or set AWS_DEFAULT_REGION."
     if isinstance(error, EOFError) or (code == SOURCE and "TokenCode" in str(error)):
-        return "Type the six digits that the MFA device shows, on a terminal, or pass --TokenCode."
+        # Not --TokenCode, which is for the role's own device. This is botocore's prompt.
+        return "Type the six digits that the profile's MFA device shows, on a terminal."
     if code == SOURCE and environment:
         return "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, or pass --profile."
     if code in (SOURCE, ROLE) and (is_unreachable(error) or "MultiFactorAuthentication" in message_of(error)):

@@ -326,19 +326,24 @@ MACOS = (
 )
 def test_a_signal_for_the_command_reaches_the_program(sts: StsStub, ours: list[str], last: int, code: int) -> None:
     """A signal sent to the command reaches the program, which may handle it or die from it."""
+    # Not with handlers: Python calls them late if the signal comes just before it waits for something.
     program = (
-        "import signal\nfor each in (signal.SIGHUP, signal.SIGTERM):\n  signal.signal(each, lambda n, _: print(n))\n"
-        "signal.signal(signal.SIGINT, signal.SIG_DFL)\nprint('on', flush=True)\nwhile True: input()"
+        "import signal\nhandled = {signal.SIGHUP, signal.SIGTERM}\nsignal.pthread_sigmask(signal.SIG_BLOCK, handled)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\nprint('on')\nwhile True: print(int(signal.sigwait(handled)))"
     )
     with start(sys.executable, "-u", "-c", program, ours=ours) as process:
         assert line_of(process) == "on\n"
         for number in (signal.SIGHUP, signal.SIGTERM):
             process.send_signal(number)
-            # Python may call the handler only after input(), if the signal came just before that.
-            print(file=process.stdin, flush=True)
             assert line_of(process) == f"{int(number)}\n"
         process.send_signal(last)
         assert process.wait(50) == code
+
+
+def test_ctrl_c_where_the_program_is_a_child(sts: StsStub) -> None:
+    """Ctrl-C reaches the command and the program; the exit code is that of a program which has died from it."""
+    command = [sys.executable, "-c", MACOS, *OURS[3:], "--", "sh", "-c", "sleep 0.2; kill -INT 0"]
+    assert subprocess.run(command, timeout=50, start_new_session=True).returncode == 130
 
 
 @becomes_the_program

@@ -212,7 +212,8 @@ def prepare(folder: Path) -> None:
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy / "src")}
     sys.path[:0] = [str(copy / "src"), str(copy / "tests")]
     # conftest does it too, but pytest imports it anew in each fork.
-    JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
+    load_file = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _, path: load_file(path)
     session = boto3.Session("none", "none", region_name="us-east-1")
     for service in ("sts", "s3", "dynamodb"):
         session.client(service)

@@ -15,8 +15,7 @@ from ._parameters import check_token_code
 
 # How many times a person may mistype a code.
 MAX_PROMPTS = 3
-# There is one prompt at a time, as for any attempt that threads share. The others wait a day for
-# their turn.
+# There is one prompt at a time, as for any attempt that threads share. The others wait a day for their turn.
 TERMINAL = "terminal"
 PROMPT_LIMIT = 86400
 

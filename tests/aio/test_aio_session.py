@@ -128,7 +128,7 @@ ACCESSORS = ("access_key", "secret_key", "token", "account_id")
 
 def test_credentials(sts: StsStub, hub: AssumedRoleSession) -> None:
     """Every accessor of aiobotocore's credentials has the role's keys, the expiry is known after the first use, and a
-    deep copy of the session has the same credentials object.
+    copy of the session has the same credentials object.
     """
     session = get_session(hub)
 
@@ -136,6 +136,7 @@ def test_credentials(sts: StsStub, hub: AssumedRoleSession) -> None:
         credentials = await session.get_credentials()
         assert isinstance(credentials, RefreshableCredentials)
         assert credentials.method == "assume-role"
+        assert credentials is await copy.copy(session).get_credentials()
         assert credentials is await copy.deepcopy(session).get_credentials()
         # aiobotocore has the others since 2.13.
         names = [name for name in ACCESSORS if hasattr(credentials, f"get_{name}")]

@@ -43,7 +43,7 @@ ARNS = [
     *(
         (
             get_assumed_role_session_arn,
-            (*ENUMS[:1], name, "me", "aws-cn"),
+            (ENUMS[0], name, "me", "aws-cn"),
             "arn:aws-cn:sts::000000012345:assumed-role/r/me",
         )
         for name in ("r", "a/b/r", "/a/b/r")

@@ -135,7 +135,7 @@ def test_credentials_are_botocores(sts, parent):
         assert credentials.account_id == credentials.get_frozen_credentials().account_id == "222222222222"
 
 
-def test_what_is_made_once_works_for_ever(sts, s3, parent, clock):
+def test_what_is_made_once_works_forever(sts, s3, parent, clock):
     """A client, a resource and a paginator work through refreshes and days without use, each page with valid keys."""
     child = assume_role(parent, HUB)
     client, bucket = child.client("s3"), child.resource("s3").Bucket("bucket")

@@ -197,8 +197,8 @@ def test_threads_that_close_idle_connections_at_once(sts, parent):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists its descriptors in a folder")
-def test_hosts_without_end_leave_few_descriptors_open(s3):
-    """One client that calls hosts without end, as S3 clients do for buckets, keeps only a few connections."""
+def test_ever_more_hosts_leave_few_descriptors_open(s3):
+    """One client that calls ever more hosts, as S3 clients do for buckets, keeps only a few connections."""
     before = len(os.listdir("/proc/self/fd"))
     for number in range(_family.MAX_IDLE + 100):
         s3.head_bucket(Bucket=f"bucket-{number}")

@@ -37,6 +37,10 @@ class Client(NamedTuple):
     command: list[str]
 
 
+# The programs pause between their requests, because their keys have to expire meanwhile: no test can move the clock of
+# a program in another language, or tell it when to ask again.
+
+
 def python(setup: str, call: str) -> list[str]:
     loop = f"""
         import contextlib, os, sys, time

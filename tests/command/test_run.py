@@ -461,7 +461,7 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
     [abandoned] = folders(tmp_path)
     kept = {
         tmp_path / f"{environment.FOLDER_PREFIX}{name}"
-        # The second one is process 1's; the third one is that of a machine whose name starts with this one's.
+        # Of these, only the second one, process 1's, has a name as this machine gives.
         for name in ("of-another-program", "1-process", "99999999-1-process", f"{10**22}-process")
     }
     for folder in kept:

@@ -117,6 +117,7 @@ def _remove_abandoned_folders() -> None:
             # Nobody else can have changed what is in a folder of this user.
             if folder.lstat().st_uid == os.getuid():
                 try:
+                    # The rest of its name is "pid-random". Signal 0 only asks whether there is such a process.
                     os.kill(int(folder.name.removeprefix(FOLDER_PREFIX).rpartition("-")[0]), 0)
                 except ProcessLookupError:
                     shutil.rmtree(folder)

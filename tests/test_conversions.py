@@ -27,8 +27,8 @@ def test_every_parameter_of_sts_is_a_keyword():
     keywords = {name for name in inspect.signature(assume_role).parameters if name[0].isupper()}
     new = set(MEMBERS) - keywords
     assert not new, (
-        f"AWS has added {sorted(new)} to AssumeRole: add each to assume_role(), to AssumeRoleParameters and to the "
-        "docs, and to what is checked if AWS documents limits. Until then additional_kwargs carries it."
+        f"AWS has added {sorted(new)} to AssumeRole: add each to assume_role() and to the docs, and to "
+        "what is checked if AWS documents limits. Until then additional_kwargs carries it."
     )
     # The older botocore versions that we support do not know these.
     gone = keywords - set(MEMBERS) - {"MinimumSessionTokenSize"}

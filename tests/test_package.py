@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
-import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import aws_assume_role_lib
-from aws_assume_role_lib import _assume
 from aws_assume_role_lib import aws_assume_role_lib as inner
 from aws_assume_role_lib._command import cli
 
@@ -55,13 +52,3 @@ def test_an_import_loads_little():
     loaded = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout.split()
     assert [name for name in loaded if name.partition(".")[0] != "aws_assume_role_lib"] == []
     assert not {"aws_assume_role_lib._command", "aws_assume_role_lib._travel"}.intersection(loaded)
-
-
-def test_the_method_takes_what_the_function_takes():
-    """AssumedRoleSession.assume_role() is typed with the keywords of assume_role(), with the same types."""
-    parameters = inspect.signature(aws_assume_role_lib.assume_role).parameters.values()
-    function = {each.name: each.annotation for each in parameters if each.name not in ("session", "RoleArn")}
-    tree = ast.parse(Path(_assume.__file__).read_text())
-    (definition,) = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    fields = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
-    assert {ast.unparse(node.target): ast.unparse(node.annotation) for node in fields} == function

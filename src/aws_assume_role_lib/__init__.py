@@ -3,13 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from ._assume import assume_role
+from ._assume import AssumedRoleSession, assume_role
 from ._file_cache import JSONFileCache
 from ._keys import ExportedCredentials
 from ._names import generate_lambda_session_name, get_assumed_role_session_arn, get_role_arn, make_session_name
 from ._parameters import AUTOMATIC_ROLE_SESSION_NAME
 from ._patch import patch_boto3
-from ._session import AssumedRoleSession
 
 __version__ = "3.0.0"
 

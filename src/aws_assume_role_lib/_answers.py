@@ -10,16 +10,8 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from botocore.exceptions import (
-    ClientError,
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    ProxyConnectionError,
-    ReadTimeoutError,
-)
-from botocore.exceptions import ConnectionError as ConnectionFailure
+from botocore import exceptions
+from botocore.exceptions import ClientError, CredentialRetrievalError
 from botocore.hooks import HierarchicalEmitter
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
@@ -30,11 +22,11 @@ from ._keys import Keys, is_sendable
 MAX_CLOCK_SKEW = timedelta(minutes=15)
 # Their messages contain only the URL.
 _SAFE_TO_QUOTE = (
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    ProxyConnectionError,
-    ReadTimeoutError,
+    exceptions.ConnectionClosedError,
+    exceptions.ConnectTimeoutError,
+    exceptions.EndpointConnectionError,
+    exceptions.ProxyConnectionError,
+    exceptions.ReadTimeoutError,
 )
 
 
@@ -236,7 +228,9 @@ def _access_denied_note(message: str, request: Mapping[str, Any], source: str) -
 
 def is_unreachable(error: Exception) -> bool:
     """Whether an error means that nothing responded, as opposed to an error response or a local error."""
-    return isinstance(error, (ConnectionFailure, ConnectionClosedError, ReadTimeoutError))
+    return isinstance(
+        error, (exceptions.ConnectionError, exceptions.ConnectionClosedError, exceptions.ReadTimeoutError)
+    )
 
 
 def add_note(error: Exception, note: str) -> None:

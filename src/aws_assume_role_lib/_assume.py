@@ -1,45 +1,27 @@
-"""``assume_role()``."""
+"""``assume_role()``, and the session that it returns."""
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import Any, SupportsIndex
 
 import boto3
+import boto3.session
+from boto3.resources.factory import ResourceFactory
+from botocore.credentials import Credentials
 from botocore.model import StructureShape
 
 from ._cache import CredentialCache, check_cache
 from ._credentials import AssumedRoleCredentials
+from ._keys import ExportedCredentials, seconds_of
 from ._parameters import AutomaticRoleSessionName, build_request, check_chaining, check_request, raise_problems
 from ._role import RoleFetcher, load_credentials
-from ._session import AssumedRoleSession, ChildSession, session_class
+from ._session import ChildSession
 from ._sts import check_region_name, check_sts_client_kwargs
 from ._suggest import suggest_keywords
-
-if TYPE_CHECKING:
-    from typing import TypedDict
-
-    class AssumeRoleParameters(TypedDict, total=False):
-        """The keywords of :func:`assume_role`."""
-
-        RoleSessionName: str | Callable[[], str] | AutomaticRoleSessionName | None
-        PolicyArns: Sequence[str | Mapping[str, object]] | None
-        Policy: Mapping[str, object] | str | None
-        DurationSeconds: int | timedelta | None
-        Tags: Mapping[str, str] | Sequence[Mapping[str, object]] | None
-        TransitiveTagKeys: Sequence[str] | None
-        ExternalId: str | None
-        SerialNumber: str | None
-        TokenCode: str | Callable[[], str] | None
-        SourceIdentity: str | None
-        ProvidedContexts: Sequence[Mapping[str, object]] | None
-        MinimumSessionTokenSize: int | None
-        additional_kwargs: Mapping[str, object] | None
-        region_name: str | bool | None
-        validate: bool
-        cache: CredentialCache | None
-        sts_client_kwargs: Mapping[str, object] | None
 
 
 @suggest_keywords
@@ -78,7 +60,8 @@ def assume_role(
 
     Args:
         session: The parent: the :class:`boto3.session.Session` that assumes the role. Its credentials sign the call
-            to STS, and the returned session inherits its settings.
+            to STS, and the returned session inherits its settings. The method of this name has no such argument: its
+            own session is the parent.
         RoleArn: The ARN of the role to assume.
         RoleSessionName: The session's name in CloudTrail: 2 to 64 characters of ``[A-Za-z0-9_+=,.@-]``. Default: a
             ``SourceIdentity`` of at most 64 characters, else a generated name, which stays the same on every refresh.
@@ -201,6 +184,163 @@ def assume_role(
     # fallback; other libraries read it, too. Covered by tests/test_internals.py.
     child = ChildSession(session._session, credentials, region_name)
     return session_class()(botocore_session=child, role_arn=RoleArn, assume_role_parent_session=session)
+
+
+class AssumedRoleSession(boto3.session.Session):
+    """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
+
+    :func:`~aws_assume_role_lib.assume_role` returns such a session. Use it wherever you use a ``boto3.Session``. Its
+    credentials are the role's. Its region, profile settings, default client config, service models and user agent are
+    the parent's, looked up each time. Event handlers registered on the parent are not copied.
+
+    Unlike a plain ``boto3.Session``, the session can be shared between threads, which can all call ``client()`` and
+    ``resource()``. The session can also be pickled: the other process gets a recipe without keys, and creates the
+    session again with the credentials that boto3 finds there.
+
+    Attributes:
+        role_arn: The ARN of the role, as you passed it.
+        assume_role_parent_session: The session that assumes the role.
+
+    Example:
+        >>> import boto3
+        >>> from aws_assume_role_lib import assume_role
+        >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+        >>> hub
+        AssumedRoleSession(role_arn='arn:aws:iam::111111111111:role/Hub', region_name='us-east-1')
+        >>> spoke = hub.assume_role("arn:aws:iam::222222222222:role/Spoke")
+        >>> spoke.assume_role_parent_session is hub
+        True
+    """
+
+    _session: ChildSession
+    role_arn: str
+    assume_role_parent_session: boto3.session.Session
+
+    # The function takes the parent first, so it is also the method that assumes the next role of a chain.
+    assume_role = assume_role
+
+    def __init__(
+        self,
+        *,
+        botocore_session: ChildSession,
+        role_arn: str,
+        assume_role_parent_session: boto3.session.Session,
+    ) -> None:
+        self.role_arn = role_arn
+        self.assume_role_parent_session = assume_role_parent_session
+        super().__init__(botocore_session=botocore_session)
+
+    def get_credentials(self) -> Credentials:
+        """Return the role's credentials, which refresh themselves; unlike ``boto3.Session``'s method, never None."""
+        credentials: Credentials | None = super().get_credentials()
+        assert credentials is not None
+        return credentials
+
+    def ensure_valid_for(self, duration: float | timedelta) -> datetime:
+        """Refresh the credentials now if less of their lifetime is left, and return when they expire.
+
+        Afterwards, the credentials of this session, and of every client created from it, are valid for at least that
+        long. Call this before you create something that dies with the credentials behind it, such as a presigned URL
+        or a token for a database. Threads share the refresh like any other, and an entry of a cache that expires too
+        early is not used.
+
+        Args:
+            duration: How long the credentials must stay valid: a number of seconds, or a timedelta, greater than 0.
+
+        Returns:
+            The time when the credentials expire, a datetime with the time zone UTC.
+
+        Raises:
+            TypeError: ``duration`` is neither a number nor a timedelta.
+            ValueError: ``duration`` is not greater than 0, or longer than STS grants. Pass a longer
+                ``DurationSeconds`` to :func:`~aws_assume_role_lib.assume_role`, up to the role's maximum.
+            Exception: The refresh failed. The exceptions are those that :func:`~aws_assume_role_lib.assume_role` lists
+                as raised when the session is used. Credentials that are still valid stay in use.
+
+        Example:
+            >>> import boto3
+            >>> from aws_assume_role_lib import assume_role
+            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+            >>> expiry = hub.ensure_valid_for(1800)
+            >>> url = hub.client("s3").generate_presigned_url(
+            ...     "get_object", {"Bucket": "bucket", "Key": "key"}, ExpiresIn=1800
+            ... )
+        """
+        return self._session.role_credentials.get_keys_valid_for(seconds_of(duration)).expires
+
+    def export_credentials(self, valid_for: float | timedelta | None = None) -> ExportedCredentials:
+        """Return the role's credentials with their expiry, for code that cannot take a session.
+
+        The credentials are refreshed first if a refresh is due. The returned value does not refresh: call this method
+        again before ``expiry``.
+
+        Args:
+            valid_for: How long the credentials must stay valid, as for :meth:`ensure_valid_for`. Default: not longer
+                than until the end of this call.
+
+        Returns:
+            An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
+
+        Raises:
+            TypeError: ``valid_for`` is neither a number nor a timedelta.
+            ValueError: As for :meth:`ensure_valid_for`.
+            Exception: There are no valid credentials. The exceptions are those that
+                :func:`~aws_assume_role_lib.assume_role` lists as raised when the session is used.
+
+        Example:
+            >>> import boto3
+            >>> from aws_assume_role_lib import assume_role
+            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
+            >>> keys = hub.export_credentials()
+            >>> keys.account_id
+            '111111111111'
+            >>> keys.expiry.tzinfo
+            datetime.timezone.utc
+        """
+        credentials = self._session.role_credentials
+        keys = credentials.get_keys() if valid_for is None else credentials.get_keys_valid_for(seconds_of(valid_for))
+        return keys.export()
+
+    def __copy__(self) -> AssumedRoleSession:
+        # A copy shares its credentials: copied ones would refresh separately.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AssumedRoleSession:
+        # Not through __init__(), where boto3 would register its handlers on the copy a second time.
+        copied = copy.copy(self)
+        session = copy.deepcopy(self._session, memo)
+        vars(copied).update(_session=session, resource_factory=ResourceFactory(session.get_component("event_emitter")))
+        return copied
+
+    def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
+        # Imported here because most programs never pickle a session.
+        from ._travel.pickling import load, recipe_of
+
+        return load, recipe_of(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"
+
+    def _setup_loader(self) -> None:
+        # boto3 internal: it appends boto3's data folder to the loader's search paths. This loader is the parent's and
+        # already has it; appending it again for each child would make the list longer and lookups slower. If the hook
+        # is gone, that happens. Covered by tests/test_internals.py.
+        self._loader = self._session.get_component("data_loader")
+
+
+def session_class() -> type[AssumedRoleSession]:
+    """AssumedRoleSession, as a subclass of whatever ``boto3.Session`` is now."""
+    current = boto3.Session
+    if not isinstance(current, type) or issubclass(AssumedRoleSession, current):
+        return AssumedRoleSession
+    return _subclass(current)
+
+
+@functools.cache
+def _subclass(current: type) -> type[AssumedRoleSession]:
+    return type("AssumedRoleSession", (AssumedRoleSession, current), {})
 
 
 def _check_arguments(session: object, region_name: object, additional_kwargs: object, cache: object) -> None:

@@ -56,16 +56,6 @@ class ExportedCredentials(NamedTuple):
         )
 
 
-def environment_variables(keys: ExportedCredentials) -> dict[str, str]:
-    """Return the variables that give these keys to a program."""
-    return {
-        "AWS_ACCESS_KEY_ID": keys.access_key,
-        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-        "AWS_SESSION_TOKEN": keys.token,
-        "AWS_CREDENTIAL_EXPIRATION": keys.expiry.isoformat(timespec="seconds"),
-    }
-
-
 class Keys(NamedTuple):
     """The keys of one STS response, complete and checked.
 

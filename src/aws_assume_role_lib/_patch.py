@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 
-from ._assume import assume_role
-from ._session import AssumedRoleSession
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from ._assume import AssumeRoleParameters
+from ._assume import AssumedRoleSession, assume_role
 
 
 def patch_boto3() -> None:
@@ -35,7 +29,7 @@ def patch_boto3() -> None:
         >>> boto3.Session().assume_role("arn:aws:iam::111111111111:role/Hub").role_arn
         'arn:aws:iam::111111111111:role/Hub'
     """
-    additions = {"boto3": (boto3, _from_default_session), "boto3.Session": (boto3.Session, _from_session)}
+    additions = {"boto3": (boto3, _from_default_session), "boto3.Session": (boto3.Session, assume_role)}
     for name, (owner, function) in additions.items():
         if getattr(owner, "assume_role", function) is not function:
             raise RuntimeError(
@@ -46,7 +40,7 @@ def patch_boto3() -> None:
         setattr(owner, "assume_role", function)  # noqa: B010  # type checkers do not know the name
 
 
-def _from_default_session(RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
+def _from_default_session(RoleArn: str, **parameters: Any) -> AssumedRoleSession:  # noqa: ANN401  # as assume_role()
     """Return a session that acts as a role, assumed from boto3's default session.
 
     Args:
@@ -57,13 +51,3 @@ def _from_default_session(RoleArn: str, **parameters: Unpack[AssumeRoleParameter
         boto3.setup_default_session()
     default_session: Any = boto3.DEFAULT_SESSION
     return assume_role(default_session, RoleArn, **parameters)
-
-
-def _from_session(self: boto3.Session, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
-    """Return a session that acts as a role, assumed from this session.
-
-    Args:
-        RoleArn: The ARN of the role to assume.
-        **parameters: The other keywords of ``aws_assume_role_lib.assume_role()``, whose help describes them.
-    """
-    return assume_role(self, RoleArn, **parameters)

@@ -6,219 +6,22 @@ import contextlib
 import copy
 import functools
 import os
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import boto3
-import boto3.session
 import botocore.session
-from boto3.resources.factory import ResourceFactory
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, CredentialResolver, Credentials
+from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 from botocore.loaders import Loader
 
 from ._attempts import is_inside, run_foreign, share
+from ._credentials import AssumedRoleCredentials
 from ._family import Family, family_of
 from ._handlers import builtin_handlers
-from ._keys import ExportedCredentials, Keys, seconds_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from typing_extensions import Unpack
-
-    from ._assume import AssumeRoleParameters
-    from ._credentials import AssumedRoleCredentials
-
 
 # How many seconds a thread waits for another one to load a service before it loads the service itself.
 LOADING_WAIT_LIMIT = 2
-
-
-class AssumedRoleSession(boto3.session.Session):
-    """A :class:`boto3.session.Session` that acts as an assumed role, and refreshes its own credentials.
-
-    :func:`~aws_assume_role_lib.assume_role` returns such a session. Use it wherever you use a ``boto3.Session``. Its
-    credentials are the role's. Its region, profile settings, default client config, service models and user agent are
-    the parent's, looked up each time. Event handlers registered on the parent are not copied.
-
-    Unlike a plain ``boto3.Session``, the session can be shared between threads, which can all call ``client()`` and
-    ``resource()``. The session can also be pickled: the other process gets a recipe without keys, and creates the
-    session again with the credentials that boto3 finds there.
-
-    Attributes:
-        role_arn: The ARN of the role, as you passed it.
-        assume_role_parent_session: The session that assumes the role.
-
-    Example:
-        >>> import boto3
-        >>> from aws_assume_role_lib import assume_role
-        >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
-        >>> hub
-        AssumedRoleSession(role_arn='arn:aws:iam::111111111111:role/Hub', region_name='us-east-1')
-        >>> spoke = hub.assume_role("arn:aws:iam::222222222222:role/Spoke")
-        >>> spoke.assume_role_parent_session is hub
-        True
-    """
-
-    role_arn: str
-    assume_role_parent_session: boto3.session.Session
-
-    def __init__(
-        self,
-        *,
-        botocore_session: ChildSession,
-        role_arn: str,
-        assume_role_parent_session: boto3.session.Session,
-    ) -> None:
-        self.role_arn = role_arn
-        self.assume_role_parent_session = assume_role_parent_session
-        super().__init__(botocore_session=botocore_session)
-
-    def assume_role(self, RoleArn: str, **parameters: Unpack[AssumeRoleParameters]) -> AssumedRoleSession:
-        """Assume the next role of a chain, with this session as the parent.
-
-        This is the same as :func:`~aws_assume_role_lib.assume_role`, except that there is no ``session`` argument.
-
-        Args:
-            RoleArn: The ARN of the role to assume.
-            **parameters: As for :func:`~aws_assume_role_lib.assume_role`.
-
-        Returns:
-            A session that acts as the role, and whose parent is this session.
-
-        Raises:
-            Exception: The same exceptions as :func:`~aws_assume_role_lib.assume_role`.
-
-        Example:
-            >>> import boto3
-            >>> from aws_assume_role_lib import assume_role
-            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
-            >>> spoke = hub.assume_role("arn:aws:iam::222222222222:role/Spoke", ExternalId="abc")
-        """
-        from ._assume import assume_role
-
-        return assume_role(self, RoleArn, **parameters)
-
-    def get_credentials(self) -> Credentials:
-        """Return the role's credentials, which refresh themselves; unlike ``boto3.Session``'s method, never None."""
-        credentials: Credentials | None = super().get_credentials()
-        assert credentials is not None
-        return credentials
-
-    def ensure_valid_for(self, duration: float | timedelta) -> datetime:
-        """Refresh the credentials now if less of their lifetime is left, and return when they expire.
-
-        Afterwards, the credentials of this session, and of every client created from it, are valid for at least that
-        long. Call this before you create something that dies with the credentials behind it, such as a presigned URL
-        or a token for a database. Threads share the refresh like any other, and an entry of a cache that expires too
-        early is not used.
-
-        Args:
-            duration: How long the credentials must stay valid: a number of seconds, or a timedelta, greater than 0.
-
-        Returns:
-            The time when the credentials expire, a datetime with the time zone UTC.
-
-        Raises:
-            TypeError: ``duration`` is neither a number nor a timedelta.
-            ValueError: ``duration`` is not greater than 0, or longer than STS grants. Pass a longer
-                ``DurationSeconds`` to :func:`~aws_assume_role_lib.assume_role`, up to the role's maximum.
-            Exception: The refresh failed. The exceptions are those that :func:`~aws_assume_role_lib.assume_role` lists
-                as raised when the session is used. Credentials that are still valid stay in use.
-
-        Example:
-            >>> import boto3
-            >>> from aws_assume_role_lib import assume_role
-            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
-            >>> expiry = hub.ensure_valid_for(1800)
-            >>> url = hub.client("s3").generate_presigned_url(
-            ...     "get_object", {"Bucket": "bucket", "Key": "key"}, ExpiresIn=1800
-            ... )
-        """
-        return self._keys_valid_for(duration).expires
-
-    def export_credentials(self, valid_for: float | timedelta | None = None) -> ExportedCredentials:
-        """Return the role's credentials with their expiry, for code that cannot take a session.
-
-        The credentials are refreshed first if a refresh is due. The returned value does not refresh: call this method
-        again before ``expiry``.
-
-        Args:
-            valid_for: How long the credentials must stay valid, as for :meth:`ensure_valid_for`. Default: not longer
-                than until the end of this call.
-
-        Returns:
-            An immutable :class:`ExportedCredentials`. Its repr shows neither the secret key nor the token.
-
-        Raises:
-            TypeError: ``valid_for`` is neither a number nor a timedelta.
-            ValueError: As for :meth:`ensure_valid_for`.
-            Exception: There are no valid credentials. The exceptions are those that
-                :func:`~aws_assume_role_lib.assume_role` lists as raised when the session is used.
-
-        Example:
-            >>> import boto3
-            >>> from aws_assume_role_lib import assume_role
-            >>> hub = assume_role(boto3.Session(), "arn:aws:iam::111111111111:role/Hub")
-            >>> keys = hub.export_credentials()
-            >>> keys.account_id
-            '111111111111'
-            >>> keys.expiry.tzinfo
-            datetime.timezone.utc
-        """
-        if valid_for is not None:
-            return self._keys_valid_for(valid_for).export()
-        botocore_session: Any = self._session
-        keys: Keys = botocore_session.role_credentials.get_keys()
-        return keys.export()
-
-    def _keys_valid_for(self, duration: float | timedelta) -> Keys:
-        botocore_session: Any = self._session
-        keys: Keys = botocore_session.role_credentials.get_keys_valid_for(seconds_of(duration))
-        return keys
-
-    def __copy__(self) -> AssumedRoleSession:
-        # A copy shares its credentials: copied ones would refresh separately.
-        copied = object.__new__(type(self))
-        vars(copied).update(vars(self))
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> AssumedRoleSession:
-        # Not through __init__(), where boto3 would register its handlers on the copy a second time.
-        copied = copy.copy(self)
-        session = copy.deepcopy(self._session, memo)
-        vars(copied).update(_session=session, resource_factory=ResourceFactory(session.get_component("event_emitter")))
-        return copied
-
-    def __reduce_ex__(self, _: SupportsIndex) -> tuple[object, ...]:
-        # Imported here because most programs never pickle a session.
-        from ._travel.pickling import load, recipe_of
-
-        return load, recipe_of(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(role_arn={self.role_arn!r}, region_name={self.region_name!r})"
-
-    def _setup_loader(self) -> None:
-        # boto3 internal: it appends boto3's data folder to the loader's search paths. This loader is the parent's and
-        # already has it; appending it again for each child would make the list longer and lookups slower. If the hook
-        # is gone, that happens. Covered by tests/test_internals.py.
-        self._loader = self._session.get_component("data_loader")
-
-
-def session_class() -> type[AssumedRoleSession]:
-    """AssumedRoleSession, as a subclass of whatever ``boto3.Session`` is now."""
-    current = boto3.Session
-    if not isinstance(current, type) or issubclass(AssumedRoleSession, current):
-        return AssumedRoleSession
-    return _subclass(current)
-
-
-@functools.cache
-def _subclass(current: type) -> type[AssumedRoleSession]:
-    return type("AssumedRoleSession", (AssumedRoleSession, current), {})
 
 
 class InheritingSession(botocore.session.Session):

@@ -10,7 +10,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ._session import AssumedRoleSession
+from ._assume import AssumedRoleSession
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession

@@ -9,10 +9,9 @@ import sys
 
 import boto3
 
-from .._assume import assume_role
+from .._assume import AssumedRoleSession, assume_role
 from .._mfa import has_terminal
 from .._role import load_credentials, role_credentials
-from .._session import AssumedRoleSession
 from .._sts import check_region_name, options_key, sts_client
 from .arguments import OPTIONS, parse
 from .cache import RunCache, keep_source

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from botocore import exceptions
 
 from .._answers import in_one_line, refusal_code
-from .._session import AssumedRoleSession
+from .._assume import AssumedRoleSession
 
 PATH = "/credentials"
 # An SDK sends one short request immediately. These limits bound the cost of other clients.

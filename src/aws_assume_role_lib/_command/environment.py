@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from .._keys import ExportedCredentials, environment_variables
-from .._session import AssumedRoleSession
+from .._assume import AssumedRoleSession
+from .._keys import ExportedCredentials
 from .failures import SOURCE, exit_with
 
 # Machines and containers may share a folder for temporary files, and containers the name of their machine.
@@ -145,6 +145,16 @@ def environment_for(session: AssumedRoleSession, folder: str) -> dict[str, str]:
     if session.region_name:
         environment |= {"AWS_REGION": session.region_name, "AWS_DEFAULT_REGION": session.region_name}
     return environment
+
+
+def environment_variables(keys: ExportedCredentials) -> dict[str, str]:
+    """Return the variables that give these keys to a program."""
+    return {
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_SESSION_TOKEN": keys.token,
+        "AWS_CREDENTIAL_EXPIRATION": keys.expiry.isoformat(timespec="seconds"),
+    }
 
 
 def static_variables(keys: ExportedCredentials) -> dict[str, str]:

@@ -6,8 +6,8 @@ import json
 import shlex
 from collections.abc import Callable
 
-from .._keys import ExportedCredentials, environment_variables
-from .environment import PRINTED, credential_variables
+from .._keys import ExportedCredentials
+from .environment import PRINTED, credential_variables, environment_variables
 
 _Format = Callable[[ExportedCredentials, str], str]
 

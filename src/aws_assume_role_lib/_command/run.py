@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .._session import AssumedRoleSession
+from .._assume import AssumedRoleSession
 from .endpoint import Endpoint
 from .environment import environment_for, settings_folder, static_variables
 from .failures import NOT_EXECUTABLE, NOT_FOUND, OUTPUT, exit_with, or_exit

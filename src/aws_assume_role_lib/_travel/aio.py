@@ -15,10 +15,11 @@ from aiobotocore.session import AioSession
 from botocore.credentials import CredentialProvider
 from botocore.loaders import Loader
 
+from .._assume import AssumedRoleSession
 from .._attempts import copy_of, may_wait
 from .._credentials import BLOCKING_WINDOW, AssumedRoleCredentials, botocore_attributes
 from .._keys import Keys
-from .._session import AssumedRoleSession, InheritingSession, sign_as_the_role
+from .._session import InheritingSession, sign_as_the_role
 from .pickling import Part, comparable, is_open, keep, recipe_of, surroundings, unopened
 from .pickling import load as load_session
 

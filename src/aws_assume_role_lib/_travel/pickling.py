@@ -18,14 +18,14 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider
 
-from .._assume import assume_role
+from .._assume import AssumedRoleSession, assume_role, session_class
 from .._cache import digest
 from .._family import version_of_file
 from .._file_cache import JSONFileCache
 from .._identity import requested
 from .._parameters import AUTOMATIC_ROLE_SESSION_NAME
 from .._role import unordered
-from .._session import USER_AGENT, AssumedRoleSession, ChildSession, session_class
+from .._session import USER_AGENT, ChildSession
 
 # How many roots, roles and sessions for asyncio are kept for later sessions with the same recipe.
 MAX_KEPT = 256

@@ -173,11 +173,14 @@ def test_fetchers_with_a_programs_own_parts_are_known_as_themselves(parent):
     class Own(AssumeRoleCredentialFetcher):
         pass
 
-    create, source = parent._session.create_client, parent.get_credentials()
+    session, source = parent._session, parent.get_credentials()
+    create = session.create_client
     fetcher = AssumeRoleCredentialFetcher(create, source, HUB)
     refreshers = [
         lambda: fetcher.fetch_credentials(),
-        AssumeRoleCredentialFetcher(lambda *args, **kwargs: create(*args, **kwargs), source, HUB).fetch_credentials,
+        AssumeRoleCredentialFetcher(
+            lambda *args, **kwargs: session.create_client(*args, **kwargs), source, HUB
+        ).fetch_credentials,
         AssumeRoleWithWebIdentityCredentialFetcher(create, lambda: "token", HUB).fetch_credentials,
         Own(create, source, HUB).fetch_credentials,
         botocore.credentials.ContainerProvider({}, fetcher=object())._create_fetcher("http://127.0.0.1", None),

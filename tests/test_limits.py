@@ -54,7 +54,7 @@ AT_THE_LIMIT: list[tuple[str, list[Any]]] = [
     ("ExternalId", ["ab", "x" * 1224, "AZaz09_+=,.@:/-"]),
     ("SerialNumber", [SERIAL, "GAHT12345678", "x" * 256]),
     ("TokenCode", ["012345", lambda: "012345"]),
-    ("ProvidedContexts", [[context(n) for n in range(5)]]),
+    ("ProvidedContexts", [[context(n) for n in range(5)], [{"ProviderArn": POLICY_ARN}]]),
 ]
 OVER_THE_LIMIT: list[tuple[str, list[Any]]] = [
     ("RoleArn", ["", "Hub", ROLE, f"{ROLE}team/", f"{HUB} ", f"{HUB}\n", f"{HUB}:1", f"{ROLE}H\u00fcb"]),
@@ -72,7 +72,7 @@ OVER_THE_LIMIT: list[tuple[str, list[Any]]] = [
     ("PolicyArns", [[POLICY_ARN] * 11, POLICY_ARN, [HUB], ["ReadOnlyAccess"], [None]]),
     ("PolicyArns", [[{"Arn": POLICY_ARN}], [{"arn": POLICY_ARN, "more": "x"}]]),
     ("Tags", [tags_of(51), {"": "v"}, {"k" * 129: "v"}, {"k": "v" * 257}]),
-    ("Tags", [{1: "v"}, {"k": 1}, "k=v", ["k"], [{"Key": "k"}]]),
+    ("Tags", [{1: "v"}, {"k": 1}, "k=v", ["k"], [{"Key": "k"}], [{("k",): "v"}]]),
     ("Tags", [[{"Key": "k", "Value": "1"}, {"Key": "k", "Value": "2"}], {"Team": "1", "team": "2"}]),
     ("TransitiveTagKeys", [list(tags_of(51)), "key0", [1], ["other"]]),
     ("ExternalId", ["", "a", "x" * 1225, "with space", 12, lambda: "ab"]),

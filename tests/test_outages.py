@@ -20,6 +20,7 @@ from conftest import HANG, HUB, SPOKE, at_once, key, later
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import _role, assume_role
+from aws_assume_role_lib._family import Family
 
 MINUTE = 60
 DEVICE = "arn:aws:iam::111111111111:mfa/me"
@@ -282,6 +283,31 @@ def test_a_chain_whose_first_hop_is_refused_goes_on(sts, one_attempt, clock, par
     assert [request.access_key for request in sts.assumed[2:]] == ["AKIAROOT", key(hub)]
 
 
+def test_a_refusal_shows_that_sts_responds(sts, one_attempt, parent, clock):
+    """After STS did not respond to one role and has refused another, a third role's early refresh is not skipped."""
+    first, third = assume_role(parent, HUB), assume_role(parent, SPOKE)
+    before = key(first), key(third)
+    clock.shift(56 * MINUTE)
+    sts.down()
+    assert key(first) == before[0]
+    sts.up()
+    sts.fault = FAULTS["denied"]
+    with pytest.raises(ClientError):
+        key(assume_role(parent, f"{HUB}-second"))
+    sts.fault = None
+    assert key(third) != before[1]
+
+
+def test_an_outage_counts_from_the_moment_of_the_failure(clock):
+    """An endpoint has been unreachable since a moment before it did not respond, and not since a later one."""
+    family, start = Family(), time.time()
+    clock.shift(2)
+    family.mark_unreachable("endpoint")
+    clock.shift(2)
+    assert family.was_unreachable_since(start)
+    assert not family.was_unreachable_since(time.time())
+
+
 def test_a_failure_of_the_users_own_is_not_blamed_on_sts(sts, clock, parent):
     """A TokenCode callable whose own request times out does not stop other roles from being refreshed."""
 
@@ -407,7 +433,7 @@ def renewed() -> dict[str, str]:
     return {"access_key": "AKIAROOT", "secret_key": "root-secret", "token": "t", "expiry_time": expiry.isoformat()}
 
 
-@pytest.mark.parametrize(("renew", "slow"), [(refused_after_a_while, _role.SLOW), (renewed, 0)])
+@pytest.mark.parametrize(("renew", "slow"), [(refused_after_a_while, 0.9), (renewed, 0)])
 def test_a_root_that_responds_is_no_outage(sts, clock, monkeypatch, renew, slow):
     """A root whose refresh is refused while its keys are valid, or takes long, does not stop its roles' refreshes."""
     monkeypatch.setattr(_role, "SLOW", slow)
@@ -449,10 +475,12 @@ def test_a_new_process_during_an_outage(sts, one_attempt, clock, parent, caplog)
     before = key(assume_role(parent, HUB, cache=cache))
     clock.shift(46 * MINUTE)
     sts.fault = Fault.error(503, "ServiceUnavailable")
+    configs = configs_used(parent)
     child = assume_role(parent, HUB, cache=cache)
     for _ in range(3):
         assert key(child) == before
     assert len(sts.assumed) == 2
+    assert [limits(config) for config in configs] == [(2, 4, 1)]
     assert [record.message for record in caplog.records if "Early refresh failed" in record.message]
     clock.shift(15 * MINUTE)
     with pytest.raises(ClientError):

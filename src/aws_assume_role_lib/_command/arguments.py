@@ -41,8 +41,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         exit_with(USAGE, f"{message}{'' if message.endswith(('?', '.')) else '.'} {HINTS[USAGE]}")
 
-    def print_help(self, file: object = None) -> None:
-        write(self.format_help())
+    def _print_message(self, message: str, file: object = None) -> None:
+        # argparse prints the help and the version with this, and would ignore an error.
+        write(message)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

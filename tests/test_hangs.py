@@ -151,7 +151,7 @@ def test_a_record_about_a_refresh_comes_when_the_session_is_free(sts, parent, mo
 
 
 @pytest.mark.parametrize("chained", [False, True])
-def test_a_lock_that_the_parents_own_client_needs(sts, chained):
+def test_a_lock_that_the_parents_own_client_needs(sts, clock, chained):
     """The STS client of a class that overrides client() is made by assume_role(), so that no refresh needs its lock."""
     held, made = threading.Lock(), []
 
@@ -166,6 +166,9 @@ def test_a_lock_that_the_parents_own_client_needs(sts, chained):
     assert set(made) == {("sts",)}
     with held:
         assert later(lambda: key(role)).result(HANG) == key(role)
+        clock.shift(50 * 60)  # an early refresh has a client of its own
+        assert later(lambda: key(role)).result(HANG) == key(role)
+    assert len(sts.assumed) == 2 * (1 + chained)
 
 
 def test_the_waits_of_one_request_do_not_add_up(sts, parent, monkeypatch):

@@ -75,11 +75,12 @@ def test_a_failure_that_raises_is_not_logged(sts, parent, caplog):
 
 
 def test_debug_tells_cache_hits_from_misses(sts, parent, log):
-    """DEBUG says whether a cache had the credentials; without a cache it says nothing."""
+    """DEBUG says whether a cache had the credentials, before INFO tells of a call; without a cache it says nothing."""
     cache: dict[str, Any] = {}
     for own, words in ((None, []), (cache, ["miss"]), (cache, ["hit"])):
         log.clear()
         key(assume_role(parent, HUB, cache=own))
         told = lines(log, logging.DEBUG)
+        assert told == [record.getMessage() for record in log.records if record.name == LOGGER][: len(told)]
         assert len(told) == len(words)
         assert all(word in line for word, line in zip(words, told, strict=True))

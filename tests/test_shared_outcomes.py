@@ -216,3 +216,23 @@ def test_an_entry_that_is_requested_inside_its_own_refresh(sts, parent):
     parent.events.register("before-call.sts.AssumeRole", lambda **_: inside.append(outcome(second)))
     assert key(first).startswith("ASIA")
     assert "inside their own refresh" in str(inside[0])
+
+
+def test_a_session_that_is_requested_inside_a_second_attempt(sts, parent):
+    """So does a handler whose thread is making an attempt of its own, beside another thread's."""
+    inside: list[object] = []
+
+    def use(**_: Any) -> None:
+        if sts.assumed:
+            inside.append(outcome(child))
+
+    parent.events.register("before-call.sts.AssumeRole", use)
+    child = assume_role(parent, HUB)
+    sts.gate.clear()
+    first = later(lambda: key(child))
+    assert sts.arrived.acquire(timeout=HANG)
+    second = later(lambda: key(assume_role(parent, SPOKE, RoleSessionName=lambda: key(child) and "spoke")))
+    assert sts.arrived.acquire(timeout=HANG)
+    sts.gate.set()
+    assert "inside their own refresh" in str(inside[0])
+    assert first.result(HANG) != second.result(HANG)

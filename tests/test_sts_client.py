@@ -240,9 +240,11 @@ def test_keys_that_a_tool_renewed_in_the_file_are_used(sts, clock, renew, code):
         assert key(assume_role(boto3.Session(profile_name="own"), HUB, cache=cache)) == second
 
 
-@pytest.mark.parametrize("kind", ["unchanged", "half", "explicit", "environment"])
+@pytest.mark.parametrize("kind", ["unchanged", "half", "explicit", "environment", "denied"])
 def test_keys_that_are_not_renewed_in_a_file(sts, renew, monkeypatch, kind):
-    """Keys set in code or in the environment are never replaced; a file without others is named as the cause."""
+    """Keys set in code or in the environment are never replaced, nor are keys with which STS finds no fault; a file
+    without others is named as the cause.
+    """
     renew("AKIAONE")
     own: tuple[str, ...] = ("AKIAONE", "s", "t") if kind == "explicit" else ()
     if kind == "environment":
@@ -252,8 +254,9 @@ def test_keys_that_are_not_renewed_in_a_file(sts, renew, monkeypatch, kind):
     child = assume_role(boto3.Session(*own, profile_name=None if kind == "environment" else "own"), HUB)
     if kind != "unchanged":
         renew("AKIATWO" if kind != "half" else "AKIATWO\n[other]")
-    sts.fault = Fault.error(403, "ExpiredToken")
-    with pytest.raises(ClientError, match="ExpiredToken") as caught:
+    code = "AccessDenied" if kind == "denied" else "ExpiredToken"
+    sts.fault = Fault.error(403, code)
+    with pytest.raises(ClientError, match=code) as caught:
         key(child)
     assert [request.access_key for request in sts.assumed] == ["AKIAONE"]
     assert ("was read again" in " ".join(caught.value.__notes__)) is (kind in ("unchanged", "half"))

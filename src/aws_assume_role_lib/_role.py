@@ -57,8 +57,8 @@ class Need(NamedTuple):
         valid_until: The Unix time until which the new keys must be valid, or 0.0: any that are not due for a refresh.
     """
 
-    fallback_until: float = 0.0
-    valid_until: float = 0.0
+    fallback_until: float
+    valid_until: float
 
 
 class RoleFetcher(AssumeRoleCredentialFetcher):
@@ -115,7 +115,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
 
     def fetch_credentials(self) -> dict[str, Any]:
         """Fetch the keys, in the form that botocore's credential classes accept."""
-        keys = self.fetch_keys(Need())
+        keys = self.fetch_keys(Need(0.0, 0.0))
         return {**keys._asdict(), "expiry_time": keys.expires.isoformat()}
 
     def fetch_keys(self, need: Need) -> Keys:

@@ -276,6 +276,8 @@ def test_keys_of_the_source_that_expire(
     sts: StsStub, parent: boto3.Session, root_keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the source's keys expire, which cannot be replaced in a running process, start the command again."""
+    sts.fault = Fault.error(403, "InvalidClientTokenId")
+    assert reason(parent) == "AssumeRole failed with InvalidClientTokenId"
     sts.fault = Fault.error(403, "ExpiredToken")
     assert reason(parent).endswith("The source's keys have expired. Get new ones, and start the command again")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "root-token")
@@ -468,6 +470,8 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
         folder.mkdir()
     with monkeypatch.context() as another_user:
         another_user.setattr(os, "getuid", lambda: abandoned.stat().st_uid + 1)
+        environment.settings_folder(hub).cleanup()
+        another_user.setattr(os, "getuid", lambda: abandoned.stat().st_uid - 1)
         environment.settings_folder(hub).cleanup()
     assert abandoned.exists()
     running = environment.settings_folder(hub)

@@ -24,7 +24,7 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 from botocore.exceptions import ClientError
-from conftest import HANG, HUB, SPOKE, NotSent, do_not_send, key, later, wait_until, waiting_threads
+from conftest import HANG, HUB, SPOKE, Equal, NotSent, do_not_send, key, later, wait_until, waiting_threads
 from sts_stub import Fault, StsStub
 
 from aws_assume_role_lib import assume_role
@@ -270,13 +270,6 @@ def test_endpoints_keep_stores_apart(config, monkeypatch, through):
 
 
 # Credentials that are replaced
-
-
-class Equal(Credentials):
-    """Credentials whose objects are equal, whatever their keys are."""
-
-    def __eq__(self, _: object) -> bool:
-        return True
 
 
 def test_equal_credentials_are_not_the_same(sts):

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
-from conftest import HANG, HUB, SPOKE, key, later
+from conftest import HANG, HUB, SPOKE, Equal, key, later
 from sts_stub import Fault
 
 from aws_assume_role_lib import assume_role
@@ -260,3 +260,21 @@ def test_keys_that_are_not_renewed_in_a_file(sts, renew, monkeypatch, kind):
         key(child)
     assert [request.access_key for request in sts.assumed] == ["AKIAONE"]
     assert ("was read again" in " ".join(caught.value.__notes__)) is (kind in ("unchanged", "half"))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Credentials, "AKIAA"), (Credentials, "AKIAZ"), (Equal, "AKIAONE")])
+def test_keys_that_are_only_labelled_as_a_files(sts, renew, kind, name):
+    """Credentials that a program gives a file's label are not replaced by those in the file, nor by renewed ones."""
+    renew("AKIAONE")
+    parent = boto3.Session(profile_name="own")
+    found = parent.get_credentials()
+    if kind is Equal:
+        renew("AKIATWO")
+        sts.fault = Fault.error(403, "ExpiredToken", times=1)
+        assert sts.issued[key(assume_role(parent, HUB))].by == "AKIATWO"
+    parent._session._credentials = kind(name, "s", "t", found.method)
+    renew("AKIATHREE")
+    sts.fault = Fault.error(403, "ExpiredToken")
+    with pytest.raises(ClientError, match="ExpiredToken"):
+        key(assume_role(parent, HUB))
+    assert sts.assumed[-1].access_key == name

@@ -104,7 +104,7 @@ class AssumedRoleCredentials(DeferredRefreshableCredentials):
             with contextlib.suppress(TerminalWasTaken):
                 return share(self, functools.partial(self._fetch_and_publish, valid_until), self.fetcher.wait_limit)
 
-    def _fetch_and_publish(self, valid_until: float = 0.0) -> None:
+    def _fetch_and_publish(self, valid_until: float) -> None:
         if time.time() < self.refresh_at and self.expires_at >= valid_until:
             return  # another thread's refresh has just ended
         try:

@@ -602,13 +602,22 @@ def test_the_source_is_keys_that_were_printed(printed: None, monkeypatch: pytest
         assert run(SPOKE).stderr == ""
 
 
-def test_the_printed_keys_have_expired(printed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the keys in the environment have expired, the hint is about them, and not to log in."""
+def test_the_printed_keys_have_expired(
+    sts: StsStub, tmp_path: Path, printed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the keys in the environment have expired, the hint is about them, and not to log in; those of a file have
+    another hint.
+    """
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00+00:00")
     finished = run(SPOKE)
     assert finished.returncode == 3
     assert "The keys are those in the environment: unset AWS_ACCESS_KEY_ID, or pass --profile." in finished.stderr
     assert "Log in again" not in finished.stderr
+    (tmp_path / "credentials").write_text("[own]\naws_access_key_id = AKIAOWN\naws_secret_access_key = s\n")
+    sts.fault = Fault.error(403, "InvalidClientTokenId")
+    finished = run(SPOKE, "--profile", "own", "--region", "us-east-1")
+    assert finished.returncode == 3
+    assert "environment" not in finished.stderr
 
 
 # Secrets

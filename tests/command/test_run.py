@@ -461,6 +461,8 @@ def test_what_a_killed_process_leaves(hub: AssumedRoleSession, tmp_path: Path, m
 
     Forked.start(die).result()
     [abandoned] = folders(tmp_path)
+    if os.path.exists("/proc/self/ns/pid"):
+        assert f"-{os.stat('/proc/self/ns/pid').st_ino}-" in abandoned.name
     kept = {
         tmp_path / f"{environment.FOLDER_PREFIX}{name}"
         # Of these, only the second one, process 1's, has a name as this machine gives.

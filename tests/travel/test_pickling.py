@@ -26,7 +26,7 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 from botocore.exceptions import NoCredentialsError, ProfileNotFound
-from conftest import HUB, SECRET, SPOKE, Forked, at_once, key, needs_fork
+from conftest import HUB, SECRET, SPOKE, Equal, Forked, at_once, key, needs_fork
 from sts_stub import StsStub
 from worker_tasks import Namer, NoPickle, OwnCache, OwnPickle, code, identify, pickled, session_name
 
@@ -304,8 +304,7 @@ def test_sessions_that_cannot_be_recreated_are_refused(root: boto3.Session) -> N
         hub.__class__ = type("OwnSession", (AssumedRoleSession,), {"__module__": module})
         assert_refused(hub, rf"it is a {module}\.OwnSession\. Define __reduce_ex__\(\) in that class")
     hub = assume_role(root, HUB)
-    equal = type("Equal", (Credentials,), {"__eq__": lambda *_: True, "__hash__": None})
-    hub._session._credentials = equal("AKIAROOT", "root-secret")
+    hub._session._credentials = Equal("AKIAROOT", "root-secret")
     assert_refused(hub.assume_role(SPOKE), f"The session for {HUB} .* its credentials were replaced")
     root._session.set_config_variable("max_attempts", Thread())
     assert_refused(assume_role(root, SPOKE), "a parameter or setting is not plain data. .*Thread")

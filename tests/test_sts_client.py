@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 from botocore.credentials import Credentials, DeferredRefreshableCredentials
@@ -222,11 +224,21 @@ def renew(tmp_path) -> Callable[[str], object]:
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId"])
-def test_keys_that_a_tool_renewed_in_the_file_are_used(sts, clock, renew, code):
+@pytest.mark.parametrize("set_in_code", [False, True])
+def test_keys_that_a_tool_renewed_in_the_file_are_used(sts, clock, renew, tmp_path, monkeypatch, code, set_in_code):
     """When a profile's static keys have expired, the file is read again, and the identity in cache keys follows."""
     renew("AKIAONE")
     cache: dict[str, Any] = {}
-    parent = boto3.Session(profile_name="own")
+
+    def session() -> boto3.Session:
+        inner = botocore.session.Session(profile="own")
+        if set_in_code:
+            inner.set_config_variable("credentials_file", str(tmp_path / "credentials"))
+        return boto3.Session(botocore_session=inner)
+
+    if set_in_code:
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    parent = session()
     child = assume_role(parent, HUB, cache=cache)
     key(child)
     for name in ("AKIATWO", "AKIATHREE"):
@@ -237,7 +249,7 @@ def test_keys_that_a_tool_renewed_in_the_file_are_used(sts, clock, renew, code):
         clock.shift(3600)
         second = key(assume_role(parent, HUB, cache=cache))
         assert sts.issued[second].by == name
-        assert key(assume_role(boto3.Session(profile_name="own"), HUB, cache=cache)) == second
+        assert key(assume_role(session(), HUB, cache=cache)) == second
 
 
 @pytest.mark.parametrize("kind", ["unchanged", "half", "explicit", "environment", "denied"])

@@ -636,7 +636,9 @@ def test_the_printed_keys_have_expired(
     ],
     ids=["quoted", "signed", "cut", "echoed", "failed"],
 )
-def test_no_secret_is_in_an_error(sts: StsStub, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def test_no_secret_is_in_an_error(
+    sts: StsStub, one_attempt: None, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     """No key, token, code, external ID or policy is printed, even if STS quotes it."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "root-token")
     sts.fault = fault

@@ -81,6 +81,8 @@ def type_in(keys: bytes, *arguments: str) -> tuple[Finished, bytes]:
             assert select.select([screen], [], [], HANG)[0], shown
             shown += os.read(screen, 1024)
         os.write(screen, line)
+    while keys == b"\x03" and not select.select([reader], [], [], 1)[0]:
+        os.write(screen, keys)  # Python does not notice an interrupt that comes just before it reads the terminal
     with os.fdopen(reader) as answer:
         finished = Finished(*json.load(answer))
     while select.select([screen], [], [], 0)[0]:

@@ -48,8 +48,8 @@ def main() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     loaded = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True).stdout
     weights = {
-        "lines of code": (code_lines(sources), 3080),
-        "lines of code that an import loads": (code_lines(map(Path, loaded.split("\n")[:-1])), 2070),
+        "lines of code": (code_lines(sources), 3020),
+        "lines of code that an import loads": (code_lines(map(Path, loaded.split("\n")[:-1])), 2020),
         "uses of internals": (sum(file.read_text("utf-8").count("botocore internal") for file in sources), 12),
         "lines of tests": (sum(len(f.read_text("utf-8").splitlines()) for f in (ROOT / "tests").rglob("*.py")), 14600),
         "words of docs": (sum(len(page.read_text("utf-8").split()) for page in pages), 16000),

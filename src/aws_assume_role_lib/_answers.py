@@ -16,7 +16,7 @@ from botocore.hooks import HierarchicalEmitter
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from ._keys import Keys, is_sendable
+from ._keys import KEY_NAMES, Keys, is_sendable
 
 # STS rejects a request whose signer's clock is further behind.
 MAX_CLOCK_SKEW = timedelta(minutes=15)
@@ -30,17 +30,12 @@ _SAFE_TO_QUOTE = (
 )
 
 
-class BadAnswer(Exception):
-    """Its text says what is missing from a response."""
-
-
-def granted_keys(response: Mapping[str, Any], granted_for: str) -> Keys:
-    """Return the keys that a complete AssumeRole response grants, or raise BadAnswer."""
+def granted_keys(response: Mapping[str, Any], granted_for: str, endpoint_url: str) -> Keys:
+    """Return the keys that a complete AssumeRole response grants, or raise CredentialRetrievalError."""
     granted = response.get("Credentials") or {}
-    names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
-    for name in names:
+    for name in KEY_NAMES:
         if not is_sendable(granted.get(name)):
-            raise BadAnswer(f"no {name}")
+            raise not_sts(endpoint_url, f"no {name}")
     try:
         expires = granted["Expiration"]
         # The caller may have configured botocore to leave timestamps as strings.
@@ -51,10 +46,10 @@ def granted_keys(response: Mapping[str, Any], granted_for: str) -> Keys:
         expires = (expires - _clock_skew(response)).astimezone(timezone.utc)
         lifetime = expires.timestamp() - time.time()
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError):
-        raise BadAnswer("no valid Expiration") from None
+        raise not_sts(endpoint_url, "no valid Expiration") from None
     arn = str((response.get("AssumedRoleUser") or {}).get("Arn", ""))
     account_id = "".join(arn.split(":")[4:5]) or None
-    access_key, secret_key, token = (granted[name] for name in names)
+    access_key, secret_key, token = (granted[name] for name in KEY_NAMES)
     return Keys(access_key, secret_key, token, account_id, expires, lifetime, granted_for)
 
 
@@ -89,9 +84,7 @@ def _modules(error: Exception) -> set[object]:
     return {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
 
 
-def not_sts(endpoint_url: str, error: Exception) -> CredentialRetrievalError:
-    # botocore's parser quotes the response, which may contain keys, so only the class of its error is named.
-    reason = str(error) if isinstance(error, BadAnswer) else type(error).__name__
+def not_sts(endpoint_url: str, reason: str) -> CredentialRetrievalError:
     return CredentialRetrievalError(
         provider="assume-role",
         error_msg=f"the response from {without_password(endpoint_url)} is not an AssumeRole response ({reason}). "

@@ -6,13 +6,12 @@ import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import boto3
 import boto3.session
 from boto3.resources.factory import ResourceFactory
 from botocore.credentials import Credentials
-from botocore.model import StructureShape
 
 from ._cache import CredentialCache, check_cache
 from ._credentials import AssumedRoleCredentials
@@ -170,14 +169,16 @@ def assume_role(
         },
         additional_kwargs,
     )
-    api_version = sts_client_kwargs.get("api_version")
-    problems = check_request(request, _request_shape(session, api_version)) if validate else {}
+    problems: list[str] = []
+    if validate:
+        model: Any = session._session.get_service_model("sts", sts_client_kwargs.get("api_version"))
+        problems.extend(check_request(request, model.operation_model("AssumeRole").input_shape))
     if not isinstance(session, AssumedRoleSession):
         # Before loading the parent's credentials, which may run a program: an invalid call must not.
         raise_problems(problems)
     parent_credentials = load_credentials(session)
     if validate:
-        raise_problems(check_chaining(request, problems, parent_credentials))
+        raise_problems([*problems, *check_chaining(request, parent_credentials, is_valid=not problems)])
     fetcher = RoleFetcher(session, request, cache, sts_client_kwargs)
     credentials = AssumedRoleCredentials(fetcher)
     # boto3 internal, here and in other modules: _session is the botocore session. There is no public way to it, and no
@@ -232,9 +233,7 @@ class AssumedRoleSession(boto3.session.Session):
 
     def get_credentials(self) -> Credentials:
         """Return the role's credentials, which refresh themselves; unlike ``boto3.Session``'s method, never None."""
-        credentials: Credentials | None = super().get_credentials()
-        assert credentials is not None
-        return credentials
+        return cast(Credentials, super().get_credentials())
 
     def ensure_valid_for(self, duration: float | timedelta) -> datetime:
         """Refresh the credentials now if less of their lifetime is left, and return when they expire.
@@ -360,9 +359,3 @@ def _check_arguments(session: object, region_name: object, additional_kwargs: ob
     if not (additional_kwargs is None or isinstance(additional_kwargs, Mapping)):
         raise TypeError(f"additional_kwargs is of type {type(additional_kwargs).__name__}; it must be a dict.")
     check_cache(cache)
-
-
-def _request_shape(session: boto3.session.Session, api_version: str | None) -> StructureShape:
-    shape = session._session.get_service_model("sts", api_version).operation_model("AssumeRole").input_shape
-    assert shape is not None
-    return shape

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ._attempts import log, run_foreign
-from ._keys import Keys, is_sendable
+from ._keys import KEY_NAMES, Keys, is_sendable
 
 
 class CredentialCache(Protocol):
@@ -38,17 +38,13 @@ def check_cache(cache: object) -> None:
 def read_keys(cache: CredentialCache, entry: str) -> Keys | None:
     """Return the keys of an entry, which may be due for a refresh, or None if it is missing, damaged or expired."""
     try:
-        value = run_foreign(_get, cache, entry)
+        value = run_foreign(lambda: cache[entry] if entry in cache else None)  # noqa: SIM401  # a cache may have no get()
     except Exception as error:
         _warn("read from", error)
         return None
     keys = _parse(value, entry)
     log(logging.DEBUG, "Cache %s for %s.", "hit" if keys else "miss", entry)
     return keys
-
-
-def _get(cache: CredentialCache, entry: str) -> object:
-    return cache[entry] if entry in cache else None  # noqa: SIM401  # a cache may have no get()
 
 
 def write_keys(cache: CredentialCache, keys: Keys) -> None:
@@ -70,15 +66,8 @@ def _parse(entry: Any, name: str) -> Keys | None:
     try:
         credentials, lifetime = entry["Credentials"], entry["Lifetime"]
         expires = datetime.fromisoformat(credentials["Expiration"])
-        keys = Keys(
-            credentials["AccessKeyId"],
-            credentials["SecretAccessKey"],
-            credentials["SessionToken"],
-            credentials.get("AccountId") or None,
-            expires,
-            lifetime,
-            name,
-        )
+        access_key, secret_key, token = (credentials[each] for each in KEY_NAMES)
+        keys = Keys(access_key, secret_key, token, credentials.get("AccountId") or None, expires, lifetime, name)
         is_usable = (
             all(map(is_sendable, [*keys[:3], keys.account_id or "-"]))
             and not isinstance(lifetime, bool)

@@ -173,11 +173,7 @@ _idle: dict[Any, tuple[_IdleConnections, float]] = {}
 
 def _is_ours(connection: object) -> bool:
     """Whether this thread is the one that has removed a connection from the idle ones."""
-    try:
-        del _idle[connection]
-    except KeyError:
-        return False
-    return True
+    return _idle.pop(connection, None) is not None
 
 
 def close_idle(limit: int) -> None:
@@ -265,11 +261,6 @@ def version_of_file(path: str) -> object:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _forget() -> None:
-    # The parent process still uses its idle connections, which are not closed here.
-    global _idle
-    _idle = {}
-
-
+# The parent process still uses its idle connections, which are not closed here.
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows does not have this
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_idle.clear)

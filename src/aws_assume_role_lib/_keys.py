@@ -6,6 +6,7 @@ import math
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+KEY_NAMES = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 MAX_ADVISORY_WINDOW = 15 * 60
 
 

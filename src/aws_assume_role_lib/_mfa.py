@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
 
@@ -35,7 +36,7 @@ class MfaDevice:
         self._serial_number = serial_number
         self._token_code = token_code
         self.has_static_code: bool = not (token_code is None or callable(token_code))
-        self._code_is_used = False
+        self.code_is_used = False
 
     def code(self) -> str:
         """Return a code for the next AssumeRole call, prompting for it if necessary.
@@ -50,30 +51,23 @@ class MfaDevice:
             return text_of(check_token_code(run_foreign(self._token_code)))
         if self._token_code is None:
             return self._prompt()
-        if self._code_is_used:
+        if self.code_is_used:
             raise RefreshWithMFAUnsupportedError
         return text_of(self._token_code)
 
-    def mark_code_used(self) -> None:
-        """Remember that STS has accepted the code, which it will not accept again."""
-        self._code_is_used = True
-
     def _prompt(self) -> str:
-        typed: list[str | Exception] = []
+        typed: Future[str] = Future()
 
         def prompt() -> None:
             try:
-                typed.append(run_foreign(self._typed_code))
+                typed.set_result(run_foreign(self._typed_code))
             except Exception as error:  # about this device, not an outcome for the threads that wait for their turn
-                typed.append(error)
+                typed.set_exception(error)
 
         share(TERMINAL, prompt, PROMPT_LIMIT, patient=True)
-        if not typed:
+        if not typed.done():
             raise TerminalWasTaken
-        [outcome] = typed
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return typed.result()
 
     def _typed_code(self) -> str:
         # A notebook replaces getpass.getpass, and needs no terminal.

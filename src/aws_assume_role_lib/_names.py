@@ -211,7 +211,7 @@ def generate_lambda_session_name(
     version = _given_or_variable("function_version", function_version, "AWS_LAMBDA_FUNCTION_VERSION")
     instance = _given_or_variable("identifier", identifier, "AWS_LAMBDA_LOG_STREAM_NAME")
     if identifier is None:
-        instance = _hex_at_end(instance)
+        instance = instance[len(instance.rstrip(string.hexdigits)) :]  # the hexadecimal part at its end
 
     if len(name) > _MAX_PREFIX_LENGTH:
         return _allowed(name[:MAX_LENGTH])
@@ -228,10 +228,6 @@ def _given_or_variable(argument: str, given: object, variable: str) -> str:
     if not isinstance(given, str):
         raise TypeError(f"{argument} is {given!r}; it must be a str, or None to take it from {variable}.")
     return given
-
-
-def _hex_at_end(log_stream: str) -> str:
-    return log_stream[len(log_stream.rstrip(string.hexdigits)) :]
 
 
 def _time_or_random(length: int) -> str:

@@ -16,9 +16,6 @@ from botocore.model import ListShape, Shape, StringShape, StructureShape
 
 from ._names import SESSION_NAME
 
-# Messages, by the name of the parameter that they are about.
-Problems = dict[str, list[str]]
-
 
 class AutomaticRoleSessionName:
     """The type of :data:`AUTOMATIC_ROLE_SESSION_NAME`."""
@@ -155,58 +152,57 @@ def check_token_code(code: object) -> str:
     raise ParamValidationError(report="The callable given as TokenCode did not return a string of six digits.")
 
 
-def check_request(request: Mapping[str, Any], shape: StructureShape) -> Problems:
-    """Return those problems of a request that do not depend on the parent, by parameter.
+def check_request(request: Mapping[str, Any], shape: StructureShape) -> _Lines:
+    """Yield those problems of a request that do not depend on the parent.
 
     Args:
         request: The request, as build_request() returns it.
         shape: botocore's AssumeRoleRequest. The limits are those that it states.
     """
-    problems: Problems = {}
     for name, value in request.items():
         is_called_later = callable(value) and name in ("RoleSessionName", "TokenCode")
-        found = [] if is_called_later else list(_problems(name, value, shape))
+        if not is_called_later:
+            yield from _problems(name, value, shape)
         if name == "TokenCode" and "SerialNumber" not in request:
-            found.append("TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code.")
-        if found:
-            problems[name] = found
-    return problems
+            yield "TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code."
 
 
-def check_chaining(request: Mapping[str, Any], problems: Problems, parent_credentials: object) -> Problems:
-    """Return ``problems`` plus those that depend on the parent. Its credentials are inspected, not fetched."""
-    problems = dict(problems)
-    # A value that check_request() has rejected can be anything.
-    request = {name: value for name, value in request.items() if name not in problems}
-    duration = request.get("DurationSeconds", 0)
-    method = getattr(parent_credentials, "method", None)
-    if method in ("assume-role", "assume-role-with-web-identity", "sso") and duration > 3600:
-        problems["DurationSeconds"] = [
+def check_chaining(request: Mapping[str, Any], parent_credentials: object, *, is_valid: bool) -> _Lines:
+    """Yield those problems that depend on the parent. Its credentials are inspected, not fetched.
+
+    Args:
+        request: The request, as build_request() returns it.
+        parent_credentials: The parent's.
+        is_valid: Whether check_request() has found no problem. Otherwise, a value can be anything.
+    """
+    duration, method = request.get("DurationSeconds"), getattr(parent_credentials, "method", None)
+    is_role = method in ("assume-role", "assume-role-with-web-identity", "sso")
+    # Other durations are invalid for any role, and check_request() has said so.
+    if is_role and isinstance(duration, int) and 3600 < duration <= 43200:
+        yield (
             f"DurationSeconds is {duration}; it must be at most 3600 for a role that is assumed by a role "
             "(role chaining). Leave it out: the credentials refresh themselves."
-        ]
+        )
     # Keys without a token belong to a user. All others may be a role's, which passes on its transitive tags.
     is_user = (
         isinstance(parent_credentials, Credentials)
         and not isinstance(parent_credentials, RefreshableCredentials)
         and parent_credentials.token is None
     )
-    if is_user and "Tags" not in problems:
+    if is_user and is_valid:
         keys = {tag["Key"].lower() for tag in request.get("Tags", [])}
-        problems["TransitiveTagKeys"] = problems.get("TransitiveTagKeys", []) + [
-            f"TransitiveTagKeys has {key!r}, which is not in Tags and cannot be inherited, because the parent is not "
-            "an assumed role. Add the tag or drop the key."
-            for key in request.get("TransitiveTagKeys", [])
-            if key.lower() not in keys
-        ]
-    return problems
+        for key in request.get("TransitiveTagKeys", []):
+            if key.lower() not in keys:
+                yield (
+                    f"TransitiveTagKeys has {key!r}, which is not in Tags and cannot be inherited, because the parent "
+                    "is not an assumed role. Add the tag or drop the key."
+                )
 
 
-def raise_problems(problems: Problems) -> None:
+def raise_problems(problems: Sequence[str]) -> None:
     """Raise a ParamValidationError that lists all problems, if there are any."""
-    lines = [line for each in problems.values() for line in each]
-    if lines:
-        raise ParamValidationError(report="\n".join(lines))
+    if problems:
+        raise ParamValidationError(report="\n".join(problems))
 
 
 def _can_be_sent(value: object) -> bool:
@@ -232,10 +228,7 @@ def _problems(name: str, value: object, shape: StructureShape) -> _Lines:
     elif name == "Policy":
         yield from _policy_problems(value)
     else:
-        found = list(_shape_problems(name, value, shape.members[name]))
-        if not found and name in _FURTHER_CHECKS:
-            found = list(_FURTHER_CHECKS[name](value))
-        yield from found
+        yield from list(_shape_problems(name, value, shape.members[name])) or _further_problems(name, value)
 
 
 def _shape_problems(path: str, value: object, shape: Shape) -> _Lines:
@@ -282,12 +275,6 @@ def _problem(path: str, value: object, expected: str) -> str:
     return f"{path} {shown}must be {expected}{_ALTERNATIVES.get(path, '')}."
 
 
-def _account_problems(role_arn: str) -> _Lines:
-    account = role_arn.split(":")[4]
-    if account.isdecimal() and len(account) != 12:
-        yield f"RoleArn is {role_arn!r}; the account ID has {len(account)} digits; it must have 12."
-
-
 def _policy_problems(policy: object) -> _Lines:
     try:
         length = len(_compact(policy))
@@ -298,21 +285,16 @@ def _policy_problems(policy: object) -> _Lines:
             yield f"Policy has {length} characters as compact JSON; it must have at most 2048. Attach a managed policy."
 
 
-def _policy_arns_problems(arns: Sequence[object]) -> _Lines:
-    if len(arns) > 10:
-        yield f"PolicyArns has {len(arns)} items; it must have at most 10."
-
-
-def _tags_problems(tags: Sequence[Mapping[str, str]]) -> _Lines:
-    keys = [tag["Key"].lower() for tag in tags]
-    for index, key in enumerate(keys):
-        if key in keys[:index]:
-            yield f"Tags has the key {tags[index]['Key']!r} twice; STS ignores case in tag keys. Drop one."
-
-
-# What the model does not say, of values that are as it says.
-_FURTHER_CHECKS: dict[str, Callable[[Any], _Lines]] = {
-    "PolicyArns": _policy_arns_problems,
-    "RoleArn": _account_problems,
-    "Tags": _tags_problems,
-}
+def _further_problems(name: str, value: Any) -> _Lines:  # noqa: ANN401  # what the model says
+    """Check what the model does not say, of a value that is as it says."""
+    if name == "RoleArn":
+        account = value.split(":")[4]
+        if account.isdecimal() and len(account) != 12:
+            yield f"RoleArn is {value!r}; the account ID has {len(account)} digits; it must have 12."
+    elif name == "PolicyArns" and len(value) > 10:
+        yield f"PolicyArns has {len(value)} items; it must have at most 10."
+    elif name == "Tags":
+        keys = [tag["Key"].lower() for tag in value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                yield f"Tags has the key {value[index]['Key']!r} twice; STS ignores case in tag keys. Drop one."

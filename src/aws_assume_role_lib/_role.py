@@ -17,7 +17,6 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredent
 
 from ._answers import (
     BAD_KEYS,
-    BadAnswer,
     add_note,
     granted_keys,
     is_from_handler,
@@ -243,21 +242,23 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     ) -> Keys:
         client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
         try:
-            keys = granted_keys(run_foreign(client.assume_role, **request), granted_for)
+            answer = run_foreign(client.assume_role, **request)
         except Exception as error:
             if is_unreachable(error):
                 family.mark_unreachable(endpoint)
-            if isinstance(error, BadAnswer) or is_from_parser(error):
-                raise not_sts(client.meta.endpoint_url, error) from None
+            if is_from_parser(error):
+                # The parser quotes the response, which may contain keys, so only the class of its error is named.
+                raise not_sts(client.meta.endpoint_url, type(error).__name__) from None
             # A handler may have called AssumeRole for another role.
             if refusal_code(error) and not is_from_handler(error):
                 family.mark_reachable(endpoint)
             if note := note_for(error, request, _describe(self.parent), is_from_file(self.parent)):
                 add_note(error, note)
             raise
+        keys = granted_keys(answer, granted_for, client.meta.endpoint_url)
         family.mark_reachable(endpoint)
         if self.mfa:
-            self.mfa.mark_code_used()
+            self.mfa.code_is_used = True
         return keys
 
 

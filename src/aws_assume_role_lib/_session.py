@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver
 from botocore.hooks import HierarchicalEmitter
 from botocore.loaders import Loader
+from botocore.tokens import TokenProviderChain
 
 from ._attempts import is_inside, run_foreign, share
 from ._credentials import AssumedRoleCredentials
@@ -34,7 +35,8 @@ class InheritingSession(botocore.session.Session):
         super().__init__(**options)
         for name in USER_AGENT:
             delattr(self, name)
-        self.register_component("token_provider", _NoTokens())
+        # Empty, so that a role's session signs with the role's credentials, not with a bearer token, or fails.
+        self.register_component("token_provider", TokenProviderChain())
         self.register_component("config_store", _InheritedConfig(self, parent, region))
 
     def __getattr__(self, name: str) -> Any:
@@ -190,13 +192,6 @@ class _RoleProvider(CredentialProvider):
 
     def load(self) -> AssumedRoleCredentials:
         return self._role_credentials
-
-
-class _NoTokens:
-    """Never returns a bearer token, so that a role's session signs with the role's credentials or fails."""
-
-    def load_token(self, **_: object) -> None:
-        return None
 
 
 def sign_as_the_role(signing_name: str, signature_version: str, context: Mapping[str, Any], **_: object) -> Any:

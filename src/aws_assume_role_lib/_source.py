@@ -44,16 +44,14 @@ def reread(parent: boto3.session.Session) -> bool:
     for name in ("config_file", "credentials_file"):
         fresh.set_config_variable(name, session.get_config_variable(name))
     current, (access_key, secret_key, token) = parent_credentials(parent), _keys_in(fresh)
-    known = current.access_key, current.secret_key, current.token
-    if not (access_key and secret_key) or (access_key, secret_key, token) == known:
+    if not (access_key and secret_key) or (access_key, secret_key, token) == current.get_frozen_credentials()[:3]:
         return False
     renewed = Credentials(access_key, secret_key, token, method=current.method)
     family_of(session).renewed = session.get_credentials(), renewed
     return True
 
 
-def _keys_in(session: botocore.session.Session) -> tuple[str | None, str | None, str | None]:
+def _keys_in(session: botocore.session.Session) -> tuple[str | None, ...]:
     profiles = session.full_config.get("profiles", {})
     profile = profiles.get(session.get_config_variable("profile") or "default", {})
-    access_key, secret_key, token = (profile.get(name) for name in _KEYS)
-    return access_key, secret_key, token
+    return tuple(profile.get(name) for name in _KEYS)

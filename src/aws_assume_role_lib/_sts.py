@@ -70,9 +70,8 @@ def check_sts_client_kwargs(options: Mapping[str, Any] | None) -> dict[str, Any]
             raise TypeError(f"sts_client_kwargs[{name!r}] is of type {type(value).__name__}; it must be {expected}.")
         # A subclass of str may show less than all of itself, and two URLs would then look the same.
         checked[name] = str.__str__(value) if isinstance(value, str) else value
-    endpoint_url = checked.get("endpoint_url")
-    if endpoint_url is not None:
-        _check_url(endpoint_url)
+    if "endpoint_url" in checked:
+        _check_url(checked["endpoint_url"])
     if "region_name" in checked:
         check_region_name(checked["region_name"])
     return checked

@@ -82,6 +82,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
         self.parent = parent
         self.role_arn: str = request["RoleArn"]
         self.description: str = f"assuming {self.role_arn} from {_describe(parent)}"
+        self.arguments: tuple[Mapping[str, Any], CredentialCache | None, Mapping[str, Any]]
         self.arguments = (request, cache, sts_client_kwargs)
         self._request = dict(request)
         self.mfa: MfaDevice | None = None

@@ -104,6 +104,7 @@ ROLE_SHAPE = "it must be the ARN of an IAM role, like arn:aws:iam::123456789012:
 POLICY_SHAPE = "it must be the ARN of an IAM policy, like arn:aws:iam::aws:policy/ReadOnlyAccess."
 NAME_SHAPE = "it must be a string of 2 to 64 characters of [A-Za-z0-9_+=,.@-], or a function that returns them."
 CODE_SHAPE = "must be a string of six digits, or a function that returns them."
+DURATION = "it must be a whole number, 900 to 43200, or a timedelta."
 EMPTY = "is an empty string; it must have a value or be None. Pass `value or None` if it may be unset."
 DEVICE = "TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code."
 UNKNOWN = f"is not a parameter that botocore {botocore.__version__} knows. Correct it, or update botocore."
@@ -111,7 +112,8 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"RoleArn": "x"}, f"RoleArn is 'x'; {ROLE_SHAPE}"),
     ({"RoleArn": SHORT}, f"RoleArn is {SHORT!r}; the account ID has 3 digits; it must have 12."),
     ({"RoleSessionName": "a b"}, f"RoleSessionName is 'a b'; {NAME_SHAPE}"),
-    ({"DurationSeconds": 899}, "DurationSeconds is 899; it must be a whole number, 900 to 43200, or a timedelta."),
+    ({"DurationSeconds": 899}, f"DurationSeconds is 899; {DURATION}"),
+    ({"DurationSeconds": 43201}, f"DurationSeconds is 43201; {DURATION}"),
     ({"PolicyArns": [POLICY_ARN, None]}, f"PolicyArns[1].arn is None; {POLICY_SHAPE}"),
     ({"Tags": "a=b"}, "Tags is 'a=b'; it must be a list, or a mapping."),
     ({"Tags": [TAG]}, f"Tags[0] is {TAG}; it must be a mapping with Key and Value."),

@@ -55,7 +55,7 @@ NOT_COPIED = (".git", ".tox", ".hypothesis", ".*_cache", "__pycache__", "dist", 
 # The tests run against each module's mutants: all that concern it.
 TESTS = {
     "_answers": "outages logging secrets refresh faults internals access_denied",
-    "_assume": "bad_arguments conversions session sts_client internals boto3",
+    "_assume": "bad_arguments conversions limits session sts_client internals boto3 inheritance",
     "_attempts": "shared_outcomes hangs threads forks logging",
     "_cache": "cache identity refresh logging",
     "_command/arguments": "command/cli command/cache_option",

@@ -337,6 +337,9 @@ def test_where_the_program_is_a_child(
     show = "import os; print(os.environ['AWS_SESSION_TOKEN'])"
     assert run(HUB, "--static", "--", sys.executable, "-c", show) == (0, "", "")
     assert capfd.readouterr().out.split() == ["token-2"]
+    if os.name == "posix":
+        hang_up = "import os, signal as s; s.signal(s.SIGHUP, s.SIG_DFL); os.kill(os.getpid(), s.SIGHUP)"
+        assert run(HUB, "--", sys.executable, "-c", hang_up) == (129, "", "")
     finished = run(HUB, "--", "/no/such/program")
     assert finished.returncode == 127
     assert "/no/such/program could not be run: " in finished.stderr

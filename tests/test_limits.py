@@ -279,7 +279,10 @@ def test_some_limits_depend_on_the_parent(sts, tmp_path, kind):
 
 
 def test_an_hour_is_told_along_with_other_problems(parent):
-    """Problems with other parameters do not hide the one-hour limit of a chained role."""
-    text = refusal(assume_role(parent, SPOKE), ExternalId="x", DurationSeconds=3601)
+    """Other problems hide neither the one-hour limit of a chained role nor what a user cannot pass on."""
+    hub = assume_role(parent, SPOKE)
+    text = refusal(hub, ExternalId="x", DurationSeconds=3601)
     assert "ExternalId must be" in text
     assert "DurationSeconds is 3601; it must be at most 3600" in text
+    hub._session.set_credentials("AKIAOTHER", "s")
+    assert "TransitiveTagKeys has 'other'" in refusal(hub, ExternalId="x", TransitiveTagKeys=["other"])

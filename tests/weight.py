@@ -48,10 +48,10 @@ def main() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     loaded = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True).stdout
     weights = {
-        "lines of code": (code_lines(sources), 3020),
+        "lines of code": (code_lines(sources), 3025),
         "lines of code that an import loads": (code_lines(map(Path, loaded.split("\n")[:-1])), 2020),
         "uses of internals": (sum(file.read_text("utf-8").count("botocore internal") for file in sources), 12),
-        "lines of tests": (sum(len(f.read_text("utf-8").splitlines()) for f in (ROOT / "tests").rglob("*.py")), 14600),
+        "lines of tests": (sum(len(f.read_text("utf-8").splitlines()) for f in (ROOT / "tests").rglob("*.py")), 14610),
         "words of docs": (sum(len(page.read_text("utf-8").split()) for page in pages), 16000),
     }
     for what, (weight, limit) in weights.items():

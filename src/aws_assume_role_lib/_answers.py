@@ -35,7 +35,7 @@ def granted_keys(response: Mapping[str, Any], granted_for: str, endpoint_url: st
     granted = response.get("Credentials") or {}
     for name in KEY_NAMES:
         if not is_sendable(granted.get(name)):
-            raise not_sts(endpoint_url, f"no {name}")
+            raise not_sts(endpoint_url, f"no {name}") from None
     try:
         expires = granted["Expiration"]
         # The caller may have configured botocore to leave timestamps as strings.

@@ -178,7 +178,7 @@ def assume_role(
         raise_problems(problems)
     parent_credentials = load_credentials(session)
     if validate:
-        raise_problems([*problems, *check_chaining(request, parent_credentials, is_valid=not problems)])
+        raise_problems([*problems, *check_chaining(request, problems, parent_credentials)])
     fetcher = RoleFetcher(session, request, cache, sts_client_kwargs)
     credentials = AssumedRoleCredentials(fetcher)
     # boto3 internal, here and in other modules: _session is the botocore session. There is no public way to it, and no
@@ -213,7 +213,6 @@ class AssumedRoleSession(boto3.session.Session):
         True
     """
 
-    _session: ChildSession
     role_arn: str
     assume_role_parent_session: boto3.session.Session
 
@@ -265,7 +264,8 @@ class AssumedRoleSession(boto3.session.Session):
             ...     "get_object", {"Bucket": "bucket", "Key": "key"}, ExpiresIn=1800
             ... )
         """
-        return self._session.role_credentials.get_keys_valid_for(seconds_of(duration)).expires
+        credentials = cast(ChildSession, self._session).role_credentials
+        return credentials.get_keys_valid_for(seconds_of(duration)).expires
 
     def export_credentials(self, valid_for: float | timedelta | None = None) -> ExportedCredentials:
         """Return the role's credentials with their expiry, for code that cannot take a session.
@@ -296,7 +296,7 @@ class AssumedRoleSession(boto3.session.Session):
             >>> keys.expiry.tzinfo
             datetime.timezone.utc
         """
-        credentials = self._session.role_credentials
+        credentials = cast(ChildSession, self._session).role_credentials
         keys = credentials.get_keys() if valid_for is None else credentials.get_keys_valid_for(seconds_of(valid_for))
         return keys.export()
 

@@ -167,18 +167,18 @@ def check_request(request: Mapping[str, Any], shape: StructureShape) -> _Lines:
             yield "TokenCode needs SerialNumber, the serial number or ARN of the device that shows the code."
 
 
-def check_chaining(request: Mapping[str, Any], parent_credentials: object, *, is_valid: bool) -> _Lines:
+def check_chaining(request: Mapping[str, Any], problems: Sequence[str], parent_credentials: object) -> _Lines:
     """Yield those problems that depend on the parent. Its credentials are inspected, not fetched.
 
     Args:
         request: The request, as build_request() returns it.
+        problems: What check_request() has said of it. Each line begins with a parameter, whose value can be anything.
         parent_credentials: The parent's.
-        is_valid: Whether check_request() has found no problem. Otherwise, a value can be anything.
     """
-    duration, method = request.get("DurationSeconds"), getattr(parent_credentials, "method", None)
-    is_role = method in ("assume-role", "assume-role-with-web-identity", "sso")
-    # Other durations are invalid for any role, and check_request() has said so.
-    if is_role and isinstance(duration, int) and 3600 < duration <= 43200:
+    invalid = {re.split(r"\W", line)[0] for line in problems}
+    duration = 0 if "DurationSeconds" in invalid else request.get("DurationSeconds", 0)
+    method = getattr(parent_credentials, "method", None)
+    if method in ("assume-role", "assume-role-with-web-identity", "sso") and duration > 3600:
         yield (
             f"DurationSeconds is {duration}; it must be at most 3600 for a role that is assumed by a role "
             "(role chaining). Leave it out: the credentials refresh themselves."
@@ -189,7 +189,7 @@ def check_chaining(request: Mapping[str, Any], parent_credentials: object, *, is
         and not isinstance(parent_credentials, RefreshableCredentials)
         and parent_credentials.token is None
     )
-    if is_user and is_valid:
+    if is_user and not invalid & {"Tags", "TransitiveTagKeys"}:
         keys = {tag["Key"].lower() for tag in request.get("Tags", [])}
         for key in request.get("TransitiveTagKeys", []):
             if key.lower() not in keys:

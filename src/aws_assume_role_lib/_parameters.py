@@ -16,6 +16,9 @@ from botocore.model import ListShape, Shape, StringShape, StructureShape
 
 from ._names import SESSION_NAME
 
+# What is wrong with a request. Each line begins with the name of a parameter.
+_Lines = Iterator[str]
+
 
 class AutomaticRoleSessionName:
     """The type of :data:`AUTOMATIC_ROLE_SESSION_NAME`."""
@@ -213,9 +216,6 @@ def _can_be_sent(value: object) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-_Lines = Iterator[str]
 
 
 def _problems(name: str, value: object, shape: StructureShape) -> _Lines:

@@ -243,7 +243,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
     ) -> Keys:
         client = sts_client(self.parent, self._sts_options, self._options_key, is_early=is_early)
         try:
-            answer = run_foreign(client.assume_role, **request)
+            response = run_foreign(client.assume_role, **request)
         except Exception as error:
             if is_unreachable(error):
                 family.mark_unreachable(endpoint)
@@ -256,7 +256,7 @@ class RoleFetcher(AssumeRoleCredentialFetcher):
             if note := note_for(error, request, _describe(self.parent), is_from_file(self.parent)):
                 add_note(error, note)
             raise
-        keys = granted_keys(answer, granted_for, client.meta.endpoint_url)
+        keys = granted_keys(response, granted_for, client.meta.endpoint_url)
         family.mark_reachable(endpoint)
         if self.mfa:
             self.mfa.code_is_used = True

@@ -746,7 +746,7 @@ def test_the_examples_in_the_help_run(sts: StsStub, tmp_path: Path, monkeypatch:
 
 
 @needs_posix
-@pytest.mark.parametrize(("arguments", "unbuffered"), [((HUB,), ""), (("--version",), "1")])
+@pytest.mark.parametrize(("arguments", "unbuffered"), [((HUB,), ""), (("--help",), "1"), (("--version",), "1")])
 def test_output_that_nobody_reads(
     sts: StsStub, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], unbuffered: str
 ) -> None:
